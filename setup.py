@@ -1,0 +1,73 @@
+"""The extension modules; everything else about the package is in pyproject.toml.
+
+Environment: GRU_C_NATIVE=1 adds a build for the building machine's own processor to the baseline
+kernels (-march=native); GRU_C_DEBUG=1 compiles Cython with all checks on; GRU_C_CFLAGS appends flags.
+"""
+
+import os
+import platform
+import shlex
+from pathlib import Path
+
+import scipy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+CORE = Path("src/gru_c/_core")
+DEBUG = os.environ.get("GRU_C_DEBUG") == "1"
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": DEBUG,
+    "initializedcheck": DEBUG,
+    "nonecheck": DEBUG,
+    "cdivision": True,
+    "freethreading_compatible": True,
+    "show_performance_hints": True,
+}
+
+# No fast-math: it breaks the rounding by a magic number in exp, and linked in, it turns denormals
+# off for the whole process of whoever imports us.
+FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fvisibility=hidden"]
+FLAGS += ["-Wno-unused-function"]
+if os.environ.get("GRU_C_NATIVE") == "1":
+    FLAGS += ["-march=native"]
+FLAGS += shlex.split(os.environ.get("GRU_C_CFLAGS", ""))
+
+X86 = platform.machine().lower() in ("x86_64", "amd64") and "arm64" not in os.environ.get("ARCHFLAGS", "")
+ISA_FLAGS = {"baseline": []}
+if X86:
+    avx2 = ["-mavx2", "-mfma"]
+    ISA_FLAGS["avx2"] = avx2
+    ISA_FLAGS["avx512"] = [*avx2, "-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw"]
+
+
+def write_blas_int() -> None:
+    """scipy up to 1.17 has `int` in cython_blas, later ones a typedef that may be 64 bits wide."""
+    signatures = (Path(scipy.__file__).parent / "linalg" / "cython_blas.pxd").read_text()
+    if "blas_int" in signatures:
+        line = "from scipy.linalg.cython_blas cimport blas_int\n"
+    else:
+        line = "ctypedef int blas_int\n"
+    target = CORE / "blas_int.pxi"
+    if not target.exists() or target.read_text() != line:
+        target.write_text(line)
+
+
+def extension(name: str, flags: list[str]) -> Extension:
+    source = CORE / f"{name}.pyx"
+    return Extension(
+        f"gru_c._core.{name}",
+        [str(source)],
+        include_dirs=[str(CORE)],
+        extra_compile_args=FLAGS + flags,
+        extra_link_args=["-s"] if platform.system() == "Linux" and not DEBUG else [],
+        depends=[str(CORE / f) for f in ("simd.h", "simd_real.h", "cpu.h", "kernels.pxi", "kernels.pxd")],
+    )
+
+
+write_blas_int()
+modules = [extension(name, []) for name in ("blas", "dispatch", "panels", "recurrence", "layer")]
+modules += [extension(f"kernels_{isa}", flags) for isa, flags in ISA_FLAGS.items()]
+setup(ext_modules=cythonize(modules, compiler_directives=DIRECTIVES, annotate=DEBUG, nthreads=2))

@@ -1,0 +1,67 @@
+"""The one file that names BLAS routines."""
+
+from libc.string cimport memcpy, memset
+from scipy.linalg.cython_blas cimport dgemm, sgemm
+
+include "blas_int.pxi"
+
+# OpenBLAS threads a product of more than this many multiply-adds. At or below it a call runs on the
+# calling thread, wakes no pool, and stays clear of OpenBLAS#5836 (products of different transpose
+# forms at once from several threads give wrong results).
+cdef Py_ssize_t MOST_MULTIPLY_ADDS = 64 * 32 * 128
+
+
+cdef void gemm(
+    bint a_transposed, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+    const real *a, Py_ssize_t lda, const real *b, Py_ssize_t ldb,
+    real *c, Py_ssize_t ldc,
+) noexcept nogil:
+    """C (m, n) += op(A) (m, k) . B (k, n), row-major.
+
+    Row-major C = A B is column-major C^T = B^T A^T: the factors change places.
+    """
+    cdef:
+        char *op_b = "N"
+        char *op_a = "T" if a_transposed else "N"
+        blas_int m_ = <blas_int> m, n_ = <blas_int> n, k_ = <blas_int> k
+        blas_int lda_ = <blas_int> lda, ldb_ = <blas_int> ldb, ldc_ = <blas_int> ldc
+        real one = 1
+    if real is float:
+        sgemm(op_b, op_a, &n_, &m_, &k_, &one, <float *> b, &ldb_, <float *> a, &lda_,
+              &one, c, &ldc_)
+    else:
+        dgemm(op_b, op_a, &n_, &m_, &k_, &one, <double *> b, &ldb_, <double *> a, &lda_,
+              &one, c, &ldc_)
+
+
+cdef void copy_start(
+    Py_ssize_t rows, Py_ssize_t columns, const real *start, Py_ssize_t start_row,
+    real *c, Py_ssize_t c_row,
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(rows):
+        if start == NULL:
+            memset(c + i * c_row, 0, columns * sizeof(real))
+        else:
+            memcpy(c + i * c_row, start + i * start_row, columns * sizeof(real))
+
+
+cdef void blas_product(
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
+    const real *a, Py_ssize_t a_row, Py_ssize_t a_col, const real *b, Py_ssize_t b_row,
+    const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row,
+) noexcept nogil:
+    """C = START + A . B, the twin of `product` in simd_real.h; a_row or a_col is 1."""
+    cdef:
+        bint transposed = a_col != 1
+        Py_ssize_t i = 0, m, most = max(1, MOST_MULTIPLY_ADDS // (columns * depth))
+    if start != c:
+        copy_start(rows, columns, start, start_row, c, c_row)
+    while i < rows:
+        m = min(most, rows - i)
+        gemm(transposed, m, columns, depth, a + i * a_row,
+             a_col if transposed else max(a_row, depth), b, b_row, c + i * c_row, c_row)
+        i += m
+
+
+INTEGER_SIZE = sizeof(blas_int)

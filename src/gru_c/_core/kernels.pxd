@@ -1,0 +1,62 @@
+"""The table of kernels that an instruction set supplies, and the layout that they work on.
+
+A row of the *gate buffer* holds the four planes of one (step, row): new gate, reset gate, update
+gate and q, each `padded` wide (the hidden size rounded up to 64 bytes):
+
+    [ n | r | z | q ]        x feeds n r z, the hidden state feeds r z q
+
+q is W_hn h + b_hn with reset_after and r * h without. A plane holds the pre-activation before the
+gate arithmetic, the activation after it, and after the backward pass the gradient of the
+pre-activation (da_n, da_r, da_z, dq).
+
+Data pointers are to float or to double, by the table a function stands in. Rows and columns count
+elements, `*_row` is the distance between rows.
+"""
+
+ctypedef fused real:
+    float
+    double
+
+# C (rows, columns) = START + A (rows, depth) . B (depth, columns); see simd_real.h
+ctypedef void (*product_t)(
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
+    const void *a, Py_ssize_t a_row, Py_ssize_t a_col, const void *b, Py_ssize_t b_row,
+    const void *start, Py_ssize_t start_row, void *c, Py_ssize_t c_row) noexcept nogil
+
+# g, h_prev -> h; with `save` g keeps the activations
+ctypedef void (*forward_t)(
+    Py_ssize_t rows, Py_ssize_t padded, void *g, Py_ssize_t g_row,
+    const void *h_prev, void *h, Py_ssize_t h_row, bint save) noexcept nogil
+
+ctypedef void (*reset_t)(
+    Py_ssize_t rows, Py_ssize_t padded, void *g, Py_ssize_t g_row,
+    const void *h_prev, Py_ssize_t h_row) noexcept nogil
+
+# g -> dg (may be g); dh = dL/dh -> the part of dL/dh_prev that no product carries
+ctypedef void (*backward_t)(
+    Py_ssize_t rows, Py_ssize_t padded, const void *g, void *dg, Py_ssize_t g_row,
+    const void *h_prev, void *dh, Py_ssize_t h_row) noexcept nogil
+
+ctypedef void (*d_reset_t)(
+    Py_ssize_t rows, Py_ssize_t padded, const void *g, void *dg, Py_ssize_t g_row,
+    const void *h_prev, const void *dq, void *dh, Py_ssize_t h_row) noexcept nogil
+
+# sums += the sum of the rows of g
+ctypedef void (*sum_rows_t)(
+    Py_ssize_t rows, Py_ssize_t columns, const void *g, Py_ssize_t g_row,
+    void *sums) noexcept nogil
+
+# y = f(x); `count` is a multiple of 64 bytes
+ctypedef void (*map_t)(Py_ssize_t count, const void *x, void *y) noexcept nogil
+
+cdef struct Kernels:
+    product_t product
+    forward_t gates        # reset_after=True: the whole gate arithmetic
+    backward_t d_gates
+    reset_t reset          # reset_after=False: the reset gate and q = r h_prev,
+    forward_t blend        # then, once W_hn q stands in n, the rest
+    backward_t d_blend
+    d_reset_t d_reset
+    sum_rows_t sum_rows
+    map_t sigmoid
+    map_t tanh

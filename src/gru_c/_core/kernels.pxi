@@ -1,0 +1,234 @@
+# The kernels: gate arithmetic, forward and backward. Compiled once per instruction set, by the
+# modules kernels_*.pyx, and handed out as a table a dtype (kernels.pxd, which also says how a row of
+# the gate buffer g is laid out).
+#
+# A `vec` is as many floats or doubles as a register of the instruction set holds; Cython takes it
+# for a scalar, the C compiler for a vector (simd.h). So the loops below read as scalar formulas.
+
+from cpython.pycapsule cimport PyCapsule_New
+from gru_c._core.kernels cimport (
+    Kernels, backward_t, d_reset_t, forward_t, map_t, product_t, reset_t, sum_rows_t,
+)
+
+cdef extern from "simd.h" nogil:
+    ctypedef float vec_f32
+    ctypedef double vec_f64
+    vec_f32 sigmoid_f32(vec_f32 x) noexcept
+    vec_f64 sigmoid_f64(vec_f64 x) noexcept
+    vec_f32 tanh_f32(vec_f32 x) noexcept
+    vec_f64 tanh_f64(vec_f64 x) noexcept
+    void product_f32() noexcept
+    void product_f64() noexcept
+
+ctypedef fused vec:
+    vec_f32
+    vec_f64
+
+
+cdef inline Py_ssize_t lanes(const vec *_) noexcept nogil:
+    return sizeof(vec) // (sizeof(float) if vec is vec_f32 else sizeof(double))
+
+
+cdef inline vec sigmoid(vec x) noexcept nogil:
+    if vec is vec_f32:
+        return sigmoid_f32(x)
+    else:
+        return sigmoid_f64(x)
+
+
+cdef inline vec tanh(vec x) noexcept nogil:
+    if vec is vec_f32:
+        return tanh_f32(x)
+    else:
+        return tanh_f64(x)
+
+
+# ---- reset_after=True -------------------------------------------------------------------------
+
+cdef void gates(
+    Py_ssize_t rows, Py_ssize_t padded, vec *g, Py_ssize_t g_row,
+    const vec *h_prev, vec *h, Py_ssize_t h_row, bint save,
+) noexcept nogil:
+    """r, z = sigmoid(a_r), sigmoid(a_z);  n = tanh(a_n + r q);  h = n + z (h_prev - n)."""
+    cdef:
+        Py_ssize_t i, j, step = lanes(g), width = padded // step
+        vec r, z, n
+    for i in range(rows):
+        for j in range(width):
+            r = sigmoid(g[width + j])
+            z = sigmoid(g[2 * width + j])
+            n = tanh(g[j] + r * g[3 * width + j])
+            h[j] = n + z * (h_prev[j] - n)
+            if save:
+                g[j] = n
+                g[width + j] = r
+                g[2 * width + j] = z
+        g += g_row // step
+        h_prev += h_row // step
+        h += h_row // step
+
+
+cdef void d_gates(
+    Py_ssize_t rows, Py_ssize_t padded, const vec *g, vec *dg, Py_ssize_t g_row,
+    const vec *h_prev, vec *dh, Py_ssize_t h_row,
+) noexcept nogil:
+    """The twin of `gates`: da_n, da_r, da_z, dq from n, r, z, q;  dh becomes dh z."""
+    cdef:
+        Py_ssize_t i, j, step = lanes(g), width = padded // step
+        vec n, r, z, q, d, da_n, dq
+    for i in range(rows):
+        for j in range(width):
+            n = g[j]
+            r = g[width + j]
+            z = g[2 * width + j]
+            q = g[3 * width + j]
+            d = dh[j]
+            da_n = d * (1 - z) * (1 - n * n)
+            dq = da_n * r
+            dg[j] = da_n
+            dg[width + j] = dq * q * (1 - r)                           # = dr r (1 - r), dr = da_n q
+            dg[2 * width + j] = d * (h_prev[j] - n) * z * (1 - z)
+            dg[3 * width + j] = dq
+            dh[j] = d * z
+        g += g_row // step
+        dg += g_row // step
+        h_prev += h_row // step
+        dh += h_row // step
+
+
+# ---- reset_after=False: a product stands between the reset gate and the new gate ------------------
+
+cdef void reset(
+    Py_ssize_t rows, Py_ssize_t padded, vec *g, Py_ssize_t g_row,
+    const vec *h_prev, Py_ssize_t h_row,
+) noexcept nogil:
+    """r = sigmoid(a_r);  q = r h_prev, the left factor of the product W_hn (r h)."""
+    cdef:
+        Py_ssize_t i, j, step = lanes(g), width = padded // step
+        vec r
+    for i in range(rows):
+        for j in range(width):
+            r = sigmoid(g[width + j])
+            g[width + j] = r
+            g[3 * width + j] = r * h_prev[j]
+        g += g_row // step
+        h_prev += h_row // step
+
+
+cdef void blend(
+    Py_ssize_t rows, Py_ssize_t padded, vec *g, Py_ssize_t g_row,
+    const vec *h_prev, vec *h, Py_ssize_t h_row, bint save,
+) noexcept nogil:
+    """z = sigmoid(a_z);  n = tanh(a_n);  h = n + z (h_prev - n)."""
+    cdef:
+        Py_ssize_t i, j, step = lanes(g), width = padded // step
+        vec z, n
+    for i in range(rows):
+        for j in range(width):
+            z = sigmoid(g[2 * width + j])
+            n = tanh(g[j])
+            h[j] = n + z * (h_prev[j] - n)
+            if save:
+                g[j] = n
+                g[2 * width + j] = z
+        g += g_row // step
+        h_prev += h_row // step
+        h += h_row // step
+
+
+cdef void d_blend(
+    Py_ssize_t rows, Py_ssize_t padded, const vec *g, vec *dg, Py_ssize_t g_row,
+    const vec *h_prev, vec *dh, Py_ssize_t h_row,
+) noexcept nogil:
+    """The twin of `blend`: da_n, da_z from n, z;  dh becomes dh z."""
+    cdef:
+        Py_ssize_t i, j, step = lanes(g), width = padded // step
+        vec n, z, d
+    for i in range(rows):
+        for j in range(width):
+            n = g[j]
+            z = g[2 * width + j]
+            d = dh[j]
+            dg[j] = d * (1 - z) * (1 - n * n)
+            dg[2 * width + j] = d * (h_prev[j] - n) * z * (1 - z)
+            dh[j] = d * z
+        g += g_row // step
+        dg += g_row // step
+        h_prev += h_row // step
+        dh += h_row // step
+
+
+cdef void d_reset(
+    Py_ssize_t rows, Py_ssize_t padded, const vec *g, vec *dg, Py_ssize_t g_row,
+    const vec *h_prev, const vec *dq, vec *dh, Py_ssize_t h_row,
+) noexcept nogil:
+    """The twin of `reset`, dq = da_n W_hn: da_r from r;  dh += dq r.  q stays, dW_hn needs it."""
+    cdef:
+        Py_ssize_t i, j, step = lanes(g), width = padded // step
+        vec r
+    for i in range(rows):
+        for j in range(width):
+            r = g[width + j]
+            dg[width + j] = dq[j] * h_prev[j] * r * (1 - r)
+            dg[3 * width + j] = g[3 * width + j]
+            dh[j] = dh[j] + dq[j] * r
+        g += g_row // step
+        dg += g_row // step
+        h_prev += h_row // step
+        dq += h_row // step
+        dh += h_row // step
+
+
+# ---- small ones --------------------------------------------------------------------------------
+
+cdef void sum_rows(
+    Py_ssize_t rows, Py_ssize_t columns, const vec *g, Py_ssize_t g_row, vec *sums,
+) noexcept nogil:
+    """sums += sum_i g[i]; the rows are summed first, which loses fewer digits over many calls."""
+    cdef:
+        Py_ssize_t i, j, step = lanes(g)
+        vec total
+    for j in range(columns // step):
+        total = g[j]
+        for i in range(1, rows):
+            total = total + g[i * (g_row // step) + j]
+        sums[j] = sums[j] + total
+
+
+cdef void map_sigmoid(Py_ssize_t count, const vec *x, vec *y) noexcept nogil:
+    cdef Py_ssize_t j
+    for j in range(count // lanes(x)):
+        y[j] = sigmoid(x[j])
+
+
+cdef void map_tanh(Py_ssize_t count, const vec *x, vec *y) noexcept nogil:
+    cdef Py_ssize_t j
+    for j in range(count // lanes(x)):
+        y[j] = tanh(x[j])
+
+
+# ---- the tables --------------------------------------------------------------------------------
+
+cdef Kernels[2] tables                                                 # float, double
+
+
+cdef void fill(Kernels *table, const vec *_) noexcept:
+    """The casts only forget what the data pointers point to."""
+    if vec is vec_f32:
+        table.product = <product_t> product_f32
+    else:
+        table.product = <product_t> product_f64
+    table.gates = <forward_t> gates[vec]
+    table.d_gates = <backward_t> d_gates[vec]
+    table.reset = <reset_t> reset[vec]
+    table.blend = <forward_t> blend[vec]
+    table.d_blend = <backward_t> d_blend[vec]
+    table.d_reset = <d_reset_t> d_reset[vec]
+    table.sum_rows = <sum_rows_t> sum_rows[vec]
+    table.sigmoid = <map_t> map_sigmoid[vec]
+    table.tanh = <map_t> map_tanh[vec]
+
+
+fill(&tables[0], <const vec_f32 *> NULL)
+fill(&tables[1], <const vec_f64 *> NULL)
+kernels = PyCapsule_New(&tables, "gru_c.kernels", NULL)

@@ -1,0 +1,2 @@
+"""The kernels, built for AVX2 with FMA."""
+include "kernels.pxi"

@@ -1,0 +1,2 @@
+"""The kernels, built for AVX-512 (F, VL, DQ, BW)."""
+include "kernels.pxi"

@@ -1,0 +1,2 @@
+"""The kernels, built for what every processor of the platform has."""
+include "kernels.pxi"

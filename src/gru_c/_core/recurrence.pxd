@@ -1,0 +1,55 @@
+"""The time loop over one direction of one layer: forward, and backward.
+
+Shapes: T steps, N rows, I inputs, H hidden units, `padded` = H rounded up to 64 bytes. All buffers
+are time-major; rows of the gate buffer are laid out in kernels.pxd.
+"""
+
+from gru_c._core.kernels cimport real
+from gru_c._core.panels cimport Panels
+
+# The products of the equations, by what they take and what they add to (planes of the gate buffer).
+cdef struct Weights:
+    Py_ssize_t inputs
+    Py_ssize_t hidden
+    Py_ssize_t padded
+    bint reset_after
+    void *bias              # (4 padded) for n r z q, or NULL
+    Panels from_input       # x -> n r z
+    Panels from_hidden      # h -> r z
+    Panels to_new           # h -> q with reset_after, q = r h -> n without
+    Panels d_input          # da_n da_r da_z -> dx
+    Panels d_hidden         # da_r da_z dq -> dh with reset_after, da_r da_z -> dh without
+    Panels d_reset          # da_n -> d(r h) without reset_after
+
+# One call. g and h hold every step of a call that saves, else g holds `chunk` and h two steps.
+cdef struct Sequence:
+    Py_ssize_t steps
+    Py_ssize_t rows
+    Py_ssize_t chunk        # steps whose input projection is made at once
+    bint save
+    const void *x           # (T, N, x_row), x_row >= I
+    Py_ssize_t x_row
+    void *g                 # (T or chunk, N, g_row): the gate buffer
+    Py_ssize_t g_row
+    void *h                 # (T + 1 or 2, N, padded): step t reads slot t (mod 2), writes the next
+    void *output            # out: h after each step, at t * output_step + n * output_row; or NULL
+    Py_ssize_t output_step
+    Py_ssize_t output_row
+
+# The backward of a call that saved.
+cdef struct Gradients:
+    void *dg                # (T, N, g_row), may be g: gradients of the pre-activations
+    const void *d_output    # rows at t * d_output_step + n * d_output_row, or NULL
+    Py_ssize_t d_output_step
+    Py_ssize_t d_output_row
+    void *dh                # (N, padded): in dL/dh_n, out dL/dh_0
+    void *dq                # (N, padded): scratch, without reset_after
+    void *dx                # (T, N, dx_row), dx_row = I rounded up to 64 bytes; or NULL
+    Py_ssize_t dx_row
+    void *dweight_ih        # (3H, dx_row)
+    void *dweight_hh        # (3H, padded)
+    void *dbias             # (4 padded) for n r z q; zero on entry
+
+cdef void forward(const Weights *w, const Sequence *s, real *g) noexcept nogil
+cdef void backward(
+    const Weights *w, const Sequence *s, const Gradients *d, real *dg) noexcept nogil

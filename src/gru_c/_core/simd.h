@@ -1,0 +1,65 @@
+/* Vectors of float and double, their sigmoid and tanh, and the product of small blocks.
+ *
+ * One source for every instruction set and both types: GCC and clang vector extensions, no intrinsic.
+ * The width follows from the flags that this file is compiled with; `simd_real.h` holds the code and
+ * is read here once a type. */
+#ifndef GRU_C_SIMD_H
+#define GRU_C_SIMD_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#define TILE_VECTORS 4 /* 6 rows x 4 vectors of sums leave 8 of the 32 registers free */
+#elif defined(__AVX2__)
+#define VECTOR_BYTES 32
+#define TILE_VECTORS 2 /* 6 x 2 of 16 registers */
+#elif defined(__aarch64__)
+#define VECTOR_BYTES 16
+#define TILE_VECTORS 4
+#else
+#define VECTOR_BYTES 16
+#define TILE_VECTORS 2
+#endif
+
+#define INLINE static inline __attribute__((always_inline, unused))
+#define JOIN_(a, b) a##_##b
+#define JOIN(a, b) JOIN_(a, b)
+
+/* float: e^r - 1 = r + r^2 P(r) on |r| <= ln(2)/2, P of degree 4 (Chebyshev fit, error 0.2 ulp). */
+#define REAL float
+#define BITS int32_t
+#define SUFFIX f32
+#define MANTISSA 23
+#define EXPONENT_BIAS 127
+#define LOWEST_EXP -104.0f   /* e^x rounds to zero below */
+#define LOWEST_TANH -20.0f   /* tanh(x/2) rounds to -1 below */
+#define LOG2_E 1.44269504088896341f
+#define LN2_HIGH 0.693145751953125f /* 15 bits, so that k * LN2_HIGH is exact */
+#define LN2_LOW 1.42860682030941723e-6f
+#define POLYNOMIAL(r)                                                                                       \
+    ((((1.3926213466332443e-3f * (r) + 8.3632029715758550e-3f) * (r) + 4.1666554437685939e-2f) * (r) +      \
+      1.6666576845993976e-1f) * (r) + 0.5f)
+#include "simd_real.h"
+
+/* double: the same with P of degree 10 (error below 0.01 ulp). */
+#define REAL double
+#define BITS int64_t
+#define SUFFIX f64
+#define MANTISSA 52
+#define EXPONENT_BIAS 1023
+#define LOWEST_EXP -746.0
+#define LOWEST_TANH -40.0
+#define LOG2_E 1.44269504088896341
+#define LN2_HIGH 0x1.62e42fefa3000p-1 /* 41 bits */
+#define LN2_LOW 0x1.3de6af278ece6p-42
+#define POLYNOMIAL(r)                                                                                       \
+    ((((((((((2.0914717341716376e-9 * (r) + 2.5105259538448493e-8) * (r) + 2.7557273570102140e-7) * (r) +   \
+            2.7557255297969644e-6) * (r) + 2.4801587325605323e-5) * (r) + 1.9841269874901259e-4) * (r) +    \
+         1.3888888888883732e-3) * (r) + 8.3333333333261121e-3) * (r) + 4.1666666666666670e-2) * (r) +       \
+      1.6666666666666671e-1) * (r) + 0.5)
+#include "simd_real.h"
+
+#endif

@@ -1,0 +1,78 @@
+"""What GRUCell and GRU share: the mode, the parameters as a mapping, the gradients, copying."""
+
+import numpy as np
+
+from gru_c import _checks
+
+
+class Module:
+    """Base class. A subclass implements `_parameters` and `_load`, and keeps its tape in `_tape`."""
+
+    training = True
+    _tape = None
+    _grads = None
+
+    def train(self, mode: bool = True):
+        """Keep, in each forward, what `backward` needs. The mode of a new model. Returns self."""
+        self.training = _checks.flag(mode, "mode")
+        if not mode:
+            self._tape = None
+        return self
+
+    def eval(self):
+        """Save nothing, share nothing: any number of threads may call at once. Returns self."""
+        return self.train(False)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The parameters by PyTorch's names, as read-only arrays: new weights go in through
+        `load_state_dict` or by assignment, never by an edit in place."""
+        return dict(self._parameters())
+
+    def load_state_dict(self, mapping) -> None:
+        """Replace all parameters by copies of the arrays in `mapping`, which has the names of
+        `state_dict`. Nothing changes if anything is missing, unexpected or of a wrong shape or dtype.
+        """
+        current = self._parameters()
+        missing = [name for name in current if name not in mapping]
+        unexpected = [name for name in mapping if name not in current]
+        problems = []
+        if missing:
+            problems.append(f"missing key(s): {', '.join(map(repr, missing))}")
+        if unexpected:
+            problems.append(f"unexpected key(s): {', '.join(map(repr, unexpected))}")
+        arrays = {}
+        for name, old in current.items():
+            if name in mapping:
+                arrays[name] = _checks.array(mapping[name], name, self.dtype)
+                if arrays[name].shape != old.shape:
+                    problems.append(f"size mismatch for {name}: got shape {arrays[name].shape}, "
+                                    f"the model has {old.shape}")
+        if problems:
+            raise ValueError(f"cannot load into {type(self).__name__}: {'; '.join(problems)}")
+        self._load(arrays)
+
+    @property
+    def grads(self) -> dict[str, np.ndarray]:
+        """Gradients of the parameters from the last `backward`, by the names of `state_dict`."""
+        if self._grads is None:
+            raise RuntimeError("no gradients yet: call backward first")
+        return self._grads
+
+    def _recorded(self):
+        """The tape that `backward` works on."""
+        if self._tape is None:
+            raise RuntimeError("backward needs a forward in training mode before it" if self.training
+                               else "backward needs training mode: call train(), then forward")
+        return self._tape
+
+    def __getstate__(self):
+        """For copy and pickle: the model without what belongs to one run."""
+        return {name: value for name, value in self.__dict__.items()
+                if name not in ("_tape", "_grads")}
+
+
+def initial_weights(shapes: dict[str, tuple], hidden_size: int, dtype, rng) -> dict:
+    """Parameters drawn from U(-1/sqrt(H), 1/sqrt(H)), as PyTorch does."""
+    bound = 1.0 / np.sqrt(hidden_size)
+    return {name: rng.uniform(-bound, bound, shape).astype(dtype)
+            for name, shape in shapes.items()}

@@ -1,0 +1,301 @@
+"""GRU: layers over whole sequences, forward and backward."""
+
+import numpy as np
+
+from gru_c import _checks
+from gru_c._layer import NAMES, Layer, shapes
+from gru_c._module import Module, initial_weights
+
+
+class GRU(Module):
+    """A stack of gated recurrent unit layers over a sequence, with the interface of ``torch.nn.GRU``.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+        I and H.
+    num_layers : int
+        L; a layer above the first takes the hidden states of the one below.
+    bias : bool
+        Without, all biases are absent.
+    batch_first : bool
+        Input and output are (N, T, ...) instead of (T, N, ...). The hidden states are not affected.
+    dropout, bidirectional
+        Not supported yet; anything but 0.0 and False is refused.
+    dtype : float32 or float64
+        Of the weights, of every array of a call, and of the arithmetic.
+    reset_after : bool
+        The convention of the new gate, see `GRUCell`.
+    rng : None, int or numpy.random.Generator
+        Passed to ``numpy.random.default_rng``; weights are drawn from U(-1/sqrt(H), 1/sqrt(H)).
+
+    Notes
+    -----
+    The parameters are ``weight_ih_l0`` (3H, I), ``weight_hh_l0`` (3H, H), ``bias_ih_l0`` (3H,),
+    ``bias_hh_l0`` (3H,), ``weight_ih_l1`` (3H, H), ..., gates stacked r, z, n. They read as
+    read-only arrays and change through `load_state_dict` or by assignment to the attribute, which
+    copy.
+
+    Examples
+    --------
+    >>> import numpy as np, gru_c
+    >>> gru = gru_c.GRU(3, 4, num_layers=2, dtype=np.float64, rng=0)
+    >>> output, h_n = gru(np.ones((5, 2, 3)))
+    >>> output.shape, h_n.shape
+    ((5, 2, 4), (2, 2, 4))
+    >>> dx, dh_0 = gru.backward(np.ones((5, 2, 4)))
+    >>> dx.shape, dh_0.shape, sorted(gru.grads)[0]
+    ((5, 2, 3), (2, 2, 4), 'bias_hh_l0')
+    """
+
+    def __init__(self, input_size, hidden_size, num_layers=1, bias=True, batch_first=False,
+                 dropout=0.0, bidirectional=False, dtype=np.float32, reset_after=True, rng=None):
+        self.input_size = _checks.size(input_size, "input_size")
+        self.hidden_size = _checks.size(hidden_size, "hidden_size")
+        self.num_layers = _checks.size(num_layers, "num_layers")
+        self.bias = _checks.flag(bias, "bias")
+        self.batch_first = _checks.flag(batch_first, "batch_first")
+        if dropout != 0:
+            raise ValueError(f"dropout is not supported yet: got {dropout}, expected 0.0")
+        if _checks.flag(bidirectional, "bidirectional"):
+            raise ValueError("bidirectional=True is not supported yet")
+        self.dtype = _checks.model_dtype(dtype)
+        self.reset_after = _checks.flag(reset_after, "reset_after")
+        rng = np.random.default_rng(rng)
+        sizes = [self.input_size] + [self.hidden_size] * (self.num_layers - 1)
+        self._layers = tuple(
+            Layer(initial_weights(shapes(size, self.hidden_size, self.bias), self.hidden_size,
+                                  self.dtype, rng), self.reset_after)
+            for size in sizes)
+
+    def __repr__(self):
+        return (f"GRU({self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, "
+                f"bias={self.bias}, batch_first={self.batch_first}, dtype={self.dtype}, "
+                f"reset_after={self.reset_after})")
+
+    # ---- running ---------------------------------------------------------------------------
+
+    def forward(self, x, h_0=None, lengths=None):
+        """Run over a sequence.
+
+        Parameters
+        ----------
+        x : array (T, N, I), (N, T, I) with `batch_first`, or (T, I)
+        h_0 : array (L, N, H), or (L, H) for an unbatched x; optional
+            Initial hidden states; zeros if absent. Not broadcast over the batch.
+        lengths
+            Not supported yet; refused unless None.
+
+        Returns
+        -------
+        output : ndarray (T, N, H), (N, T, H) or (T, H)
+            Hidden states of the last layer after each step.
+        h_n : ndarray (L, N, H) or (L, H)
+            Hidden states of all layers after the last step.
+
+        Raises
+        ------
+        TypeError
+            An array whose dtype is not the model's.
+        ValueError
+            A shape that does not fit, or a sequence of no steps.
+        """
+        if lengths is not None:
+            raise ValueError("lengths is not supported yet: pad or run rows one by one")
+        x = _checks.array(x, "input", self.dtype)
+        batched, steps, rows = self._check_input(x)
+        h_0 = self._check_state(h_0, "h_0", batched, rows)
+        time_major = self._time_major(x, batched)
+        shape = (rows, steps) if self.batch_first and batched else (steps, rows)
+        output = np.empty((*shape, self.hidden_size), self.dtype)
+        h_n = np.empty((self.num_layers, rows, self.hidden_size), self.dtype)
+        if self.training:
+            self._record(time_major, h_0, output, h_n)
+            self._shape = x.shape
+        else:
+            self._infer(self._layers, time_major, h_0, output, h_n)
+        if batched:
+            return output, h_n
+        return output[:, 0], h_n[:, 0]
+
+    __call__ = forward
+
+    def _infer(self, layers, x, h_0, output, h_n):
+        """Fill output and h_n, saving nothing. x is any (T, N, I) view."""
+        x = _checks.contiguous(x)
+        last = self._time_major(output, True)
+        for index, layer in enumerate(layers):
+            target = last if index == len(layers) - 1 else np.empty(
+                (*x.shape[:2], self.hidden_size), self.dtype)
+            layer.infer(x, None if h_0 is None else h_0[index], target, *self._strides(target))
+            h_n[index] = target[-1]
+            x = target
+
+    def _record(self, x, h_0, output, h_n):
+        """The same, keeping a tape a layer; a layer reads the one below from its tape."""
+        old = self._tape or [None] * self.num_layers
+        self._tape, tapes = None, []                       # none until the buffers are whole again
+        x = np.array(x, order="C")                         # the caller may change x before backward
+        last = self._time_major(output, True)
+        for index, layer in enumerate(self._layers):
+            target, strides = (last, self._strides(last)) if layer is self._layers[-1] else (
+                None, (0, 0))
+            tape = layer.record(x, None if h_0 is None else h_0[index], target, *strides,
+                                old[index])
+            x = tape.output()
+            h_n[index] = x[-1, :, : self.hidden_size]
+            tapes.append(tape)
+        self._tape = tapes
+
+    def backward(self, d_output, d_h_n=None):
+        """Gradients of the last forward; the parameters' are in `grads`. Once for each forward.
+
+        Parameters
+        ----------
+        d_output : array like the output of the forward, or None for zeros
+        d_h_n : array like h_n, optional
+            dL/d output and dL/dh_n.
+
+        Returns
+        -------
+        dx : ndarray like x
+        dh_0 : ndarray (L, N, H) or (L, H)
+
+        Raises
+        ------
+        RuntimeError
+            No forward in training mode came before, or its backward was run already.
+        """
+        tapes = self._recorded()
+        shape = self._shape
+        batched = len(shape) == 3
+        steps, rows, _ = tapes[0].g.shape
+        if d_output is not None:
+            d_output = _checks.array(d_output, "d_output", self.dtype)
+            _checks.shape(d_output, (*shape[:-1], self.hidden_size), "d_output")
+            d_output = _checks.rows(self._time_major(d_output, batched))
+        d_h_n = self._check_state(d_h_n, "d_h_n", batched, rows)
+        self._tape = None                                  # its planes become the gradients
+        dh_0 = np.empty((self.num_layers, rows, self.hidden_size), self.dtype)
+        grads = {}
+        for index in reversed(range(self.num_layers)):
+            tape = tapes[index]
+            d_output, dh_0[index], found = tape.layer.gradients(
+                tape, d_output, None if d_h_n is None else d_h_n[index], keep=False)
+            grads |= {f"{name}_l{index}": value for name, value in found.items()}
+        self._grads = {name: grads[name] for name in self._parameters()}
+        dx = self._time_major(d_output[..., : self.input_size], True)
+        return np.ascontiguousarray(dx).reshape(shape), (dh_0 if batched else dh_0[:, 0])
+
+    def step(self, x_t, h=None, out=None):
+        """One step of a stream. Nothing is saved, in either mode.
+
+        Parameters
+        ----------
+        x_t : array (N, I) or (I,)
+        h : array (L, N, H) or (L, H), optional
+            Hidden states of all layers; zeros if absent.
+        out : ndarray like h, optional
+            Receives the new hidden states; may be `h` itself.
+
+        Returns
+        -------
+        ndarray (L, N, H) or (L, H)
+            The new hidden states (`out`, if given); the last is the output of the step.
+        """
+        x_t = _checks.array(x_t, "input", self.dtype)
+        if x_t.ndim not in (1, 2):
+            raise ValueError(f"GRU.step: Expected input to be 1D or 2D, got {x_t.ndim}D instead "
+                             f"(input of shape {x_t.shape})")
+        self._check_input_size(x_t)
+        batched = x_t.ndim == 2
+        x = x_t.reshape(1, -1, self.input_size)
+        h = self._check_state(h, "h", batched, x.shape[1])
+        h_n = np.empty((self.num_layers, x.shape[1], self.hidden_size), self.dtype)
+        result = h_n if batched else h_n[:, 0]
+        if out is not None:
+            _checks.output(out, result.shape, self.dtype)
+        x = _checks.contiguous(x)
+        for index, layer in enumerate(self._layers):
+            layer.infer(x, None if h is None else h[index], h_n[index], 0, self.hidden_size)
+            x = h_n[index : index + 1]
+        if out is None:
+            return result
+        out[...] = result
+        return out
+
+    # ---- shapes ------------------------------------------------------------------------------
+
+    def _time_major(self, a, batched):
+        """A view (T, N, ...) of an array in the caller's layout; its own inverse if batched."""
+        if not batched:
+            return a[:, None]
+        return a.swapaxes(0, 1) if self.batch_first else a
+
+    def _strides(self, a):
+        return tuple(stride // a.itemsize for stride in a.strides[:2])
+
+    def _check_input_size(self, x):
+        if x.shape[-1] != self.input_size:
+            raise ValueError(f"input has inconsistent input_size: got {x.shape[-1]} "
+                             f"expected {self.input_size} (input of shape {x.shape})")
+
+    def _check_input(self, x):
+        """(batched, T, N) of an input."""
+        if x.ndim not in (2, 3):
+            raise ValueError(f"GRU: Expected input to be 2D or 3D, got {x.ndim}D instead "
+                             f"(input of shape {x.shape})")
+        self._check_input_size(x)
+        batched = x.ndim == 3
+        steps, rows = self._time_major(x, batched).shape[:2]
+        if not steps:
+            raise ValueError("Expected sequence length to be larger than 0 in RNN "
+                             f"(input of shape {x.shape})")
+        return batched, steps, rows
+
+    def _check_state(self, h, name, batched, rows):
+        """Hidden states as (L, N, H), or None."""
+        if h is None:
+            return None
+        h = _checks.array(h, name, self.dtype)
+        ndim = 3 if batched else 2
+        if h.ndim != ndim:
+            kind = "batched" if batched else "unbatched"
+            raise ValueError(f"For {kind} input, {name} should be {ndim}-D but got {h.ndim}-D "
+                             f"({name} of shape {h.shape})")
+        expected = (self.num_layers, *((rows,) if batched else ()), self.hidden_size)
+        if h.shape != expected:
+            raise ValueError(f"Expected {name} size {expected}, got {h.shape}")
+        return h if batched else h[:, None]
+
+    # ---- parameters --------------------------------------------------------------------------
+
+    def _parameters(self):
+        return {f"{name}_l{index}": value for index, layer in enumerate(self._layers)
+                for name, value in layer.weights.items()}
+
+    def _load(self, arrays):
+        new = [{name: arrays[f"{name}_l{index}"] for name in NAMES if f"{name}_l{index}" in arrays}
+               for index in range(self.num_layers)]
+        self._layers = tuple(layer.replaced(weights) if weights else layer
+                             for layer, weights in zip(self._layers, new, strict=True))
+
+    def __getattr__(self, name):
+        # Only called for names that are not there: weight_ih_l0 and the like.
+        if name.startswith(("weight_", "bias_")):
+            parameters = self._parameters()
+            if name in parameters:
+                return parameters[name]
+        raise AttributeError(f"'GRU' object has no attribute {name!r}")
+
+    def __setattr__(self, name, value):
+        if name.startswith(("weight_", "bias_")):
+            parameters = self._parameters()
+            if name not in parameters:
+                raise AttributeError(f"the model has no parameter {name!r}: "
+                                     f"its names are {', '.join(parameters)}")
+            value = _checks.array(value, name, self.dtype)
+            _checks.shape(value, parameters[name].shape, name)
+            self._load({name: value})
+        else:
+            super().__setattr__(name, value)
