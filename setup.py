@@ -1,7 +1,7 @@
 """The extension modules; everything else about the package is in pyproject.toml.
 
-Environment: GRU_C_NATIVE=1 adds a build for the building machine's own processor to the baseline
-kernels (-march=native); GRU_C_DEBUG=1 compiles Cython with all checks on; GRU_C_CFLAGS appends flags.
+Environment: GRU_C_NATIVE=1 compiles everything for the building machine's own processor
+(-march=native); GRU_C_DEBUG=1 compiles Cython with all checks on; GRU_C_CFLAGS appends flags.
 """
 
 import os
@@ -29,13 +29,14 @@ DIRECTIVES = {
 
 # No fast-math: it breaks the rounding by a magic number in exp, and linked in, it turns denormals
 # off for the whole process of whoever imports us.
-FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fvisibility=hidden"]
-FLAGS += ["-Wno-unused-function"]
+FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+FLAGS += ["-fvisibility=hidden", "-Wno-unused-function"]
 if os.environ.get("GRU_C_NATIVE") == "1":
     FLAGS += ["-march=native"]
 FLAGS += shlex.split(os.environ.get("GRU_C_CFLAGS", ""))
 
-X86 = platform.machine().lower() in ("x86_64", "amd64") and "arm64" not in os.environ.get("ARCHFLAGS", "")
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+X86 = X86 and "arm64" not in os.environ.get("ARCHFLAGS", "")       # a cross-build on macOS
 ISA_FLAGS = {"baseline": []}
 if X86:
     avx2 = ["-mavx2", "-mfma"]
@@ -63,7 +64,7 @@ def extension(name: str, flags: list[str]) -> Extension:
         include_dirs=[str(CORE)],
         extra_compile_args=FLAGS + flags,
         extra_link_args=["-s"] if platform.system() == "Linux" and not DEBUG else [],
-        depends=[str(CORE / f) for f in ("simd.h", "simd_real.h", "cpu.h", "kernels.pxi", "kernels.pxd")],
+        depends=[str(path) for pattern in ("*.h", "*.pxi", "*.pxd") for path in CORE.glob(pattern)],
     )
 
 

@@ -61,9 +61,9 @@ def array(value, name: str, dtype: np.dtype) -> np.ndarray:
 
 def rows(a: np.ndarray) -> np.ndarray:
     """`a`, copied unless it is aligned and the elements of its last axis adjoin."""
-    if a.flags.aligned and (a.shape[-1] == 1 or a.strides[-1] == a.itemsize):
-        if all(stride % a.itemsize == 0 for stride in a.strides):
-            return a
+    adjoin = a.shape[-1] == 1 or a.strides[-1] == a.itemsize
+    if adjoin and a.flags.aligned and all(stride % a.itemsize == 0 for stride in a.strides):
+        return a
     return np.array(a, order="C")
 
 

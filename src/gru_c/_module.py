@@ -6,7 +6,7 @@ from gru_c import _checks
 
 
 class Module:
-    """Base class. A subclass implements `_parameters` and `_load`, and keeps its tape in `_tape`."""
+    """Base class. A subclass implements `_parameters` and `_load`; its tape stands in `_tape`."""
 
     training = True
     _tape = None
@@ -29,8 +29,9 @@ class Module:
         return dict(self._parameters())
 
     def load_state_dict(self, mapping) -> None:
-        """Replace all parameters by copies of the arrays in `mapping`, which has the names of
-        `state_dict`. Nothing changes if anything is missing, unexpected or of a wrong shape or dtype.
+        """Replace all parameters by copies of the arrays in `mapping`, named as in `state_dict`.
+
+        Nothing changes if anything is missing, unexpected or of a wrong shape or dtype.
         """
         current = self._parameters()
         missing = [name for name in current if name not in mapping]
@@ -61,8 +62,9 @@ class Module:
     def _recorded(self):
         """The tape that `backward` works on."""
         if self._tape is None:
-            raise RuntimeError("backward needs a forward in training mode before it" if self.training
-                               else "backward needs training mode: call train(), then forward")
+            raise RuntimeError("backward needs a forward in training mode before it, once for each"
+                               if self.training else
+                               "backward needs training mode: call train(), then forward")
         return self._tape
 
     def __getstate__(self):

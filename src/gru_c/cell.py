@@ -46,7 +46,8 @@ class GRUCell(Module):
     dWrx, ..., dbnh : ndarray
         Their gradients, after `backward`.
     x, hidden, r, z, n : ndarray
-        Of the last forward in training mode: its input, the hidden state it started from, its gates.
+        Of the last forward in training mode: its input, the hidden state that it started from, its
+        gates.
 
     Notes
     -----

@@ -8,7 +8,7 @@ from gru_c._module import Module, initial_weights
 
 
 class GRU(Module):
-    """A stack of gated recurrent unit layers over a sequence, with the interface of ``torch.nn.GRU``.
+    """Layers of gated recurrent units over a sequence, with the interface of ``torch.nn.GRU``.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ class GRU(Module):
         tapes = self._recorded()
         shape = self._shape
         batched = len(shape) == 3
-        steps, rows, _ = tapes[0].g.shape
+        rows = tapes[0].g.shape[1]
         if d_output is not None:
             d_output = _checks.array(d_output, "d_output", self.dtype)
             _checks.shape(d_output, (*shape[:-1], self.hidden_size), "d_output")

@@ -1,6 +1,6 @@
 # The kernels: gate arithmetic, forward and backward. Compiled once per instruction set, by the
-# modules kernels_*.pyx, and handed out as a table a dtype (kernels.pxd, which also says how a row of
-# the gate buffer g is laid out).
+# modules kernels_*.pyx, and handed out as a table a dtype (kernels.pxd, which also says how a row
+# of the gate buffer g is laid out).
 #
 # A `vec` is as many floats or doubles as a register of the instruction set holds; Cython takes it
 # for a scalar, the C compiler for a vector (simd.h). So the loops below read as scalar formulas.
@@ -86,7 +86,7 @@ cdef void d_gates(
             da_n = d * (1 - z) * (1 - n * n)
             dq = da_n * r
             dg[j] = da_n
-            dg[width + j] = dq * q * (1 - r)                           # = dr r (1 - r), dr = da_n q
+            dg[width + j] = dq * q * (1 - r)               # = dr r (1 - r), dr = da_n q
             dg[2 * width + j] = d * (h_prev[j] - n) * z * (1 - z)
             dg[3 * width + j] = dq
             dh[j] = d * z
@@ -96,7 +96,7 @@ cdef void d_gates(
         dh += h_row // step
 
 
-# ---- reset_after=False: a product stands between the reset gate and the new gate ------------------
+# ---- reset_after=False: a product stands between the reset gate and the new gate ----------------
 
 cdef void reset(
     Py_ssize_t rows, Py_ssize_t padded, vec *g, Py_ssize_t g_row,

@@ -99,16 +99,16 @@ cdef class PackedLayer:
                           const real *bias_ih, const real *bias_hh) except -1:
         cdef:
             Weights *w = &self.w
-            Py_ssize_t I = w.inputs, H = w.hidden, P = w.padded, j
+            Py_ssize_t K = w.inputs, H = w.hidden, P = w.padded, j
             real *bias
-            Block block = Block(sizeof(real) * P * (3 * I + 3 * H + 4))
-        allot(&w.from_input, block, 1, I, 3 * P, weight_ih)
+            Block block = Block(sizeof(real) * P * (3 * K + 3 * H + 4))
+        allot(&w.from_input, block, 1, K, 3 * P, weight_ih)
         allot(&w.from_hidden, block, 1, H, 2 * P, weight_ih)
         allot(&w.to_new, block, 1, H, P, weight_ih)
         # Rows of the weights are units: B[k, j] = W[j, k]. Columns n r z; gates r z n are 0 1 2.
-        pack(&w.from_input, 0, 0, H, weight_ih + 2 * H * I, 1, I)
-        pack(&w.from_input, 0, P, H, weight_ih, 1, I)
-        pack(&w.from_input, 0, 2 * P, H, weight_ih + H * I, 1, I)
+        pack(&w.from_input, 0, 0, H, weight_ih + 2 * H * K, 1, K)
+        pack(&w.from_input, 0, P, H, weight_ih, 1, K)
+        pack(&w.from_input, 0, 2 * P, H, weight_ih + H * K, 1, K)
         pack(&w.from_hidden, 0, 0, H, weight_hh, 1, H)
         pack(&w.from_hidden, 0, P, H, weight_hh + H * H, 1, H)
         pack(&w.to_new, 0, 0, H, weight_hh + 2 * H * H, 1, H)
@@ -129,12 +129,12 @@ cdef class PackedLayer:
     cdef int pack_backward(self, const real *weight_ih, const real *weight_hh) except -1:
         cdef:
             Weights *w = &self.w
-            Py_ssize_t I = w.inputs, H = w.hidden, P = w.padded, Q = self.padded_inputs
+            Py_ssize_t K = w.inputs, H = w.hidden, P = w.padded, Q = self.padded_inputs
             Block block = Block(sizeof(real) * 3 * H * (Q + P))
         allot(&w.d_input, block, 3, H, Q, weight_ih)
-        pack(&w.d_input, 0, 0, I, weight_ih + 2 * H * I, I, 1)
-        pack(&w.d_input, 1, 0, I, weight_ih, I, 1)
-        pack(&w.d_input, 2, 0, I, weight_ih + H * I, I, 1)
+        pack(&w.d_input, 0, 0, K, weight_ih + 2 * H * K, K, 1)
+        pack(&w.d_input, 1, 0, K, weight_ih, K, 1)
+        pack(&w.d_input, 2, 0, K, weight_ih + H * K, K, 1)
         allot(&w.d_hidden, block, 3 if w.reset_after else 2, H, P, weight_ih)
         pack(&w.d_hidden, 0, 0, H, weight_hh, H, 1)
         pack(&w.d_hidden, 1, 0, H, weight_hh + H * H, H, 1)

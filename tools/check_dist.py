@@ -1,0 +1,43 @@
+"""Check the size and the contents of the built wheel and sdist, given as arguments."""
+
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+WHEEL_LIMIT = 1_500_000        # bytes, without the data
+DATA_LIMIT = 150_000
+NEEDED = {
+    ".whl": ("gru_c/py.typed", "gru_c/datasets/digits.npz", "gru_c/datasets/CREDITS.md"),
+    ".gz": ("setup.py", "src/gru_c/_core/simd.h", "src/gru_c/_core/kernels.pxi", "LICENSE",
+            "src/gru_c/datasets/digits.npz", "tests/test_numerics.py"),
+}
+UNWANTED = (".c", ".html", ".pyc", "blas_int.pxi")
+
+
+def sizes(path: Path) -> dict[str, int]:
+    """Bytes that each member takes in the archive (the sdist's: unpacked)."""
+    if path.suffix == ".whl":
+        with zipfile.ZipFile(path) as archive:
+            return {info.filename: info.compress_size for info in archive.infolist()}
+    with tarfile.open(path) as archive:
+        return {member.name.partition("/")[2]: member.size for member in archive.getmembers()}
+
+
+def check(path: Path) -> list[str]:
+    members = sizes(path)
+    problems = [f"{path.name} lacks {name}" for name in NEEDED[path.suffix] if name not in members]
+    problems += [f"{path.name} holds {name}" for name in members if name.endswith(UNWANTED)]
+    if path.suffix == ".whl":
+        data = sum(size for name, size in members.items() if name.startswith("gru_c/datasets/"))
+        rest = path.stat().st_size - data
+        print(f"{path.name}: {rest / 1000:.0f} kB and {data / 1000:.0f} kB of data")
+        if rest > WHEEL_LIMIT or data > DATA_LIMIT:
+            problems.append(f"{path.name} is too large")
+    return problems
+
+
+if __name__ == "__main__":
+    found = [problem for name in sys.argv[1:] for problem in check(Path(name))]
+    print(*found, sep="\n", end="\n" if found else "")
+    sys.exit(1 if found else 0)
