@@ -2,9 +2,8 @@
 
 import ctypes
 import sys
-from importlib.metadata import version
 
-__version__ = version("gru-c")
+__version__ = "0.1.0"
 
 
 def _blas() -> dict:

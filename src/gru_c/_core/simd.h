@@ -34,8 +34,10 @@
 #define SUFFIX f32
 #define MANTISSA 23
 #define EXPONENT_BIAS 127
-#define LOWEST_EXP -104.0f   /* e^x rounds to zero below */
-#define LOWEST_TANH -20.0f   /* tanh(x/2) rounds to -1 below */
+#define SHIFT 62             /* 2^-62 e^104 < 2^127 */
+#define SIGMOID_ZERO 105.0f  /* sigmoid(-x) rounds to 0 from here on, */
+#define SIGMOID_ONE 20.0f    /* sigmoid(x) to 1, */
+#define TANH_ONE 10.0f       /* tanh(x) to 1 */
 #define LOG2_E 1.44269504088896341f
 #define LN2_HIGH 0.693145751953125f /* 15 bits, so that k * LN2_HIGH is exact */
 #define LN2_LOW 1.42860682030941723e-6f
@@ -50,8 +52,10 @@
 #define SUFFIX f64
 #define MANTISSA 52
 #define EXPONENT_BIAS 1023
-#define LOWEST_EXP -746.0
-#define LOWEST_TANH -40.0
+#define SHIFT 62
+#define SIGMOID_ZERO 747.0
+#define SIGMOID_ONE 40.0
+#define TANH_ONE 20.0
 #define LOG2_E 1.44269504088896341
 #define LN2_HIGH 0x1.62e42fefa3000p-1 /* 41 bits */
 #define LN2_LOW 0x1.3de6af278ece6p-42

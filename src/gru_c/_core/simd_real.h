@@ -8,47 +8,43 @@
 typedef REAL vec __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
 typedef BITS ivec __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
 
-#define SIGN_BIT ((BITS)((BITS)1 << (8 * sizeof(BITS) - 1)))
-#define ROUND ((REAL)1.5 * (REAL)((BITS)1 << MANTISSA)) /* added, it leaves the nearest integer in the low bits */
+/* Added to a small number, it leaves the nearest integer in the low bits. */
+#define ROUND ((REAL)1.5 * (REAL)((BITS)1 << MANTISSA))
 
-INLINE vec NAME(select)(ivec mask, vec yes, vec no)
+/* x held between two bounds; a NaN stays. */
+INLINE vec NAME(clamp)(vec x, REAL least, REAL most)
 {
-    return (vec)((mask & (ivec)yes) | (~mask & (ivec)no));
+    const vec low = (vec){0} + least, high = (vec){0} + most;
+    const ivec below = x < low, above = x > high;
+    return (vec)((below & (ivec)low) | (above & (ivec)high) | (~(below | above) & (ivec)x));
 }
 
-INLINE vec NAME(absolute)(vec x) { return (vec)((ivec)x & ~SIGN_BIT); }
-
-/* 2^k for k = round(x / ln 2), and p = e^r - 1 for the rest: e^x = 2^k (1 + p). `extra` is added to k.
+/* e^x = scale (1 + p), scale = 2^(k + extra) with k = round(x / ln 2), p = e^r - 1 of the rest r.
  * A NaN in x comes out in p. */
 INLINE vec NAME(exp_parts)(vec x, BITS extra, vec *p)
 {
-    vec shifted = x * (REAL)LOG2_E + ROUND;
-    vec k = shifted - ROUND;
+    const REAL offset = ROUND + (REAL)(EXPONENT_BIAS + extra); /* the low bits: the exponent field */
+    vec shifted = x * (REAL)LOG2_E + offset;
+    vec k = shifted - offset;
     vec r = (x - k * (REAL)LN2_HIGH) - k * (REAL)LN2_LOW;
     *p = r + r * r * POLYNOMIAL(r);
-    return (vec)(((ivec)shifted + (BITS)(EXPONENT_BIAS + extra)) << MANTISSA);
+    return (vec)((ivec)shifted << MANTISSA);
 }
 
-/* 1 / (1 + e^-x), from t = e^-|x| <= 1, which cannot overflow: 1 / (1 + t), times t where x < 0.
- * 2^k would underflow before t does, so it is formed 2^64 times too large. */
+/* 1 / (1 + e^-x) as s / (s + s e^-x), s = 2^-SHIFT, which keeps s e^-x in range for every x. */
 INLINE vec NAME(sigmoid)(vec x)
 {
-    vec y = -NAME(absolute)(x);
-    y = NAME(select)(y < (REAL)LOWEST_EXP, (vec){0} + (REAL)LOWEST_EXP, y);
-    vec p, scale = NAME(exp_parts)(y, 64, &p);
-    vec t = (scale + scale * p) * (REAL)0x1p-64;
-    return NAME(select)(x < (REAL)0, t, (vec){0} + (REAL)1) / ((REAL)1 + t);
+    const REAL s = (REAL)1 / ((uint64_t)1 << SHIFT);
+    vec p, scale = NAME(exp_parts)(-NAME(clamp)(x, -SIGMOID_ZERO, SIGMOID_ONE), -SHIFT, &p);
+    return s / ((s + scale) + scale * p);
 }
 
-/* tanh |x| = -m / (2 + m) with m = e^(-2|x|) - 1, which keeps every digit of a small x. */
+/* m / (m + 2) with m = e^2x - 1, which keeps every digit of a small x. */
 INLINE vec NAME(tanh)(vec x)
 {
-    vec y = (REAL)-2 * NAME(absolute)(x);
-    y = NAME(select)(y < (REAL)LOWEST_TANH * 2, (vec){0} + (REAL)LOWEST_TANH * 2, y);
-    vec p, scale = NAME(exp_parts)(y, 0, &p);
+    vec p, scale = NAME(exp_parts)(NAME(clamp)((REAL)2 * x, -2 * TANH_ONE, 2 * TANH_ONE), 0, &p);
     vec m = scale * p + (scale - (REAL)1);
-    vec magnitude = -m / ((REAL)2 + m);
-    return (vec)((ivec)magnitude | ((ivec)x & SIGN_BIT));
+    return m / (m + (REAL)2);
 }
 
 /* ---- C (rows, columns) = START + A (rows, depth) . B (depth, columns) -------------------------------
@@ -153,7 +149,6 @@ static void NAME(product)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,
 #undef START
 #undef MULTIPLY_ADD
 #undef STORE
-#undef SIGN_BIT
 #undef ROUND
 #undef LANES
 #undef NAME
@@ -164,8 +159,10 @@ static void NAME(product)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,
 #undef SUFFIX
 #undef MANTISSA
 #undef EXPONENT_BIAS
-#undef LOWEST_EXP
-#undef LOWEST_TANH
+#undef SHIFT
+#undef SIGMOID_ONE
+#undef SIGMOID_ZERO
+#undef TANH_ONE
 #undef LOG2_E
 #undef LN2_HIGH
 #undef LN2_LOW
