@@ -1,8 +1,11 @@
 """A gated recurrent unit (GRU) for CPUs: inference and training from NumPy arrays."""
 
-from gru_c._config import __version__, show_config
+from gru_c._config import __version__, get_num_threads, set_num_threads, show_config
 from gru_c.cell import GRUCell
 from gru_c.complexity import complexity
 from gru_c.gru import GRU
 
-__all__ = ["GRU", "GRUCell", "__version__", "complexity", "show_config"]
+__all__ = [
+    "GRU", "GRUCell", "__version__", "complexity", "get_num_threads", "set_num_threads",
+    "show_config",
+]

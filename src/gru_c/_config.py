@@ -1,25 +1,10 @@
 """The version, and what this installation runs on."""
 
-import ctypes
 import sys
 
+from gru_c import _checks, _core
+
 __version__ = "0.1.0"
-
-
-def _blas() -> dict:
-    """Name, version and threads of the BLAS behind scipy.linalg.cython_blas."""
-    import scipy
-    from scipy.linalg import cython_blas
-
-    found = scipy.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    library = ctypes.CDLL(cython_blas.__file__)            # a look-up goes on to what it links to
-    threads = None
-    for name in ("scipy_openblas_get_num_threads", "openblas_get_num_threads",
-                 "MKL_Get_Max_Threads"):
-        if hasattr(library, name):
-            threads = getattr(library, name)()
-            break
-    return {"name": found["name"], "version": found["version"], "threads": threads}
 
 
 def config() -> dict:
@@ -27,22 +12,44 @@ def config() -> dict:
     import numpy
     import scipy
 
-    from gru_c import _core
-
-    blas = _blas()
+    blas = scipy.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return {
         "gru_c": __version__,
         "instruction set": _core.isa,
         "instruction sets": ", ".join(_core.dispatch.supported()),
         "engine": _core.engine,
-        "threads": 1,
+        "threads": get_num_threads(),
         "BLAS": f"{blas['name']} {blas['version']}",
-        "BLAS threads": blas["threads"] or "unknown",
+        "BLAS threads": _core.threads.blas_threads_now() or "unknown",
         "BLAS integers": f"{8 * _core.blas_int_size} bits",
         "Python": sys.version.split()[0],
         "numpy": numpy.__version__,
         "scipy": scipy.__version__,
     }
+
+
+def set_num_threads(n: int) -> None:
+    """Use at most `n` threads in a call, from the next one on, for the whole process.
+
+    Without it, and without the environment variable GRU_C_NUM_THREADS or OMP_NUM_THREADS, as many
+    as the process has processors and BLAS has threads. A call too small to gain uses fewer, and
+    where threadpoolctl lowers the threads of BLAS, ours follow. Results do not depend on it.
+
+    Examples
+    --------
+    >>> import gru_c
+    >>> before = gru_c.get_num_threads()
+    >>> gru_c.set_num_threads(1)
+    >>> gru_c.get_num_threads()
+    1
+    >>> gru_c.set_num_threads(before)
+    """
+    _core.threads.choose(_checks.size(n, "n"))
+
+
+def get_num_threads() -> int:
+    """The most threads that a call uses now."""
+    return _core.threads.limit()
 
 
 def show_config() -> None:

@@ -121,10 +121,8 @@ class Layer:
             dh[:, :H] = d_h_n
         dq = np.empty_like(dh)
         dx = empty((steps, rows, packed.padded_inputs), dtype) if need_dx else None
-        dweight_ih = empty((3 * H, packed.padded_inputs), dtype)
-        dweight_hh = empty((3 * H, packed.padded), dtype)
-        if not rows:                                       # sums over no rows
-            dweight_ih[...] = dweight_hh[...] = 0
+        dweight_ih = np.zeros((3 * H, packed.padded_inputs), dtype)
+        dweight_hh = np.zeros((3 * H, packed.padded), dtype)
         dbias = np.zeros((4, packed.padded), dtype)
         d_step = d_row = 0
         if d_output is not None:

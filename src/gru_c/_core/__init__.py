@@ -4,13 +4,17 @@
 of BLAS in place of the panel kernel. Both are read once, at import.
 """
 
+import ctypes
 import importlib
 import os
 
-from gru_c._core import dispatch
+from scipy.linalg import cython_blas
+
+from gru_c._core import dispatch, threads
 from gru_c._core.blas import INTEGER_SIZE as blas_int_size
 
 ENGINES = ("panel", "blas")
+BLAS_THREADS = ("scipy_openblas_get_num_threads", "openblas_get_num_threads", "MKL_Get_Max_Threads")
 
 
 def _choose_isa() -> str:
@@ -30,10 +34,28 @@ def _choose_engine() -> str:
     return engine
 
 
+def _configure_threads() -> None:
+    """As many threads as this process has processors, or as the environment says."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
+    for name in ("GRU_C_NUM_THREADS", "OMP_NUM_THREADS"):
+        value = os.environ.get(name, "").partition(",")[0].strip()
+        if value:
+            if not value.isdecimal() or int(value) < 1:
+                raise ImportError(f"{name} must be a positive integer, got {value!r}")
+            break
+    library = ctypes.CDLL(cython_blas.__file__)            # a look-up goes on to what it links to
+    getter = next((getattr(library, name) for name in BLAS_THREADS if hasattr(library, name)), None)
+    threads.configure(cpus, ctypes.cast(getter, ctypes.c_void_p).value if getter else 0)
+    if value:
+        threads.choose(int(value))
+
+
 isa = _choose_isa()
 engine = _choose_engine()
+_configure_threads()
 dispatch.bind(importlib.import_module(f"gru_c._core.kernels_{isa}").kernels, engine == "blas")
 
 from gru_c._core.layer import PackedLayer, activation  # noqa: E402  (needs the kernels bound)
 
-__all__ = ["PackedLayer", "activation", "blas_int_size", "dispatch", "engine", "isa"]
+__all__ = ["PackedLayer", "activation", "blas_int_size", "dispatch", "engine", "isa", "threads"]

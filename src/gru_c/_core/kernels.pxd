@@ -10,7 +10,8 @@ gate arithmetic, the activation after it, and after the backward pass the gradie
 pre-activation (da_n, da_r, da_z, dq).
 
 Data pointers are to float or to double, by the table a function stands in. Rows and columns count
-elements, `*_row` is the distance between rows.
+elements, `*_row` is the distance between rows. The gate kernels work on `units` columns, a multiple
+of 64 bytes, of planes that are `padded` apart.
 """
 
 ctypedef fused real:
@@ -25,20 +26,20 @@ ctypedef void (*product_t)(
 
 # g, h_prev -> h; with `save` g keeps the activations
 ctypedef void (*forward_t)(
-    Py_ssize_t rows, Py_ssize_t padded, void *g, Py_ssize_t g_row,
+    Py_ssize_t rows, Py_ssize_t units, Py_ssize_t padded, void *g, Py_ssize_t g_row,
     const void *h_prev, void *h, Py_ssize_t h_row, bint save) noexcept nogil
 
 ctypedef void (*reset_t)(
-    Py_ssize_t rows, Py_ssize_t padded, void *g, Py_ssize_t g_row,
+    Py_ssize_t rows, Py_ssize_t units, Py_ssize_t padded, void *g, Py_ssize_t g_row,
     const void *h_prev, Py_ssize_t h_row) noexcept nogil
 
 # g -> dg (may be g); dh = dL/dh -> the part of dL/dh_prev that no product carries
 ctypedef void (*backward_t)(
-    Py_ssize_t rows, Py_ssize_t padded, const void *g, void *dg, Py_ssize_t g_row,
+    Py_ssize_t rows, Py_ssize_t units, Py_ssize_t padded, const void *g, void *dg, Py_ssize_t g_row,
     const void *h_prev, void *dh, Py_ssize_t h_row) noexcept nogil
 
 ctypedef void (*d_reset_t)(
-    Py_ssize_t rows, Py_ssize_t padded, const void *g, void *dg, Py_ssize_t g_row,
+    Py_ssize_t rows, Py_ssize_t units, Py_ssize_t padded, const void *g, void *dg, Py_ssize_t g_row,
     const void *h_prev, const void *dq, void *dh, Py_ssize_t h_row) noexcept nogil
 
 # sums += the sum of the rows of g

@@ -46,49 +46,49 @@ cdef inline vec tanh(vec x) noexcept nogil:
 # ---- reset_after=True -------------------------------------------------------------------------
 
 cdef void gates(
-    Py_ssize_t rows, Py_ssize_t padded, vec *g, Py_ssize_t g_row,
+    Py_ssize_t rows, Py_ssize_t units, Py_ssize_t padded, vec *g, Py_ssize_t g_row,
     const vec *h_prev, vec *h, Py_ssize_t h_row, bint save,
 ) noexcept nogil:
     """r, z = sigmoid(a_r), sigmoid(a_z);  n = tanh(a_n + r q);  h = n + z (h_prev - n)."""
     cdef:
-        Py_ssize_t i, j, step = lanes(g), width = padded // step
+        Py_ssize_t i, j, step = lanes(g), plane = padded // step
         vec r, z, n
     for i in range(rows):
-        for j in range(width):
-            r = sigmoid(g[width + j])
-            z = sigmoid(g[2 * width + j])
-            n = tanh(g[j] + r * g[3 * width + j])
+        for j in range(units // step):
+            r = sigmoid(g[plane + j])
+            z = sigmoid(g[2 * plane + j])
+            n = tanh(g[j] + r * g[3 * plane + j])
             h[j] = n + z * (h_prev[j] - n)
             if save:
                 g[j] = n
-                g[width + j] = r
-                g[2 * width + j] = z
+                g[plane + j] = r
+                g[2 * plane + j] = z
         g += g_row // step
         h_prev += h_row // step
         h += h_row // step
 
 
 cdef void d_gates(
-    Py_ssize_t rows, Py_ssize_t padded, const vec *g, vec *dg, Py_ssize_t g_row,
+    Py_ssize_t rows, Py_ssize_t units, Py_ssize_t padded, const vec *g, vec *dg, Py_ssize_t g_row,
     const vec *h_prev, vec *dh, Py_ssize_t h_row,
 ) noexcept nogil:
     """The twin of `gates`: da_n, da_r, da_z, dq from n, r, z, q;  dh becomes dh z."""
     cdef:
-        Py_ssize_t i, j, step = lanes(g), width = padded // step
+        Py_ssize_t i, j, step = lanes(g), plane = padded // step
         vec n, r, z, q, d, da_n, dq
     for i in range(rows):
-        for j in range(width):
+        for j in range(units // step):
             n = g[j]
-            r = g[width + j]
-            z = g[2 * width + j]
-            q = g[3 * width + j]
+            r = g[plane + j]
+            z = g[2 * plane + j]
+            q = g[3 * plane + j]
             d = dh[j]
             da_n = d * (1 - z) * (1 - n * n)
             dq = da_n * r
             dg[j] = da_n
-            dg[width + j] = dq * q * (1 - r)               # = dr r (1 - r), dr = da_n q
-            dg[2 * width + j] = d * (h_prev[j] - n) * z * (1 - z)
-            dg[3 * width + j] = dq
+            dg[plane + j] = dq * q * (1 - r)               # = dr r (1 - r), dr = da_n q
+            dg[2 * plane + j] = d * (h_prev[j] - n) * z * (1 - z)
+            dg[3 * plane + j] = dq
             dh[j] = d * z
         g += g_row // step
         dg += g_row // step
@@ -99,58 +99,58 @@ cdef void d_gates(
 # ---- reset_after=False: a product stands between the reset gate and the new gate ----------------
 
 cdef void reset(
-    Py_ssize_t rows, Py_ssize_t padded, vec *g, Py_ssize_t g_row,
+    Py_ssize_t rows, Py_ssize_t units, Py_ssize_t padded, vec *g, Py_ssize_t g_row,
     const vec *h_prev, Py_ssize_t h_row,
 ) noexcept nogil:
     """r = sigmoid(a_r);  q = r h_prev, the left factor of the product W_hn (r h)."""
     cdef:
-        Py_ssize_t i, j, step = lanes(g), width = padded // step
+        Py_ssize_t i, j, step = lanes(g), plane = padded // step
         vec r
     for i in range(rows):
-        for j in range(width):
-            r = sigmoid(g[width + j])
-            g[width + j] = r
-            g[3 * width + j] = r * h_prev[j]
+        for j in range(units // step):
+            r = sigmoid(g[plane + j])
+            g[plane + j] = r
+            g[3 * plane + j] = r * h_prev[j]
         g += g_row // step
         h_prev += h_row // step
 
 
 cdef void blend(
-    Py_ssize_t rows, Py_ssize_t padded, vec *g, Py_ssize_t g_row,
+    Py_ssize_t rows, Py_ssize_t units, Py_ssize_t padded, vec *g, Py_ssize_t g_row,
     const vec *h_prev, vec *h, Py_ssize_t h_row, bint save,
 ) noexcept nogil:
     """z = sigmoid(a_z);  n = tanh(a_n);  h = n + z (h_prev - n)."""
     cdef:
-        Py_ssize_t i, j, step = lanes(g), width = padded // step
+        Py_ssize_t i, j, step = lanes(g), plane = padded // step
         vec z, n
     for i in range(rows):
-        for j in range(width):
-            z = sigmoid(g[2 * width + j])
+        for j in range(units // step):
+            z = sigmoid(g[2 * plane + j])
             n = tanh(g[j])
             h[j] = n + z * (h_prev[j] - n)
             if save:
                 g[j] = n
-                g[2 * width + j] = z
+                g[2 * plane + j] = z
         g += g_row // step
         h_prev += h_row // step
         h += h_row // step
 
 
 cdef void d_blend(
-    Py_ssize_t rows, Py_ssize_t padded, const vec *g, vec *dg, Py_ssize_t g_row,
+    Py_ssize_t rows, Py_ssize_t units, Py_ssize_t padded, const vec *g, vec *dg, Py_ssize_t g_row,
     const vec *h_prev, vec *dh, Py_ssize_t h_row,
 ) noexcept nogil:
     """The twin of `blend`: da_n, da_z from n, z;  dh becomes dh z."""
     cdef:
-        Py_ssize_t i, j, step = lanes(g), width = padded // step
+        Py_ssize_t i, j, step = lanes(g), plane = padded // step
         vec n, z, d
     for i in range(rows):
-        for j in range(width):
+        for j in range(units // step):
             n = g[j]
-            z = g[2 * width + j]
+            z = g[2 * plane + j]
             d = dh[j]
             dg[j] = d * (1 - z) * (1 - n * n)
-            dg[2 * width + j] = d * (h_prev[j] - n) * z * (1 - z)
+            dg[2 * plane + j] = d * (h_prev[j] - n) * z * (1 - z)
             dh[j] = d * z
         g += g_row // step
         dg += g_row // step
@@ -159,18 +159,18 @@ cdef void d_blend(
 
 
 cdef void d_reset(
-    Py_ssize_t rows, Py_ssize_t padded, const vec *g, vec *dg, Py_ssize_t g_row,
+    Py_ssize_t rows, Py_ssize_t units, Py_ssize_t padded, const vec *g, vec *dg, Py_ssize_t g_row,
     const vec *h_prev, const vec *dq, vec *dh, Py_ssize_t h_row,
 ) noexcept nogil:
     """The twin of `reset`, dq = da_n W_hn: da_r from r;  dh += dq r.  q stays, dW_hn needs it."""
     cdef:
-        Py_ssize_t i, j, step = lanes(g), width = padded // step
+        Py_ssize_t i, j, step = lanes(g), plane = padded // step
         vec r
     for i in range(rows):
-        for j in range(width):
-            r = g[width + j]
-            dg[width + j] = dq[j] * h_prev[j] * r * (1 - r)
-            dg[3 * width + j] = g[3 * width + j]
+        for j in range(units // step):
+            r = g[plane + j]
+            dg[plane + j] = dq[j] * h_prev[j] * r * (1 - r)
+            dg[3 * plane + j] = g[3 * plane + j]
             dh[j] = dh[j] + dq[j] * r
         g += g_row // step
         dg += g_row // step

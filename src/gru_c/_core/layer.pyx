@@ -14,7 +14,10 @@ from libc.string cimport memset
 from gru_c._core.dispatch cimport kernels
 from gru_c._core.kernels cimport real
 from gru_c._core.panels cimport Panels, pack
-from gru_c._core.recurrence cimport Gradients, Sequence, Weights, backward, forward
+from gru_c._core.recurrence cimport (
+    Gradients, Part, Sequence, Weights, backward, d_inputs, d_weights, forward,
+)
+from gru_c._core.threads cimport Barrier, parallel, share, thread_limit
 
 cdef Py_ssize_t ALIGNMENT = 64
 
@@ -99,19 +102,17 @@ cdef class PackedLayer:
                           const real *bias_ih, const real *bias_hh) except -1:
         cdef:
             Weights *w = &self.w
-            Py_ssize_t K = w.inputs, H = w.hidden, P = w.padded, j
+            Py_ssize_t K = w.inputs, H = w.hidden, P = w.padded, i, j
+            Py_ssize_t[3] gates = [2, 0, 1]                # of n r z in weights stacked r z n
             real *bias
             Block block = Block(sizeof(real) * P * (3 * K + 3 * H + 4))
-        allot(&w.from_input, block, 1, K, 3 * P, weight_ih)
-        allot(&w.from_hidden, block, 1, H, 2 * P, weight_ih)
-        allot(&w.to_new, block, 1, H, P, weight_ih)
-        # Rows of the weights are units: B[k, j] = W[j, k]. Columns n r z; gates r z n are 0 1 2.
-        pack(&w.from_input, 0, 0, H, weight_ih + 2 * H * K, 1, K)
-        pack(&w.from_input, 0, P, H, weight_ih, 1, K)
-        pack(&w.from_input, 0, 2 * P, H, weight_ih + H * K, 1, K)
-        pack(&w.from_hidden, 0, 0, H, weight_hh, 1, H)
-        pack(&w.from_hidden, 0, P, H, weight_hh + H * H, 1, H)
-        pack(&w.to_new, 0, 0, H, weight_hh + 2 * H * H, 1, H)
+        # Rows of the weights are units: B[k, j] = W[j, k].
+        for i in range(3):
+            allot(&w.from_input[i], block, 1, K, P, weight_ih)
+            pack(&w.from_input[i], 0, weight_ih + gates[i] * H * K, 1, K, H)
+        for i in range(3):
+            allot(&w.from_hidden[i], block, 1, H, P, weight_hh)
+            pack(&w.from_hidden[i], 0, weight_hh + i * H * H, 1, H, H)
         if bias_ih != NULL:
             bias = <real *> block.take(sizeof(real) * 4 * P)
             for j in range(H):
@@ -129,20 +130,18 @@ cdef class PackedLayer:
     cdef int pack_backward(self, const real *weight_ih, const real *weight_hh) except -1:
         cdef:
             Weights *w = &self.w
-            Py_ssize_t K = w.inputs, H = w.hidden, P = w.padded, Q = self.padded_inputs
+            Py_ssize_t K = w.inputs, H = w.hidden, P = w.padded, Q = self.padded_inputs, i
+            Py_ssize_t[3] gates = [2, 0, 1]
             Block block = Block(sizeof(real) * 3 * H * (Q + P))
         allot(&w.d_input, block, 3, H, Q, weight_ih)
-        pack(&w.d_input, 0, 0, K, weight_ih + 2 * H * K, K, 1)
-        pack(&w.d_input, 1, 0, K, weight_ih, K, 1)
-        pack(&w.d_input, 2, 0, K, weight_ih + H * K, K, 1)
-        allot(&w.d_hidden, block, 3 if w.reset_after else 2, H, P, weight_ih)
-        pack(&w.d_hidden, 0, 0, H, weight_hh, H, 1)
-        pack(&w.d_hidden, 1, 0, H, weight_hh + H * H, H, 1)
-        if w.reset_after:
-            pack(&w.d_hidden, 2, 0, H, weight_hh + 2 * H * H, H, 1)
-        else:
-            allot(&w.d_reset, block, 1, H, P, weight_ih)
-            pack(&w.d_reset, 0, 0, H, weight_hh + 2 * H * H, H, 1)
+        for i in range(3):
+            pack(&w.d_input, i, weight_ih + gates[i] * H * K, K, 1, K)
+        allot(&w.d_hidden, block, 3 if w.reset_after else 2, H, P, weight_hh)
+        for i in range(w.d_hidden.segments):
+            pack(&w.d_hidden, i, weight_hh + i * H * H, H, 1, H)
+        if not w.reset_after:
+            allot(&w.d_reset, block, 1, H, P, weight_hh)
+            pack(&w.d_reset, 0, weight_hh + 2 * H * H, H, 1, H)
         self.backward_block = block
         return 0
 
@@ -156,11 +155,10 @@ cdef class PackedLayer:
         s.g, s.g_row = writable(g), self.gate_row
         s.h, s.output = writable(h), writable(output)
         s.output_step, s.output_row = output_step, output_row
+        cdef Run run
         with nogil:
-            if self.itemsize == sizeof(float):
-                forward(&self.w, &s, <float *> s.g)
-            else:
-                forward(&self.w, &s, <double *> s.g)
+            plan(&run, &self.w, &s, NULL, self.itemsize)
+            parallel(forward_part, &run, run.threads)
 
     def backward(self, Py_ssize_t steps, Py_ssize_t rows, x, Py_ssize_t x_row, g, dg, h,
                  d_output, Py_ssize_t d_output_step, Py_ssize_t d_output_row,
@@ -185,11 +183,100 @@ cdef class PackedLayer:
         d.dx, d.dx_row = writable(dx), self.padded_inputs
         d.dweight_ih, d.dweight_hh = writable(dweight_ih), writable(dweight_hh)
         d.dbias = writable(dbias)
+        cdef Run run
         with nogil:
-            if self.itemsize == sizeof(float):
-                backward(&self.w, &s, &d, <float *> d.dg)
-            else:
-                backward(&self.w, &s, &d, <double *> d.dg)
+            plan(&run, &self.w, &s, &d, self.itemsize)
+            parallel(backward_part, &run, run.threads)
+            parallel(gradients_part, &run, run.threads)
+
+
+# ---- how a call is split over threads ----------------------------------------------------------
+
+cdef struct Run:
+    Weights *w
+    Sequence *s
+    Gradients *d
+    int itemsize
+    int threads
+    bint by_units
+    Barrier barrier
+
+cdef:
+    double LEAST_WORK = 1e6        # multiply-adds a thread: about 20 us
+    double LEAST_STEP = 2e5        # multiply-adds a step and thread, where threads meet in each
+
+
+cdef void plan(Run *run, Weights *w, Sequence *s, Gradients *d, int itemsize) noexcept nogil:
+    """Threads for a call: by rows where there are enough, else by units, else one.
+
+    Rows need nothing of each other. Units need a barrier in each step, and pay once the weights are
+    larger than a core's caches or the step is long.
+    """
+    cdef:
+        double step = 3.0 * w.hidden * w.hidden * s.rows
+        double work = s.steps * (step + 3.0 * w.hidden * w.inputs * s.rows)
+        Py_ssize_t units = w.padded * itemsize // 256
+        int limit = thread_limit()
+    run.w, run.s, run.d, run.itemsize = w, s, d, itemsize
+    run.barrier = Barrier(0, 0)
+    run.by_units = run.s.rows < 4 * limit
+    run.threads = <int> min(<double> limit, work / LEAST_WORK)
+    if run.by_units:
+        run.threads = <int> min(<double> min(<Py_ssize_t> run.threads, units), step / LEAST_STEP)
+    run.threads = max(1, run.threads)
+
+
+cdef Part part_of(Run *run, int index, int count) noexcept nogil:
+    cdef:
+        Py_ssize_t panels = (run.w.padded * run.itemsize + 255) // 256
+        Part part = Part(0, run.s.rows, 0, panels, &run.barrier, 1)
+    if run.by_units:
+        part.panel = share(panels, index, count)
+        part.panel_end = share(panels, index + 1, count)
+        part.sharers = count
+    else:
+        part.row = share(run.s.rows, index, count)
+        part.row_end = share(run.s.rows, index + 1, count)
+    return part
+
+
+cdef void forward_part(void *argument, int index, int count) noexcept nogil:
+    cdef:
+        Run *run = <Run *> argument
+        Part part = part_of(run, index, count)
+    if run.itemsize == sizeof(float):
+        forward(run.w, run.s, <float *> run.s.g, &part)
+    else:
+        forward(run.w, run.s, <double *> run.s.g, &part)
+
+
+cdef void backward_part(void *argument, int index, int count) noexcept nogil:
+    cdef:
+        Run *run = <Run *> argument
+        Part part = part_of(run, index, count)
+    if run.itemsize == sizeof(float):
+        backward(run.w, run.s, run.d, <float *> run.d.dg, &part)
+    else:
+        backward(run.w, run.s, run.d, <double *> run.d.dg, &part)
+
+
+cdef void gradients_part(void *argument, int index, int count) noexcept nogil:
+    cdef Run *run = <Run *> argument
+    if run.itemsize == sizeof(float):
+        gradients_of(run, <float *> run.d.dg, index, count)
+    else:
+        gradients_of(run, <double *> run.d.dg, index, count)
+
+
+cdef void gradients_of(Run *run, const real *dg, int index, int count) noexcept nogil:
+    """dx by rows, the gradients of the weights by units."""
+    cdef:
+        Py_ssize_t rows = run.s.steps * run.s.rows, lanes = ALIGNMENT // run.itemsize
+        Py_ssize_t groups = run.w.padded // lanes
+    if run.d.dx != NULL:
+        d_inputs(run.w, run.s, run.d, dg, share(rows, index, count), share(rows, index + 1, count))
+    d_weights(run.w, run.s, run.d, dg,
+              lanes * share(groups, index, count), lanes * share(groups, index + 1, count))
 
 
 cdef Py_ssize_t round_up(Py_ssize_t count, Py_ssize_t multiple) noexcept:

@@ -1,9 +1,9 @@
 """Matrices packed once into contiguous panels, and products with them.
 
-The right factor B of A . B is cut into blocks of at most 128 rows and those into panels of 256
-bytes of columns, so that a panel of a block is contiguous and stays in the first-level cache while
-the rows of A go past it (contiguous panels lose nothing to TLB misses at large sizes). A may hold
-its columns in `segments` pieces, `a_segment` elements apart: the planes of the gate buffer.
+The right factor B of A . B is cut into panels of 256 bytes of columns, each contiguous: in blocks
+of 128 rows, which stay in the first-level cache, the rows of A go past it (contiguous panels lose
+nothing to TLB misses at large sizes). A may hold its columns in `segments` pieces, `a_segment`
+elements apart: the planes of the gate buffer.
 """
 
 from gru_c._core.kernels cimport real
@@ -14,15 +14,18 @@ cdef struct Panels:
     Py_ssize_t columns         # of B, a multiple of 64 bytes
     void *data                 # segments * depth * columns elements
 
+cdef Py_ssize_t panel_columns(const real *_) noexcept nogil
+cdef Py_ssize_t pieces(Py_ssize_t length, Py_ssize_t piece) noexcept nogil
+
 cdef void pack(
-    Panels *panels, Py_ssize_t segment, Py_ssize_t first_column, Py_ssize_t columns,
-    const real *b, Py_ssize_t b_row, Py_ssize_t b_col) noexcept nogil
+    Panels *panels, Py_ssize_t segment,
+    const real *b, Py_ssize_t b_row, Py_ssize_t b_col, Py_ssize_t columns) noexcept nogil
 
 cdef void multiply(
-    const Panels *panels, Py_ssize_t rows, const real *a, Py_ssize_t a_row, Py_ssize_t a_segment,
+    const Panels *panels, Py_ssize_t first, Py_ssize_t last,
+    Py_ssize_t rows, const real *a, Py_ssize_t a_row, Py_ssize_t a_segment,
     const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row) noexcept nogil
 
-cdef void multiply_transposed(
-    Py_ssize_t rows, Py_ssize_t m, const real *a, Py_ssize_t a_row,
-    Py_ssize_t columns, const real *b, Py_ssize_t b_row,
-    real *c, Py_ssize_t c_row, bint accumulate) noexcept nogil
+cdef void copy_panel(
+    Py_ssize_t rows, Py_ssize_t columns, const real *b, Py_ssize_t b_row,
+    Py_ssize_t padded, real *panel) noexcept nogil

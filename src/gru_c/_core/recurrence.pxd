@@ -6,17 +6,17 @@ are time-major; rows of the gate buffer are laid out in kernels.pxd.
 
 from gru_c._core.kernels cimport real
 from gru_c._core.panels cimport Panels
+from gru_c._core.threads cimport Barrier
 
-# The products of the equations, by what they take and what they add to (planes of the gate buffer).
+# The factors of the products of the equations, named by what they take or give.
 cdef struct Weights:
     Py_ssize_t inputs
     Py_ssize_t hidden
     Py_ssize_t padded
     bint reset_after
     void *bias              # (4 padded) for n r z q, or NULL
-    Panels from_input       # x -> n r z
-    Panels from_hidden      # h -> r z
-    Panels to_new           # h -> q with reset_after, q = r h -> n without
+    Panels[3] from_input    # x -> n, r, z
+    Panels[3] from_hidden   # h -> r, z; then h -> q with reset_after, q = r h -> n without
     Panels d_input          # da_n da_r da_z -> dx
     Panels d_hidden         # da_r da_z dq -> dh with reset_after, da_r da_z -> dh without
     Panels d_reset          # da_n -> d(r h) without reset_after
@@ -32,7 +32,7 @@ cdef struct Sequence:
     void *g                 # (T or chunk, N, g_row): the gate buffer
     Py_ssize_t g_row
     void *h                 # (T + 1 or 2, N, padded): step t reads slot t (mod 2), writes the next
-    void *output            # out: h after each step, at t * output_step + n * output_row; or NULL
+    void *output            # h after each step, at t * output_step + n * output_row; or NULL
     Py_ssize_t output_step
     Py_ssize_t output_row
 
@@ -46,10 +46,27 @@ cdef struct Gradients:
     void *dq                # (N, padded): scratch, without reset_after
     void *dx                # (T, N, dx_row), dx_row = I rounded up to 64 bytes; or NULL
     Py_ssize_t dx_row
-    void *dweight_ih        # (3H, dx_row)
+    void *dweight_ih        # (3H, dx_row); zero on entry, as the next two
     void *dweight_hh        # (3H, padded)
-    void *dbias             # (4 padded) for n r z q; zero on entry
+    void *dbias             # (4 padded) for n r z q
 
-cdef void forward(const Weights *w, const Sequence *s, real *g) noexcept nogil
+# The part of the time loop that a thread has: some rows, or some units of all rows. Threads that
+# share rows meet at the barrier in each step.
+cdef struct Part:
+    Py_ssize_t row
+    Py_ssize_t row_end
+    Py_ssize_t panel        # units in panels of 256 bytes
+    Py_ssize_t panel_end
+    Barrier *barrier
+    int sharers
+
+cdef void forward(const Weights *w, const Sequence *s, real *g, const Part *part) noexcept nogil
 cdef void backward(
-    const Weights *w, const Sequence *s, const Gradients *d, real *dg) noexcept nogil
+    const Weights *w, const Sequence *s, const Gradients *d, real *dg,
+    const Part *part) noexcept nogil
+cdef void d_inputs(
+    const Weights *w, const Sequence *s, const Gradients *d, const real *dg,
+    Py_ssize_t first, Py_ssize_t last) noexcept nogil
+cdef void d_weights(
+    const Weights *w, const Sequence *s, const Gradients *d, const real *dg,
+    Py_ssize_t first, Py_ssize_t last) noexcept nogil

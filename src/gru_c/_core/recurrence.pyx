@@ -15,159 +15,267 @@ from libc.string cimport memcpy
 
 from gru_c._core.dispatch cimport kernels
 from gru_c._core.kernels cimport Kernels, real
-from gru_c._core.panels cimport multiply, multiply_transposed
+from gru_c._core.panels cimport copy_panel, multiply, panel_columns, pieces
+from gru_c._core.threads cimport wait
 
-cdef Py_ssize_t MOST_ROWS = 48                             # of a block: eight tiles of the kernel
+cdef enum:
+    MOST_ROWS = 48                 # of a block in the time loop: eight tiles of the product kernel
+    SUM_ROWS = 128                 # of a block in a sum over all T*N rows: a panel of it is 32 KB
+
+cdef enum:                     # the planes of a row of the gate buffer
+    N_PLANE
+    R_PLANE
+    Z_PLANE
+    Q_PLANE
 
 
-cdef inline real *gates_of(const Weights *w, const Sequence *s, real *g, Py_ssize_t t,
-                           Py_ssize_t row) noexcept nogil:
+cdef inline real *gates_of(const Sequence *s, real *g, Py_ssize_t t, Py_ssize_t row) noexcept nogil:
     """The gate buffer of a step and row."""
     return g + ((t if s.save else t % s.chunk) * s.rows + row) * s.g_row
 
 
-cdef inline real *state_of(const Weights *w, const Sequence *s, real *_, Py_ssize_t t,
-                           Py_ssize_t row) noexcept nogil:
+cdef inline real *state_of(
+    const Weights *w, const Sequence *s, const real *_, Py_ssize_t t, Py_ssize_t row,
+) noexcept nogil:
     """The hidden state that step t reads; step t - 1 wrote it."""
     return <real *> s.h + ((t if s.save else t & 1) * s.rows + row) * w.padded
 
 
-cdef void forward(const Weights *w, const Sequence *s, real *g) noexcept nogil:
+cdef inline const real *bias_of(const Weights *w, const real *_, Py_ssize_t plane) noexcept nogil:
+    return <const real *> w.bias + plane * w.padded if w.bias != NULL else NULL
+
+
+cdef Part block_of(const Part *part, Py_ssize_t block, Py_ssize_t blocks) noexcept nogil:
+    """The part again, of its rows only one of nearly equal blocks."""
+    cdef:
+        Part found = part[0]
+        Py_ssize_t rows = part.row_end - part.row
+    found.row = part.row + rows * block // blocks
+    found.row_end = part.row + rows * (block + 1) // blocks
+    return found
+
+
+# ---- forward -----------------------------------------------------------------------------------
+
+cdef void forward(const Weights *w, const Sequence *s, real *g, const Part *part) noexcept nogil:
     """Run all steps; with `save`, g and h keep what `backward` needs."""
     cdef:
-        Py_ssize_t blocks = (s.rows + MOST_ROWS - 1) // MOST_ROWS, block, first, last, t
-    for block in range(blocks):
-        first = block * s.rows // blocks
-        last = (block + 1) * s.rows // blocks
+        Py_ssize_t blocks = pieces(part.row_end - part.row, MOST_ROWS), i, t
+        Part block
+    for i in range(blocks):
+        block = block_of(part, i, blocks)
         for t in range(s.steps):
             if t % s.chunk == 0:
-                project(w, s, g, t, min(t + s.chunk, s.steps), first, last)
-            step(w, s, g, t, first, last)
+                project(w, s, g, t, min(t + s.chunk, s.steps), &block)
+            step(w, s, g, t, &block)
 
 
 cdef void project(
-    const Weights *w, const Sequence *s, real *g,
-    Py_ssize_t start, Py_ssize_t stop, Py_ssize_t first, Py_ssize_t last,
+    const Weights *w, const Sequence *s, real *g, Py_ssize_t t, Py_ssize_t stop, const Part *part,
 ) noexcept nogil:
-    """a_n a_r a_z = b + W_i x for rows first .. last of steps start .. stop."""
+    """a_n, a_r, a_z = b + W_i x for steps t .. stop."""
     cdef:
-        Py_ssize_t t = start, rows = last - first, steps = 1
+        Py_ssize_t rows = part.row_end - part.row, steps = 1, plane
         const real *x
+        real *target
     if rows == s.rows:                                     # then the steps are one run of rows
-        steps = stop - start
+        steps = stop - t
     while t < stop:
-        x = <const real *> s.x + (t * s.rows + first) * s.x_row
-        multiply(&w.from_input, steps * rows, x, s.x_row, 0,
-                 <const real *> w.bias, 0, gates_of(w, s, g, t, first), s.g_row)
+        x = <const real *> s.x + (t * s.rows + part.row) * s.x_row
+        target = gates_of(s, g, t, part.row)
+        for plane in range(3):
+            multiply(&w.from_input[plane], part.panel, part.panel_end, steps * rows, x, s.x_row, 0,
+                     bias_of(w, g, plane), 0, target + plane * w.padded, s.g_row)
         t += steps
 
 
 cdef void step(
-    const Weights *w, const Sequence *s, real *g, Py_ssize_t t, Py_ssize_t first, Py_ssize_t last,
+    const Weights *w, const Sequence *s, real *g, Py_ssize_t t, const Part *part,
 ) noexcept nogil:
     """h_t from h_{t-1} and the input projection."""
     cdef:
         const Kernels *kernel = kernels(g)
-        real *n = gates_of(w, s, g, t, first)
-        real *r = n + w.padded
-        real *q = n + 3 * w.padded
-        const real *bias = <const real *> w.bias
-        real *h_prev = state_of(w, s, g, t, first)
-        real *h = state_of(w, s, g, t + 1, first)
-        Py_ssize_t rows = last - first, i
-    multiply(&w.from_hidden, rows, h_prev, w.padded, 0, r, s.g_row, r, s.g_row)
-    if w.reset_after:
-        multiply(&w.to_new, rows, h_prev, w.padded, 0,
-                 bias + 3 * w.padded if bias != NULL else NULL, 0, q, s.g_row)
-        kernel.gates(rows, w.padded, n, s.g_row, h_prev, h, w.padded, s.save)
-    else:
-        kernel.reset(rows, w.padded, n, s.g_row, h_prev, w.padded)
-        multiply(&w.to_new, rows, q, s.g_row, 0, n, s.g_row, n, s.g_row)
-        kernel.blend(rows, w.padded, n, s.g_row, h_prev, h, w.padded, s.save)
-    for i in range(rows if s.output != NULL else 0):
-        memcpy(<real *> s.output + t * s.output_step + (first + i) * s.output_row,
-               h + i * w.padded, w.hidden * sizeof(real))
+        Py_ssize_t rows = part.row_end - part.row, wide = panel_columns(g), panel, j, units
+        real *n = gates_of(s, g, t, part.row)
+        real *r = n + R_PLANE * w.padded
+        real *z = n + Z_PLANE * w.padded
+        real *q = n + Q_PLANE * w.padded
+        const real *h_prev = state_of(w, s, g, t, part.row)
+        real *h = state_of(w, s, g, t + 1, part.row)
+    for panel in range(part.panel, part.panel_end):
+        j = panel * wide
+        units = min(wide, w.padded - j)
+        multiply(&w.from_hidden[0], panel, panel + 1, rows, h_prev, w.padded, 0,
+                 r, s.g_row, r, s.g_row)
+        multiply(&w.from_hidden[1], panel, panel + 1, rows, h_prev, w.padded, 0,
+                 z, s.g_row, z, s.g_row)
+        if w.reset_after:
+            multiply(&w.from_hidden[2], panel, panel + 1, rows, h_prev, w.padded, 0,
+                     bias_of(w, g, Q_PLANE), 0, q, s.g_row)
+            kernel.gates(rows, units, w.padded, n + j, s.g_row, h_prev + j, h + j, w.padded, s.save)
+        else:
+            kernel.reset(rows, units, w.padded, n + j, s.g_row, h_prev + j, w.padded)
+    if not w.reset_after:
+        wait(part.barrier, part.sharers)                   # q = r h of all units
+        for panel in range(part.panel, part.panel_end):
+            j = panel * wide
+            units = min(wide, w.padded - j)
+            multiply(&w.from_hidden[2], panel, panel + 1, rows, q, s.g_row, 0,
+                     n, s.g_row, n, s.g_row)
+            kernel.blend(rows, units, w.padded, n + j, s.g_row, h_prev + j, h + j, w.padded, s.save)
+    if s.output != NULL:
+        copy_output(w, s, h, t, part)
+    wait(part.barrier, part.sharers)                       # h_t of all units
 
+
+cdef void copy_output(
+    const Weights *w, const Sequence *s, const real *h, Py_ssize_t t, const Part *part,
+) noexcept nogil:
+    """output_t = h_t; the caller's rows are not padded."""
+    cdef:
+        Py_ssize_t first = part.panel * panel_columns(h), i
+        Py_ssize_t units = min(part.panel_end * panel_columns(h), w.hidden) - first
+        real *output = <real *> s.output + t * s.output_step + part.row * s.output_row + first
+    for i in range(part.row_end - part.row):
+        memcpy(output + i * s.output_row, h + i * w.padded + first, units * sizeof(real))
+
+
+# ---- backward ----------------------------------------------------------------------------------
 
 cdef void backward(
-    const Weights *w, const Sequence *s, const Gradients *d, real *dg,
+    const Weights *w, const Sequence *s, const Gradients *d, real *dg, const Part *part,
 ) noexcept nogil:
-    """All gradients of a call that saved; d.dh enters as dL/dh_n."""
+    """The time loop backwards: dg of all steps; dh enters as dL/dh_n and leaves as dL/dh_0."""
     cdef:
-        Py_ssize_t blocks = (s.rows + MOST_ROWS - 1) // MOST_ROWS, block, t
-    for block in range(blocks):
+        Py_ssize_t blocks = pieces(part.row_end - part.row, MOST_ROWS), i, t
+        Part block
+    for i in range(blocks):
+        block = block_of(part, i, blocks)
         for t in range(s.steps - 1, -1, -1):
-            d_step(w, s, d, dg, t, block * s.rows // blocks, (block + 1) * s.rows // blocks)
-    if d.dx != NULL:
-        multiply(&w.d_input, s.steps * s.rows, dg, s.g_row, w.padded,
-                 <real *> NULL, 0, <real *> d.dx, d.dx_row)
-    d_weights(w, s, d, dg)
+            d_step(w, s, d, dg, t, &block)
 
 
 cdef void d_step(
-    const Weights *w, const Sequence *s, const Gradients *d, real *dg,
-    Py_ssize_t t, Py_ssize_t first, Py_ssize_t last,
+    const Weights *w, const Sequence *s, const Gradients *d, real *dg, Py_ssize_t t,
+    const Part *part,
 ) noexcept nogil:
     """The twin of `step`: dL/dh_{t-1} from dL/dh_t, and the gradients of the pre-activations."""
     cdef:
         const Kernels *kernel = kernels(dg)
-        const real *g = gates_of(w, s, <real *> s.g, t, first)
-        const real *h_prev = state_of(w, s, dg, t, first)
-        real *dh = <real *> d.dh + first * w.padded
-        real *dq = <real *> d.dq + first * w.padded
-        real *dn = gates_of(w, s, dg, t, first)
-        real *dr = dn + w.padded
-        Py_ssize_t rows = last - first
+        Py_ssize_t rows = part.row_end - part.row, j = part.panel * panel_columns(dg)
+        Py_ssize_t units = min(part.panel_end * panel_columns(dg), w.padded) - j
+        const real *g = gates_of(s, <real *> s.g, t, part.row)
+        real *dn = gates_of(s, dg, t, part.row)
+        real *dr = dn + R_PLANE * w.padded
+        const real *h_prev = state_of(w, s, dg, t, part.row)
+        real *dh = <real *> d.dh + part.row * w.padded
+        real *dq = <real *> d.dq + part.row * w.padded
     if d.d_output != NULL:
-        add_output_gradient(w, d, dh, t, first, last)
+        add_output_gradient(w, d, dh, t, part)
     if w.reset_after:
-        kernel.d_gates(rows, w.padded, g, dn, s.g_row, h_prev, dh, w.padded)
+        kernel.d_gates(rows, units, w.padded, g + j, dn + j, s.g_row, h_prev + j, dh + j, w.padded)
     else:
-        kernel.d_blend(rows, w.padded, g, dn, s.g_row, h_prev, dh, w.padded)
-        multiply(&w.d_reset, rows, dn, s.g_row, 0, <real *> NULL, 0, dq, w.padded)
-        kernel.d_reset(rows, w.padded, g, dn, s.g_row, h_prev, dq, dh, w.padded)
-    multiply(&w.d_hidden, rows, dr, s.g_row, w.padded, dh, w.padded, dh, w.padded)
-    kernel.sum_rows(rows, 4 * w.padded, dn, s.g_row, d.dbias)
+        kernel.d_blend(rows, units, w.padded, g + j, dn + j, s.g_row, h_prev + j, dh + j, w.padded)
+        wait(part.barrier, part.sharers)                   # da_n of all units
+        multiply(&w.d_reset, part.panel, part.panel_end, rows, dn, s.g_row, 0,
+                 <real *> NULL, 0, dq, w.padded)
+        kernel.d_reset(rows, units, w.padded, g + j, dn + j, s.g_row, h_prev + j, dq + j, dh + j,
+                       w.padded)
+    wait(part.barrier, part.sharers)                       # da_r, da_z and dq of all units
+    multiply(&w.d_hidden, part.panel, part.panel_end, rows, dr, s.g_row, w.padded,
+             dh, w.padded, dh, w.padded)
 
 
 cdef void add_output_gradient(
-    const Weights *w, const Gradients *d, real *dh,
-    Py_ssize_t t, Py_ssize_t first, Py_ssize_t last,
+    const Weights *w, const Gradients *d, real *dh, Py_ssize_t t, const Part *part,
 ) noexcept nogil:
     """dh += dL/d output_t; the caller's rows are not padded."""
     cdef:
-        Py_ssize_t i, j
-        const real *d_output
-    for i in range(last - first):
-        d_output = <const real *> d.d_output + t * d.d_output_step + (first + i) * d.d_output_row
-        for j in range(w.hidden):
-            dh[i * w.padded + j] += d_output[j]
+        Py_ssize_t i, j, first = part.panel * panel_columns(dh)
+        Py_ssize_t last = min(part.panel_end * panel_columns(dh), w.hidden)
+        const real *d_output = (
+            <const real *> d.d_output + t * d.d_output_step + part.row * d.d_output_row)
+    for i in range(part.row_end - part.row):
+        for j in range(first, last):
+            dh[i * w.padded + j] += d_output[i * d.d_output_row + j]
+
+
+# ---- after the time loop -----------------------------------------------------------------------
+
+cdef void d_inputs(
+    const Weights *w, const Sequence *s, const Gradients *d, const real *dg,
+    Py_ssize_t first, Py_ssize_t last,
+) noexcept nogil:
+    """dx = [da_n da_r da_z] W_ih for rows first .. last of all T*N."""
+    cdef Py_ssize_t rows
+    while first < last:
+        rows = min(MOST_ROWS, last - first)                # stay in the second-level cache
+        multiply(&w.d_input, 0, pieces(w.d_input.columns, panel_columns(dg)), rows,
+                 dg + first * s.g_row, s.g_row, w.padded,
+                 <real *> NULL, 0, <real *> d.dx + first * d.dx_row, d.dx_row)
+        first += rows
 
 
 cdef void d_weights(
-    const Weights *w, const Sequence *s, const Gradients *d, real *dg,
+    const Weights *w, const Sequence *s, const Gradients *d, const real *dg,
+    Py_ssize_t first, Py_ssize_t last,
 ) noexcept nogil:
-    """dW_ih = [da_r da_z da_n]^T x and dW_hh = [da_r da_z dq]^T h over all T*N rows.
+    """dW_ih = [da_r da_z da_n]^T x, dW_hh = [da_r da_z dq]^T h, and the biases.
 
-    Without reset_after the last block of dW_hh is da_n^T q instead, q = r h.
+    Of units first .. last, multiples of 64 bytes; block by block of the T*N rows, in the same order
+    for any number of threads. Without reset_after the last part of dW_hh is da_n^T q, q = r h.
     """
     cdef:
-        Py_ssize_t[3] planes                               # of r z n, the order of the weights
-        Py_ssize_t gate, rows = s.steps * s.rows
-        real *dweight
-    planes[0], planes[1], planes[2] = w.padded, 2 * w.padded, 0
-    for gate in range(3):
-        dweight = <real *> d.dweight_ih + gate * w.hidden * d.dx_row
-        multiply_transposed(rows, w.hidden, dg + planes[gate], s.g_row, w.inputs,
-                            <const real *> s.x, s.x_row, dweight, d.dx_row, False)
-    for gate in range(2):
-        dweight = <real *> d.dweight_hh + gate * w.hidden * w.padded
-        multiply_transposed(rows, w.hidden, dg + planes[gate], s.g_row, w.hidden,
-                            <const real *> s.h, w.padded, dweight, w.padded, False)
-    dweight = <real *> d.dweight_hh + 2 * w.hidden * w.padded
-    if w.reset_after:
-        multiply_transposed(rows, w.hidden, dg + 3 * w.padded, s.g_row, w.hidden,
-                            <const real *> s.h, w.padded, dweight, w.padded, False)
-    else:
-        multiply_transposed(rows, w.hidden, dg, s.g_row, w.hidden,
-                            dg + 3 * w.padded, s.g_row, dweight, w.padded, False)
+        Py_ssize_t row = 0, rows, plane, P = w.padded, units = min(last, w.hidden) - first
+        Py_ssize_t[3] planes = [R_PLANE * P, Z_PLANE * P, N_PLANE]   # the order of the weights
+        real *dweight_ih = <real *> d.dweight_ih + first * d.dx_row
+        real *dweight_hh = <real *> d.dweight_hh + first * P
+        const real *da
+        const real *x
+        const real *h
+    while row < s.steps * s.rows:
+        rows = min(SUM_ROWS, s.steps * s.rows - row)
+        da = dg + row * s.g_row + first
+        x = <const real *> s.x + row * s.x_row
+        h = <const real *> s.h + row * P
+        planes[2] = N_PLANE
+        add_products(rows, units, da, s.g_row, planes, 3, w.inputs, x, s.x_row,
+                     dweight_ih, d.dx_row, w.hidden)
+        if w.reset_after:
+            planes[2] = Q_PLANE * P
+            add_products(rows, units, da, s.g_row, planes, 3, w.hidden, h, P,
+                         dweight_hh, P, w.hidden)
+        else:
+            add_products(rows, units, da, s.g_row, planes, 2, w.hidden, h, P,
+                         dweight_hh, P, w.hidden)
+            add_products(rows, units, da, s.g_row, planes + 2, 1, w.hidden,
+                         da - first + Q_PLANE * P, s.g_row,
+                         dweight_hh + 2 * w.hidden * P, P, w.hidden)
+        for plane in range(4):
+            kernels(dg).sum_rows(rows, last - first, da + plane * P, s.g_row,
+                                 <real *> d.dbias + plane * P + first)
+        row += rows
+
+
+cdef void add_products(
+    Py_ssize_t rows, Py_ssize_t units, const real *a, Py_ssize_t a_row,
+    const Py_ssize_t *planes, int count, Py_ssize_t columns, const real *b, Py_ssize_t b_row,
+    real *c, Py_ssize_t c_row, Py_ssize_t c_units,
+) noexcept nogil:
+    """C_i += A_i^T . B, A_i the planes of the gate buffer, C_i `c_units` rows after one another.
+
+    A panel of B is copied to the stack: as it stands, it would lose a third to TLB misses and cache
+    conflicts.
+    """
+    cdef:
+        char[SUM_ROWS * 256 + 64] memory
+        real *panel = <real *> ((<size_t> memory + 63) & ~<size_t> 63)
+        Py_ssize_t wide = panel_columns(a), lanes = 64 // sizeof(real), j, k, padded
+    for j in range(0, pieces(columns, wide)):
+        padded = pieces(min(wide, columns - j * wide), lanes) * lanes
+        copy_panel(rows, min(wide, columns - j * wide), b + j * wide, b_row, padded, panel)
+        for k in range(count if units > 0 else 0):
+            kernels(a).product(
+                units, padded, rows, a + planes[k], 1, a_row, panel, padded,
+                c + k * c_units * c_row + j * wide, c_row,
+                c + k * c_units * c_row + j * wide, c_row)
