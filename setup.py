@@ -9,6 +9,7 @@ import platform
 import shlex
 from pathlib import Path
 
+import numpy
 import scipy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -61,7 +62,8 @@ def extension(name: str, flags: list[str]) -> Extension:
     return Extension(
         f"gru_c._core.{name}",
         [str(source)],
-        include_dirs=[str(CORE)],
+        include_dirs=[str(CORE), numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
         extra_compile_args=FLAGS + flags,
         extra_link_args=["-s"] if platform.system() == "Linux" and not DEBUG else [],
         depends=[str(path) for pattern in ("*.h", "*.pxi", "*.pxd") for path in CORE.glob(pattern)],

@@ -32,10 +32,20 @@ def flag(value, name: str) -> bool:
 
 def model_dtype(value) -> np.dtype:
     """float32 or float64, native byte order."""
+    if value is None:                                      # NumPy reads it as float64
+        raise TypeError("dtype must be float32 or float64, got None")
     dtype = np.dtype(value)
     if dtype not in DTYPES:
         raise TypeError(f"dtype must be float32 or float64, got {dtype}")
     return dtype
+
+
+def generator(rng) -> np.random.Generator:
+    """np.random.default_rng, with the argument's name in the error."""
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"rng must be None, an integer or a Generator: {error}") from None
 
 
 def array(value, name: str, dtype: np.dtype) -> np.ndarray:
@@ -44,19 +54,28 @@ def array(value, name: str, dtype: np.dtype) -> np.ndarray:
     Integers, bools and Python numbers and lists convert; an array of another floating dtype does
     not. The result is `value` itself where nothing had to change.
     """
-    if type(value) is np.ndarray and value.dtype == dtype:
+    if type(value) is np.ndarray and (value.dtype is dtype or value.dtype == dtype):
         return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; fill it first, the mask would be lost")
-    result = np.asarray(value)
-    exact = result.dtype.newbyteorder("=") == dtype
-    plain = isinstance(value, (list, tuple, int, float)) and result.dtype.kind == "f"
-    if not (exact or plain or result.dtype.kind in "biu"):
-        raise TypeError(
-            f"{name} dtype ({result.dtype}) does not match weight dtype ({dtype}). "
-            f"Convert {name}, or make the model with dtype={result.dtype}"
-        )
+    try:
+        result = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} is no array: {error}") from None
+    native = result.dtype.newbyteorder("=")
+    plain = native.kind == "f" and _is_numbers(value)
+    if not (native == dtype or plain or native.kind in "biu"):
+        advice = f", or make the model with dtype={native}" if native in DTYPES else ""
+        raise TypeError(f"{name} dtype ({result.dtype}) does not match weight dtype ({dtype}). "
+                        f"Convert {name}{advice}")
     return result.astype(dtype, copy=False)
+
+
+def _is_numbers(value) -> bool:
+    """Python numbers, or lists of them: no array that has a dtype of its own."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_numbers, value))
+    return isinstance(value, (int, float))
 
 
 def rows(a: np.ndarray) -> np.ndarray:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gru_c import _checks
 from gru_c._core import PackedLayer
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-CHUNK_BYTES = 1 << 17          # of gate buffer whose input projection is made at once: half of L2
 
 
 def shapes(input_size: int, hidden_size: int, bias: bool) -> dict[str, tuple]:
@@ -83,15 +83,8 @@ class Layer:
 
     def infer(self, x, h_0, output, output_step: int, output_row: int) -> None:
         """Run without saving; the hidden state after each step goes to `output`."""
-        steps, rows, _ = x.shape
-        packed = self.packed
-        row_bytes = rows * packed.gate_row * self.dtype.itemsize
-        chunk = max(1, min(steps, CHUNK_BYTES // max(1, row_bytes)))
-        g = empty((chunk, rows, packed.gate_row), self.dtype)
-        h = empty((2, rows, packed.padded), self.dtype)
-        self.start(h, h_0)
-        packed.forward(steps, rows, x, x.shape[2], g, chunk, h, False,
-                       output, output_step, output_row)
+        h_0 = None if h_0 is None else _checks.rows(h_0)
+        self.packed.infer(x, h_0, output, output_step, output_row)
 
     def record(self, x, h_0, output, output_step: int, output_row: int, old: Tape | None) -> Tape:
         """Run and save; `x` must not change until the backward. `old` lends its buffers."""
@@ -103,8 +96,7 @@ class Layer:
             tape = Tape(self, x, empty((steps, rows, packed.gate_row), self.dtype),
                         empty((steps + 1, rows, packed.padded), self.dtype))
         self.start(tape.h, h_0)
-        packed.forward(steps, rows, x, x.shape[2], tape.g, steps, tape.h, True,
-                       output, output_step, output_row)
+        packed.record(x, x.shape[2], tape.g, tape.h, output, output_step, output_row)
         return tape
 
     def gradients(self, tape: Tape, d_output, d_h_n, keep: bool, need_dx: bool = True):
@@ -127,8 +119,8 @@ class Layer:
         d_step = d_row = 0
         if d_output is not None:
             d_step, d_row = (stride // dtype.itemsize for stride in d_output.strides[:2])
-        packed.backward(steps, rows, tape.x, tape.x.shape[2], tape.g, dg, tape.h,
-                        d_output, d_step, d_row, dh, dq, dx, dweight_ih, dweight_hh, dbias)
+        packed.backward(tape.x, tape.x.shape[2], tape.g, dg, tape.h, d_output, d_step, d_row,
+                        dh, dq, dx, dweight_ih, dweight_hh, dbias)
         grads = {"weight_ih": np.ascontiguousarray(dweight_ih[:, : self.input_size]),
                  "weight_hh": np.ascontiguousarray(dweight_hh[:, :H])}
         if "bias_ih" in self.weights:

@@ -1,8 +1,13 @@
 """What GRUCell and GRU share: the mode, the parameters as a mapping, the gradients, copying."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from gru_c import _checks
+from gru_c._layer import frozen
+
+FIXED = frozenset(("input_size", "hidden_size", "num_layers", "bias", "dtype", "reset_after"))
 
 
 class Module:
@@ -11,6 +16,12 @@ class Module:
     training = True
     _tape = None
     _grads = None
+
+    def __setattr__(self, name, value):
+        if name in FIXED and name in self.__dict__:
+            raise AttributeError(f"{name} of a {type(self).__name__} cannot change: "
+                                 "its weights are packed for it; make a new model")
+        super().__setattr__(name, value)
 
     def train(self, mode: bool = True):
         """Keep, in each forward, what `backward` needs. The mode of a new model. Returns self."""
@@ -26,13 +37,15 @@ class Module:
     def state_dict(self) -> dict[str, np.ndarray]:
         """The parameters by PyTorch's names, as read-only arrays: new weights go in through
         `load_state_dict` or by assignment, never by an edit in place."""
-        return dict(self._parameters())
+        return {name: frozen(value) for name, value in self._parameters().items()}
 
     def load_state_dict(self, mapping) -> None:
         """Replace all parameters by copies of the arrays in `mapping`, named as in `state_dict`.
 
         Nothing changes if anything is missing, unexpected or of a wrong shape or dtype.
         """
+        if not isinstance(mapping, Mapping):
+            raise TypeError(f"Expected state_dict to be dict-like, got {type(mapping).__name__}")
         current = self._parameters()
         missing = [name for name in current if name not in mapping]
         unexpected = [name for name in mapping if name not in current]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gru_c import _checks
-from gru_c._layer import Layer, shapes
+from gru_c._layer import Layer, frozen, shapes
 from gru_c._module import Module, initial_weights
 
 # Blocks of the stacked parameters by their own names: gate r z n, from x or from h.
@@ -74,7 +74,7 @@ class GRUCell(Module):
         self.dtype = _checks.model_dtype(dtype)
         self.reset_after = _checks.flag(reset_after, "reset_after")
         named = shapes(self.input_size, self.hidden_size, self.bias)
-        rng = np.random.default_rng(rng)
+        rng = _checks.generator(rng)
         self._layer = Layer(initial_weights(named, self.hidden_size, self.dtype, rng),
                             self.reset_after)
 
@@ -107,6 +107,12 @@ class GRUCell(Module):
         ValueError
             A shape that does not fit.
         """
+        if not self.training:                              # the usual case, without a detour
+            result = out
+            if out is None and type(x) is np.ndarray and x.ndim:
+                result = np.empty((*x.shape[:-1], self.hidden_size), self.dtype)
+            if self._layer.packed.step(x, h_prev_t, result):
+                return result
         x = _checks.array(x, "input", self.dtype)
         h = None if h_prev_t is None else _checks.array(h_prev_t, "hidden", self.dtype)
         self._check_shapes(x, h)
@@ -154,7 +160,7 @@ class GRUCell(Module):
                              f"{h.ndim}D (input of shape {x.shape}, hidden of shape {h.shape})")
         if x.ndim == 2 and x.shape[0] != h.shape[0]:
             raise ValueError(f"Input batch size {x.shape[0]} doesn't match hidden batch size "
-                             f"{h.shape[0]}")
+                             f"{h.shape[0]} (input of shape {x.shape}, hidden of shape {h.shape})")
 
     def backward(self, delta):
         """Gradients of the last forward; the parameters' are in `grads` and ``dWrx`` ... ``dbnh``.
@@ -219,7 +225,8 @@ class GRUCell(Module):
             stack, index = BLOCKS[name]
             self._require(stack, name)
             if value is None:
-                raise ValueError(f"{name} is missing: the cell has bias=True")
+                why = ": the cell has bias=True" if name[0] == "b" else ""
+                raise ValueError(f"{name} is missing{why}")
             np.split(new[stack], 3)[index][...] = self._block_value(name, value)
         self._load(new)
 
@@ -235,7 +242,8 @@ class GRUCell(Module):
         return value
 
     def _stacked(self, name):
-        return self._layer.weights.get(name)
+        array = self._layer.weights.get(name)
+        return None if array is None else frozen(array)
 
     def _set_stacked(self, name, value):
         self._require(name, name)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gru_c import _checks
-from gru_c._layer import NAMES, Layer, shapes
+from gru_c._layer import NAMES, Layer, frozen, shapes
 from gru_c._module import Module, initial_weights
 
 
@@ -61,7 +61,7 @@ class GRU(Module):
             raise ValueError("bidirectional=True is not supported yet")
         self.dtype = _checks.model_dtype(dtype)
         self.reset_after = _checks.flag(reset_after, "reset_after")
-        rng = np.random.default_rng(rng)
+        rng = _checks.generator(rng)
         sizes = [self.input_size] + [self.hidden_size] * (self.num_layers - 1)
         self._layers = tuple(
             Layer(initial_weights(shapes(size, self.hidden_size, self.bias), self.hidden_size,
@@ -106,26 +106,23 @@ class GRU(Module):
         batched, steps, rows = self._check_input(x)
         h_0 = self._check_state(h_0, "h_0", batched, rows)
         time_major = self._time_major(x, batched)
-        shape = (rows, steps) if self.batch_first and batched else (steps, rows)
-        output = np.empty((*shape, self.hidden_size), self.dtype)
+        output = np.empty((*x.shape[:-1], self.hidden_size), self.dtype)
         h_n = np.empty((self.num_layers, rows, self.hidden_size), self.dtype)
         if self.training:
-            self._record(time_major, h_0, output, h_n)
+            self._record(time_major, h_0, self._time_major(output, batched), h_n)
             self._shape = x.shape
         else:
-            self._infer(self._layers, time_major, h_0, output, h_n)
-        if batched:
-            return output, h_n
-        return output[:, 0], h_n[:, 0]
+            self._infer(time_major, h_0, self._time_major(output, batched), h_n)
+        return output, (h_n if batched else h_n[:, 0])
 
     __call__ = forward
 
-    def _infer(self, layers, x, h_0, output, h_n):
-        """Fill output and h_n, saving nothing. x is any (T, N, I) view."""
+    def _infer(self, x, h_0, output, h_n):
+        """Fill the views output (T, N, H) and h_n from the view x (T, N, I), saving nothing."""
         x = _checks.contiguous(x)
-        last = self._time_major(output, True)
+        layers = self._layers                              # of one moment, whoever loads meanwhile
         for index, layer in enumerate(layers):
-            target = last if index == len(layers) - 1 else np.empty(
+            target = output if index == len(layers) - 1 else np.empty(
                 (*x.shape[:2], self.hidden_size), self.dtype)
             layer.infer(x, None if h_0 is None else h_0[index], target, *self._strides(target))
             h_n[index] = target[-1]
@@ -136,9 +133,8 @@ class GRU(Module):
         old = self._tape or [None] * self.num_layers
         self._tape, tapes = None, []                       # none until the buffers are whole again
         x = np.array(x, order="C")                         # the caller may change x before backward
-        last = self._time_major(output, True)
         for index, layer in enumerate(self._layers):
-            target, strides = (last, self._strides(last)) if layer is self._layers[-1] else (
+            target, strides = (output, self._strides(output)) if layer is self._layers[-1] else (
                 None, (0, 0))
             tape = layer.record(x, None if h_0 is None else h_0[index], target, *strides,
                                 old[index])
@@ -285,7 +281,7 @@ class GRU(Module):
         if name.startswith(("weight_", "bias_")):
             parameters = self._parameters()
             if name in parameters:
-                return parameters[name]
+                return frozen(parameters[name])
         raise AttributeError(f"'GRU' object has no attribute {name!r}")
 
     def __setattr__(self, name, value):

@@ -5,11 +5,9 @@ methods take the pointers out of the arrays, release the GIL and call the core.
 """
 
 cimport cython
-from cpython.buffer cimport (
-    PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
-)
+cimport numpy as cnp
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from gru_c._core.dispatch cimport kernels
 from gru_c._core.kernels cimport real
@@ -19,22 +17,19 @@ from gru_c._core.recurrence cimport (
 )
 from gru_c._core.threads cimport Barrier, parallel, share, thread_limit
 
-cdef Py_ssize_t ALIGNMENT = 64
+cnp.import_array()
+
+cdef:
+    Py_ssize_t ALIGNMENT = 64
+    # Of gate buffer whose input projection is made at once: it is read soon after, from L2.
+    Py_ssize_t CHUNK_BYTES = 1 << 17
+    # Where the weights of the input exceed L2, so many rows at least share a read of them.
+    Py_ssize_t CACHED_BYTES = 1 << 19, CHUNK_ROWS = 64
 
 
-cdef void *pointer(object array, int flags=PyBUF_STRIDES) except? NULL:
+cdef void *pointer(cnp.ndarray array) noexcept:
     """The address of the first element of an array that the caller keeps alive; NULL for None."""
-    cdef Py_buffer view
-    if array is None:
-        return NULL
-    PyObject_GetBuffer(array, &view, flags)
-    cdef void *address = view.buf
-    PyBuffer_Release(&view)
-    return address
-
-
-cdef void *writable(object array) except? NULL:
-    return pointer(array, PyBUF_STRIDES | PyBUF_WRITABLE)
+    return NULL if array is None else cnp.PyArray_DATA(array)
 
 
 cdef class Block:
@@ -71,6 +66,7 @@ cdef class PackedLayer:
     cdef:
         Weights w
         int itemsize
+        int type_number                # NumPy's
         object weights                 # the arrays: the backward panels are made when first needed
         Block forward_block
         Block backward_block
@@ -82,6 +78,7 @@ cdef class PackedLayer:
     def __init__(self, weight_ih, weight_hh, bias_ih, bias_hh, bint reset_after):
         cdef Py_ssize_t lanes
         self.itemsize = weight_ih.itemsize
+        self.type_number = weight_ih.dtype.num
         self.weights = (weight_ih, weight_hh)
         lanes = ALIGNMENT // self.itemsize
         self.w.inputs = weight_ih.shape[1]
@@ -145,22 +142,99 @@ cdef class PackedLayer:
         self.backward_block = block
         return 0
 
-    def forward(self, Py_ssize_t steps, Py_ssize_t rows, x, Py_ssize_t x_row, g,
-                Py_ssize_t chunk, h, bint save, output,
-                Py_ssize_t output_step, Py_ssize_t output_row):
-        """Run `steps` steps of `rows` rows; buffers as in recurrence.pxd, strides in elements."""
-        cdef Sequence s
-        s.steps, s.rows, s.chunk, s.save = steps, rows, chunk, save
+    cdef int infer_rows(self, Py_ssize_t steps, Py_ssize_t rows, const char *x, const char *h_0,
+                        Py_ssize_t h_0_row, char *output,
+                        Py_ssize_t output_step, Py_ssize_t output_row) except -1:
+        """Run without saving, in scratch memory of this call. Strides in elements."""
+        cdef:
+            Sequence s
+            Run run
+            Py_ssize_t row_bytes = max(1, rows * self.gate_row * self.itemsize)
+            Py_ssize_t h_bytes = rows * self.w.padded * self.itemsize, i
+            Py_ssize_t weight_bytes = 3 * self.w.padded * self.w.inputs * self.itemsize
+            void *memory
+        s.chunk = CHUNK_BYTES // row_bytes
+        if weight_bytes > CACHED_BYTES:
+            s.chunk = max(s.chunk, CHUNK_ROWS // max(1, rows))
+        s.chunk = max(1, min(s.chunk, steps))
+        s.steps, s.rows, s.save = steps, rows, False
+        s.x, s.x_row = x, self.w.inputs
+        s.output, s.output_step, s.output_row = output, output_step, output_row
+        s.g_row = self.gate_row
+        with nogil:
+            memory = PyMem_RawMalloc(s.chunk * row_bytes + 2 * h_bytes + ALIGNMENT)
+            if memory != NULL:
+                s.h = <void *> ((<size_t> memory + ALIGNMENT - 1) & ~<size_t> (ALIGNMENT - 1))
+                s.g = <char *> s.h + 2 * h_bytes
+                memset(s.h, 0, h_bytes)
+                for i in range(rows if h_0 != NULL else 0):
+                    memcpy(<char *> s.h + i * self.w.padded * self.itemsize,
+                           h_0 + i * h_0_row * self.itemsize, self.w.hidden * self.itemsize)
+                plan(&run, &self.w, &s, NULL, self.itemsize)
+                parallel(forward_part, &run, run.threads)
+                PyMem_RawFree(memory)
+        if memory == NULL:
+            raise MemoryError(f"could not allocate the gate buffer of {rows} rows")
+        return 0
+
+    def infer(self, cnp.ndarray x, cnp.ndarray h_0, cnp.ndarray output,
+              Py_ssize_t output_step, Py_ssize_t output_row):
+        """Run without saving: x (T, N, I) contiguous, h_0 (N, H) of adjoining elements or None."""
+        self.infer_rows(x.shape[0], x.shape[1], <char *> pointer(x), <char *> pointer(h_0),
+                        0 if h_0 is None else h_0.strides[0] // self.itemsize,
+                        <char *> pointer(output), output_step, output_row)
+
+    def step(self, x, h, out):
+        """One step where x, h (or None) and out are arrays just as the core wants them.
+
+        Else nothing happens and the answer is False: the caller finds out what to do, or to say.
+        """
+        cdef:
+            Py_ssize_t rows
+            char *x_data
+            char *out_data
+        if not (self.fits(x, self.w.inputs) and self.fits(out, self.w.hidden)
+                and (h is None or self.fits(h, self.w.hidden))):
+            return False
+        rows = row_count(x)
+        x_data = <char *> pointer(x)
+        out_data = <char *> pointer(out)
+        if row_count(out) != rows or not cnp.PyArray_ISWRITEABLE(out):
+            return False
+        if cnp.PyArray_NDIM(x) != cnp.PyArray_NDIM(out):
+            return False
+        if h is not None and (row_count(h) != rows or cnp.PyArray_NDIM(x) != cnp.PyArray_NDIM(h)):
+            return False
+        if (x_data < out_data + rows * self.w.hidden * self.itemsize
+                and out_data < x_data + rows * self.w.inputs * self.itemsize):
+            return False                                   # a row's output could be another's input
+        self.infer_rows(1, rows, x_data, <char *> pointer(h), self.w.hidden, out_data,
+                        0, self.w.hidden)
+        return True
+
+    cdef bint fits(self, a, Py_ssize_t columns) noexcept:
+        """Whether `a` is a plain array of our dtype, in C order, (columns,) or (N, columns)."""
+        if not cnp.PyArray_CheckExact(a):
+            return False
+        return (cnp.PyArray_TYPE(a) == self.type_number and cnp.PyArray_ISCARRAY_RO(a)
+                and 1 <= cnp.PyArray_NDIM(a) <= 2
+                and cnp.PyArray_DIM(a, cnp.PyArray_NDIM(a) - 1) == columns)
+
+    def record(self, cnp.ndarray x, Py_ssize_t x_row, cnp.ndarray g, cnp.ndarray h,
+               cnp.ndarray output, Py_ssize_t output_step, Py_ssize_t output_row):
+        """Run and save: x (T, N, x_row), g (T, N, gate_row), h (T + 1, N, padded), its start set."""
+        cdef:
+            Sequence s
+            Run run
+        s.steps, s.rows, s.chunk, s.save = x.shape[0], x.shape[1], x.shape[0], True
         s.x, s.x_row = pointer(x), x_row
-        s.g, s.g_row = writable(g), self.gate_row
-        s.h, s.output = writable(h), writable(output)
-        s.output_step, s.output_row = output_step, output_row
-        cdef Run run
+        s.g, s.g_row, s.h = pointer(g), self.gate_row, pointer(h)
+        s.output, s.output_step, s.output_row = pointer(output), output_step, output_row
         with nogil:
             plan(&run, &self.w, &s, NULL, self.itemsize)
             parallel(forward_part, &run, run.threads)
 
-    def backward(self, Py_ssize_t steps, Py_ssize_t rows, x, Py_ssize_t x_row, g, dg, h,
+    def backward(self, cnp.ndarray x, Py_ssize_t x_row, cnp.ndarray g, dg, cnp.ndarray h,
                  d_output, Py_ssize_t d_output_step, Py_ssize_t d_output_row,
                  dh, dq, dx, dweight_ih, dweight_hh, dbias):
         """Gradients of a saved call; buffers as in recurrence.pxd, strides in elements."""
@@ -174,15 +248,15 @@ cdef class PackedLayer:
             else:
                 self.pack_backward(<double *> pointer(self.weights[0]),
                                    <double *> pointer(self.weights[1]))
-        s.steps, s.rows, s.chunk, s.save = steps, rows, steps, True
+        s.steps, s.rows, s.chunk, s.save = g.shape[0], g.shape[1], g.shape[0], True
         s.x, s.x_row = pointer(x), x_row
         s.g, s.g_row, s.h = pointer(g), self.gate_row, pointer(h)
-        d.dg, d.dh, d.dq = writable(dg), writable(dh), writable(dq)
+        d.dg, d.dh, d.dq = pointer(dg), pointer(dh), pointer(dq)
         d.d_output, d.d_output_step = pointer(d_output), d_output_step
         d.d_output_row = d_output_row
-        d.dx, d.dx_row = writable(dx), self.padded_inputs
-        d.dweight_ih, d.dweight_hh = writable(dweight_ih), writable(dweight_hh)
-        d.dbias = writable(dbias)
+        d.dx, d.dx_row = pointer(dx), self.padded_inputs
+        d.dweight_ih, d.dweight_hh = pointer(dweight_ih), pointer(dweight_hh)
+        d.dbias = pointer(dbias)
         cdef Run run
         with nogil:
             plan(&run, &self.w, &s, &d, self.itemsize)
@@ -279,6 +353,11 @@ cdef void gradients_of(Run *run, const real *dg, int index, int count) noexcept 
               lanes * share(groups, index, count), lanes * share(groups, index + 1, count))
 
 
+cdef Py_ssize_t row_count(a) noexcept:
+    """N of an array (N, columns) or (columns,)."""
+    return 1 if cnp.PyArray_NDIM(a) == 1 else cnp.PyArray_DIM(a, 0)
+
+
 cdef Py_ssize_t round_up(Py_ssize_t count, Py_ssize_t multiple) noexcept:
     return (count + multiple - 1) // multiple * multiple
 
@@ -294,7 +373,7 @@ def activation(name, x, y):
     """y = sigmoid(x) or tanh(x) by the kernels; for tests. Contiguous, a multiple of 64 bytes."""
     cdef:
         void *source = pointer(x)
-        void *target = writable(y)
+        void *target = pointer(y)
         Py_ssize_t count = x.size
     if x.itemsize == sizeof(float):
         f32 = kernels(<float *> source)

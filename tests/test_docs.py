@@ -1,0 +1,133 @@
+"""The documents: their examples run, and what docs/gru_backward.md quotes stands in the source.
+
+Examples are the ```python blocks of README.md and docs/*.md. Each runs in a namespace of its own,
+unless the comment `<!-- no test -->` stands before it.
+
+Quotations name the functions that they come from, in a comment before them:
+
+    <!-- quoted from reference.backward, kernels.d_gates -->
+
+- Before a table with the columns formula, NumPy, Cython. Each code span of the NumPy column is a
+  whole line, or a whole statement, of a named function of reference.py, each of the Cython column
+  one of another named function. Text outside code spans is not a quotation.
+- Before a ```cython block: lines that follow one another in one of the named functions.
+
+White space does not count, nor do the source's comments where the quotation leaves them out.
+"""
+
+import re
+import textwrap
+import warnings
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DERIVATION = ROOT / "docs" / "gru_backward.md"
+SOURCES = {
+    "reference": ROOT / "src" / "gru_c" / "reference.py",
+    "kernels": ROOT / "src" / "gru_c" / "_core" / "kernels.pxi",
+    "recurrence": ROOT / "src" / "gru_c" / "_core" / "recurrence.pyx",
+}
+EXAMPLE = re.compile(
+    r"^(?:<!-- (?P<skip>no test) -->\s*)?^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```",
+    re.MULTILINE | re.DOTALL)
+TABLE = "| formula | NumPy | Cython |\n"
+QUOTATION = re.compile(
+    r"^<!-- quoted from (?P<names>[^\n]*) -->\n"
+    r"(?:```cython\n(?P<block>.*?)^```|(?P<table>" + re.escape(TABLE) + r"(?:\|[^\n]*\n)+))",
+    re.MULTILINE | re.DOTALL)
+
+
+def line_number(text, position):
+    return text.count("\n", 0, position) + 1
+
+
+# ---- examples ----------------------------------------------------------------------------------
+
+def examples():
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        found = list(EXAMPLE.finditer(text))
+        assert len(found) == text.count("```python\n"), f"{path}: a ```python block has no end"
+        for match in found:
+            if not match["skip"]:
+                line = line_number(text, match.start("code"))
+                yield pytest.param(path, line, textwrap.dedent(match["code"]),
+                                   id=f"{path.name}:{line}")
+
+
+@pytest.mark.parametrize(("path", "line", "code"), list(examples()))
+def test_example_runs(path, line, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # Empty lines first, so that a traceback shows lines of the document.
+    program = compile("\n" * (line - 1) + code, path, "exec", dont_inherit=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exec(program, {"__name__": "__main__"})
+
+
+# ---- quotations --------------------------------------------------------------------------------
+
+def functions(path):
+    """Name and text of each function of a source file."""
+    pieces = re.split(r"^(?=c?def )", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    headed = ((re.match(r"c?def [^\n(]*?(\w+)\(", piece), piece) for piece in pieces)
+    return {head[1]: piece for head, piece in headed if head}
+
+
+def without_comments(source):
+    return re.sub(r"[ \t]*#.*", "", source)
+
+
+def stands(quote, source):
+    """Whether the words of `quote` fill whole lines of `source`."""
+    words = r"\s+".join(map(re.escape, quote.split()))
+    return any(re.search(rf"^[ \t]*{words}[ \t]*$", text, re.MULTILINE)
+               for text in (source, without_comments(source)))
+
+
+def quotations(text):
+    """(line number, whether in a NumPy column, quotation, names of functions) for each."""
+    for match in QUOTATION.finditer(text):
+        names = match["names"].split(", ")
+        line = line_number(text, match.start("block" if match["block"] else "table"))
+        if match["block"]:
+            yield line, False, match["block"], names
+        else:
+            for i, row in enumerate(match["table"].splitlines()):
+                cells = re.split(r"(?<!\\)\|", row)[1:-1]
+                assert len(cells) == 3, f"{DERIVATION.name}:{line + i}: not three cells: {row}"
+                for is_numpy, cell in ((True, cells[1]), (False, cells[2])):
+                    for code in re.findall(r"`([^`]+)`", cell):
+                        yield line + i, is_numpy, code.replace(r"\|", "|"), names
+
+
+def drifted(text, sources):
+    """What no longer stands in the source, one message each."""
+    for line, is_numpy, quote, names in quotations(text):
+        names = [name for name in names if name.startswith("reference.") == is_numpy]
+        bodies = [sources[name] for name in names]
+        where = " and ".join(names)
+        missing = [(line + i, part) for i, part in enumerate(quote.splitlines())
+                   if not any(stands(part, body) for body in bodies)]
+        for part_line, part in missing:
+            yield f"{DERIVATION.name}:{part_line}: {where} has no line\n        {part.strip()}"
+        if not missing and not any(stands(quote, body) for body in bodies):
+            yield (f"{DERIVATION.name}:{line}: {where} has these lines, but not one after the "
+                   f"other:\n{quote}")
+
+
+def test_quotations_stand_in_the_source():
+    text = DERIVATION.read_text(encoding="utf-8")
+    sources = {f"{stem}.{name}": body for stem, path in SOURCES.items()
+               for name, body in functions(path).items()}
+    marked = list(QUOTATION.finditer(text))
+    expected = text.count(TABLE) + text.count("```cython\n")
+    assert len(marked) == expected, (
+        f"{DERIVATION.name}: a table or ```cython block without `<!-- quoted from ... -->`")
+    unknown = {name for match in marked for name in match["names"].split(", ")} - sources.keys()
+    assert not unknown, f"{DERIVATION.name} quotes functions that are gone: {sorted(unknown)}"
+    messages = list(drifted(text, sources))
+    assert not messages, "the source has changed, its quotation has not:\n" + "\n".join(messages)
