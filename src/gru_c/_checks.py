@@ -3,6 +3,7 @@
 Messages use PyTorch's words where PyTorch has words for the case, and add what arrived.
 """
 
+import numbers
 import operator
 
 import numpy as np
@@ -75,7 +76,7 @@ def _is_numbers(value) -> bool:
     """Python numbers, or lists of them: no array that has a dtype of its own."""
     if isinstance(value, (list, tuple)):
         return all(map(_is_numbers, value))
-    return isinstance(value, (int, float))
+    return isinstance(value, numbers.Real)
 
 
 def rows(a: np.ndarray) -> np.ndarray:
@@ -101,6 +102,8 @@ def output(out, expected: tuple, dtype: np.dtype) -> None:
     """`out=` must be an array that can take the result as it is."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a numpy array, got {type(out).__name__}")
+    if isinstance(out, np.ma.MaskedArray):
+        raise TypeError("out is a masked array; its masked elements would be written, too")
     if out.dtype != dtype:
         raise TypeError(f"out dtype ({out.dtype}) does not match weight dtype ({dtype})")
     shape(out, expected, "out")

@@ -7,28 +7,34 @@ import numpy as np
 from gru_c import _checks
 from gru_c._layer import frozen
 
-FIXED = frozenset(("input_size", "hidden_size", "num_layers", "bias", "dtype", "reset_after"))
+FIXED = frozenset(("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dtype",
+                   "reset_after"))
 
 
 class Module:
     """Base class. A subclass implements `_parameters` and `_load`; its tape stands in `_tape`."""
 
-    training = True
+    _training = True
     _tape = None
     _grads = None
 
     def __setattr__(self, name, value):
         if name in FIXED and name in self.__dict__:
             raise AttributeError(f"{name} of a {type(self).__name__} cannot change: "
-                                 "its weights are packed for it; make a new model")
+                                 "make a new model")
+        if name.startswith(("weight_", "bias_")) and not hasattr(type(self), name):
+            raise AttributeError(f"the model has no parameter {name!r}: "
+                                 f"its names are {', '.join(self._parameters())}")
         super().__setattr__(name, value)
 
     def train(self, mode: bool = True):
         """Keep, in each forward, what `backward` needs. The mode of a new model. Returns self."""
-        self.training = _checks.flag(mode, "mode")
+        self._training = _checks.flag(mode, "mode")
         if not mode:
             self._tape = None
         return self
+
+    training = property(lambda self: self._training, train, doc="Whether in training mode.")
 
     def eval(self):
         """Save nothing, share nothing: any number of threads may call at once. Returns self."""

@@ -55,7 +55,7 @@ class GRU(Module):
         self.num_layers = _checks.size(num_layers, "num_layers")
         self.bias = _checks.flag(bias, "bias")
         self.batch_first = _checks.flag(batch_first, "batch_first")
-        if dropout != 0:
+        if not isinstance(dropout, (int, float)) or dropout != 0:
             raise ValueError(f"dropout is not supported yet: got {dropout}, expected 0.0")
         if _checks.flag(bidirectional, "bidirectional"):
             raise ValueError("bidirectional=True is not supported yet")
@@ -287,11 +287,9 @@ class GRU(Module):
     def __setattr__(self, name, value):
         if name.startswith(("weight_", "bias_")):
             parameters = self._parameters()
-            if name not in parameters:
-                raise AttributeError(f"the model has no parameter {name!r}: "
-                                     f"its names are {', '.join(parameters)}")
-            value = _checks.array(value, name, self.dtype)
-            _checks.shape(value, parameters[name].shape, name)
-            self._load({name: value})
-        else:
-            super().__setattr__(name, value)
+            if name in parameters:
+                value = _checks.array(value, name, self.dtype)
+                _checks.shape(value, parameters[name].shape, name)
+                self._load({name: value})
+                return
+        super().__setattr__(name, value)

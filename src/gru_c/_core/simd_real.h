@@ -49,68 +49,50 @@ INLINE vec NAME(tanh)(vec x)
 
 /* ---- C (rows, columns) = START + A (rows, depth) . B (depth, columns) -------------------------------
  * A is read at a[i * a_row + k * a_col], so that its transpose needs no copy. START is C itself, one row
- * for all (start_row = 0: a bias) or, where NULL, zeros. Each element is one chain of multiply-adds in the order of k,
- * whatever the tile it falls into: a row's bits do not depend on the rows beside it.
+ * for all (start_row = 0: a bias) or, where NULL, zeros. Each element is one chain of multiply-adds in
+ * the order of k, whatever tile it falls into: a row's bits do not depend on the rows beside it.
  *
  * The sums are named variables: the compiler spills an array of vectors to memory. `rows` and `vectors`
  * are constants at each call, so that the unused ones vanish. */
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5)
-#define AT(pointer, v) (*(vec *)((pointer) + (v) * LANES))
-#define CONST_AT(pointer, v) (*(const vec *)((pointer) + (v) * LANES))
-#define DECLARE(i) vec c##i##0 = {0}, c##i##1 = {0}, c##i##2 = {0}, c##i##3 = {0};
-#define START(i)                                                                \
-    if (rows > i) {                                                             \
-        const REAL *s = start + i * start_row;                                  \
-        c##i##0 = CONST_AT(s, 0);                                               \
-        if (vectors > 1) c##i##1 = CONST_AT(s, 1);                              \
-        if (vectors > 2) c##i##2 = CONST_AT(s, 2);                              \
-        if (vectors > 3) c##i##3 = CONST_AT(s, 3);                              \
-    }
-#define MULTIPLY_ADD(i)                                                         \
-    if (rows > i) {                                                             \
-        REAL s = a[i * a_row];                                                  \
-        c##i##0 += s * b0;                                                      \
-        if (vectors > 1) c##i##1 += s * b1;                                     \
-        if (vectors > 2) c##i##2 += s * b2;                                     \
-        if (vectors > 3) c##i##3 += s * b3;                                     \
-    }
-#define STORE(i)                                                                \
-    if (rows > i) {                                                             \
-        REAL *d = c + i * c_row;                                                \
-        AT(d, 0) = c##i##0;                                                     \
-        if (vectors > 1) AT(d, 1) = c##i##1;                                    \
-        if (vectors > 2) AT(d, 2) = c##i##2;                                    \
-        if (vectors > 3) AT(d, 3) = c##i##3;                                    \
-    }
+#define EACH_VECTOR(X, i) X(i, 0) X(i, 1) X(i, 2) X(i, 3) X(i, 4) X(i, 5) X(i, 6) X(i, 7)
+#define DECLARE(i) vec c##i##0 = {0}, c##i##1 = {0}, c##i##2 = {0}, c##i##3 = {0}; \
+                   vec c##i##4 = {0}, c##i##5 = {0}, c##i##6 = {0}, c##i##7 = {0};
+#define LOAD_SUM(i, v) if (rows > i && vectors > v) c##i##v = *(const vec *)(start + i * start_row + v * LANES);
+#define LOAD_ROW(i) EACH_VECTOR(LOAD_SUM, i)
+#define LOAD_B(_, v) if (vectors > v) b##v = *(const vec *)(b + v * LANES);
+#define ADD(i, v) if (rows > i && vectors > v) c##i##v += a##i * b##v;
+#define ADD_ROW(i) REAL a##i = rows > i ? a[i * a_row] : 0; EACH_VECTOR(ADD, i)
+#define STORE_SUM(i, v) if (rows > i && vectors > v) *(vec *)(c + i * c_row + v * LANES) = c##i##v;
+#define STORE_ROW(i) EACH_VECTOR(STORE_SUM, i)
 
 INLINE void NAME(tile)(const int rows, const int vectors, ptrdiff_t depth,
                        const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, const REAL *b, ptrdiff_t b_row,
                        const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)
 {
     EACH_ROW(DECLARE)
-    vec b0 = {0}, b1 = {0}, b2 = {0}, b3 = {0};
+    vec b0 = {0}, b1 = {0}, b2 = {0}, b3 = {0}, b4 = {0}, b5 = {0}, b6 = {0}, b7 = {0};
     if (start) {
-        EACH_ROW(START)
+        EACH_ROW(LOAD_ROW)
     }
     for (ptrdiff_t k = 0; k < depth; k++, a += a_col, b += b_row) {
-        b0 = CONST_AT(b, 0);
-        if (vectors > 1) b1 = CONST_AT(b, 1);
-        if (vectors > 2) b2 = CONST_AT(b, 2);
-        if (vectors > 3) b3 = CONST_AT(b, 3);
-        EACH_ROW(MULTIPLY_ADD)
+        EACH_VECTOR(LOAD_B, _)
+        EACH_ROW(ADD_ROW)
     }
-    EACH_ROW(STORE)
+    EACH_ROW(STORE_ROW)
 }
 
-/* All rows of one strip of `vectors` columns, in tiles of at most 6 rows of nearly equal height (two of 4
- * beat 6 and 2). */
-INLINE void NAME(strip)(const int vectors, ptrdiff_t rows, ptrdiff_t depth,
+/* All rows of a strip of `vectors` columns, in tiles of nearly equal height (two of 4 beat 6 and 2). */
+INLINE void NAME(strip)(const int most, const int vectors, ptrdiff_t rows, ptrdiff_t depth,
                         const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, const REAL *b, ptrdiff_t b_row,
                         const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)
 {
-#define TILE(height) \
-    case height: NAME(tile)(height, vectors, depth, a, a_row, a_col, b, b_row, start, start_row, c, c_row); break;
-    for (ptrdiff_t tiles = (rows + 5) / 6; tiles > 0; tiles--) {
+#define TILE(height)                                                                                       \
+    case height:                                                                                           \
+        if (height <= most)                                                                                \
+            NAME(tile)(height, vectors, depth, a, a_row, a_col, b, b_row, start, start_row, c, c_row);     \
+        break;
+    for (ptrdiff_t tiles = (rows + most - 1) / most; tiles > 0; tiles--) {
         ptrdiff_t height = (rows + tiles - 1) / tiles;
         switch (height) { TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) }
         a += height * a_row;
@@ -121,34 +103,42 @@ INLINE void NAME(strip)(const int vectors, ptrdiff_t rows, ptrdiff_t depth,
 #undef TILE
 }
 
-/* `columns` is a multiple of 64 bytes. */
+/* `columns` is a multiple of 64 bytes. One or two rows alone want wider tiles, or the chains of their
+ * few sums wait for themselves (AVX2, 1 row: 52 instead of 31 GFLOP/s). */
 static void NAME(product)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,
                           const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, const REAL *b, ptrdiff_t b_row,
                           const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)
 {
-#define STRIP(n) NAME(strip)(n, rows, depth, a, a_row, a_col, b, b_row, start, start_row, c, c_row)
-    const ptrdiff_t step = TILE_VECTORS * LANES;
-    for (; columns >= step; columns -= step, b += step, c += step) {
-        STRIP(TILE_VECTORS);
-        if (start) start += step;
+#define STRIPS(most, n)                                                                                    \
+    for (; columns >= (n) * LANES; columns -= (n) * LANES, b += (n) * LANES, c += (n) * LANES) {           \
+        NAME(strip)(most, n, rows, depth, a, a_row, a_col, b, b_row, start, start_row, c, c_row);          \
+        if (start) start += (n) * LANES;                                                                   \
     }
-#if TILE_VECTORS * VECTOR_BYTES > 64 /* else 64 bytes are a whole strip */
-    switch (columns / LANES) {
-    case 1: STRIP(1); break;
-    case 2: STRIP(2); break;
-    case 3: STRIP(3); break;
-    }
+#if TILE_VECTORS == 2
+    if (rows == 1) STRIPS(1, 8)
+    if (rows <= 2) STRIPS(2, 4)
+    STRIPS(6, 2)
+#else
+    STRIPS(6, 4)
+#if VECTOR_BYTES == 64 /* else 4 vectors are no more than 64 bytes */
+    STRIPS(6, 3)
+    STRIPS(6, 2)
+    STRIPS(6, 1)
 #endif
-#undef STRIP
+#endif
+#undef STRIPS
 }
 
 #undef EACH_ROW
-#undef AT
-#undef CONST_AT
+#undef EACH_VECTOR
 #undef DECLARE
-#undef START
-#undef MULTIPLY_ADD
-#undef STORE
+#undef LOAD_SUM
+#undef LOAD_ROW
+#undef LOAD_B
+#undef ADD
+#undef ADD_ROW
+#undef STORE_SUM
+#undef STORE_ROW
 #undef ROUND
 #undef LANES
 #undef NAME
@@ -160,8 +150,8 @@ static void NAME(product)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,
 #undef MANTISSA
 #undef EXPONENT_BIAS
 #undef SHIFT
-#undef SIGMOID_ONE
 #undef SIGMOID_ZERO
+#undef SIGMOID_ONE
 #undef TANH_ONE
 #undef LOG2_E
 #undef LN2_HIGH

@@ -1,0 +1,664 @@
+"""Every error: its type, its words, what arrived, and where it comes from.
+
+`refused` runs a call that must fail on a model that has a forward behind it, and checks that the
+error was raised in a .py file of the package, and that the model is as it was: weights, mode,
+gradients, and the tape, on which a backward still works.
+"""
+
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gru_c
+from gru_c import _core
+
+PACKAGE = Path(gru_c.__file__).parent
+F32, F64 = np.float32, np.float64
+WIDER = [] if np.dtype("longdouble") == F64 else ["longdouble"]      # where there is such a thing
+
+
+def zeros(*shape, dtype=F32):
+    return np.zeros(shape, dtype)
+
+
+def make_cell(**options):
+    cell = gru_c.GRUCell(3, 4, rng=0, **options)
+    if options.get("dtype", F32) == F32:
+        cell(np.full((2, 3), 0.5, F32), np.full((2, 4), 0.25, F32))
+    return cell
+
+
+def make_gru(**options):
+    gru = gru_c.GRU(3, 4, num_layers=2, rng=0, **options)
+    if options.get("dtype", F32) == F32:
+        gru(np.full((5, 5, 3), 0.5, F32))
+    return gru
+
+
+def raised_in_python(error):
+    """The last frame of the traceback is a .py file of the package."""
+    frame = error.__traceback__
+    while frame.tb_next:
+        frame = frame.tb_next
+    file = Path(frame.tb_frame.f_code.co_filename)
+    assert file.suffix == ".py", f"raised in {file}"
+    assert file.is_relative_to(PACKAGE), f"raised in {file}"
+
+
+def raises(error, words, call, *args):
+    """Run `call`; its error has all the words and comes from the package's Python."""
+    with pytest.raises(error) as caught:
+        call(*args)
+    assert caught.type is error
+    for word in words:
+        assert word in str(caught.value)
+    raised_in_python(caught.value)
+
+
+def same(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def refused(make, call, error, words):
+    model, twin = make(), make()
+    raises(error, words, call, model)
+    assert model.training is twin.training
+    assert repr(model) == repr(twin)
+    same(model.state_dict().values(), twin.state_dict().values())
+    if not model.training or model.dtype != F32:
+        return
+    with pytest.raises(RuntimeError, match="no gradients yet"):
+        _ = model.grads
+    if isinstance(model, gru_c.GRUCell):
+        for name in ("x", "hidden", "r", "z", "n"):
+            np.testing.assert_array_equal(getattr(model, name), getattr(twin, name))
+    delta = np.ones((2, 4) if isinstance(model, gru_c.GRUCell) else (5, 5, 4), F32)
+    same(model.backward(delta), twin.backward(delta))
+    same(model.grads.values(), twin.grads.values())
+
+
+def cases(*rows):
+    """Parameters (call, error, words); the name of a case is what its message says."""
+    return pytest.mark.parametrize(
+        ("call", "error", "words"),
+        [pytest.param(call, error, words, id=words[0].replace(" ", "_"))
+         for call, error, *words in rows])
+
+
+# ---- constructors --------------------------------------------------------------------------------
+
+SIZES = [(value, TypeError, f"should be of type int, got: {type(value).__name__}")
+         for value in (True, np.True_, 2.0, np.float32(2), "3", None, [3], np.ones(2, int))] + [
+         (value, ValueError, f"must be greater than zero, got {value}")
+         for value in (0, -1, np.int64(-7))]
+
+
+@pytest.mark.parametrize(("value", "error", "words"), SIZES)
+@pytest.mark.parametrize(("kind", "name"), [
+    (gru_c.GRUCell, "input_size"), (gru_c.GRUCell, "hidden_size"),
+    (gru_c.GRU, "input_size"), (gru_c.GRU, "hidden_size"), (gru_c.GRU, "num_layers")])
+def test_sizes(kind, name, value, error, words):
+    arguments = {"input_size": 3, "hidden_size": 4, name: value}
+    raises(error, [f"{name} {words}"], lambda: kind(**arguments))
+
+
+@pytest.mark.parametrize("value", [0, 1, None, "yes", 1.0, F64])
+@pytest.mark.parametrize(("kind", "name"), [
+    (gru_c.GRUCell, "bias"), (gru_c.GRUCell, "reset_after"), (gru_c.GRU, "bias"),
+    (gru_c.GRU, "batch_first"), (gru_c.GRU, "bidirectional"), (gru_c.GRU, "reset_after")])
+def test_flags(kind, name, value):
+    raises(TypeError, [f"{name} should be of type bool, got: {type(value).__name__}"],
+           lambda: kind(3, 4, **{name: value}))
+
+
+@pytest.mark.parametrize("kind", [gru_c.GRUCell, gru_c.GRU])
+@pytest.mark.parametrize(("dtype", "words"), [
+    (np.float16, "got float16"), *((dtype, f"got {np.dtype(dtype)}") for dtype in WIDER),
+    (np.int32, "got int32"), (complex, "got complex128"), (object, "got object"),
+    (">f4", "got >f4"), (">f8", "got >f8"), ("S3", "got |S3")])
+def test_model_dtype(kind, dtype, words):
+    raises(TypeError, ["dtype must be float32 or float64", words],
+           lambda: kind(3, 4, dtype=dtype))
+
+
+@pytest.mark.parametrize("kind", [gru_c.GRUCell, gru_c.GRU])
+@pytest.mark.parametrize("dtype", ["nonsense", 3, None])
+def test_model_dtype_that_is_none(kind, dtype):
+    """None too: NumPy reads it as float64, which is not the default here."""
+    raises(TypeError, [str(dtype)], lambda: kind(3, 4, dtype=dtype))
+
+
+@pytest.mark.parametrize("kind", [gru_c.GRUCell, gru_c.GRU])
+@pytest.mark.parametrize(("rng", "error"), [("seed", TypeError), (0.5, TypeError),
+                                            (-1, ValueError)])
+def test_rng(kind, rng, error):
+    raises(error, ["rng"], lambda: kind(3, 4, rng=rng))
+
+
+def test_not_supported_yet():
+    raises(ValueError, ["bidirectional=True is not supported yet"],
+           lambda: gru_c.GRU(3, 4, bidirectional=True))
+    for dropout in (0.5, 1, -0.1, float("nan"), None, "half"):
+        raises(ValueError, ["dropout is not supported yet", str(dropout)],
+               lambda dropout=dropout: gru_c.GRU(3, 4, dropout=dropout))
+    for lengths in ([5, 3], np.array([5, 3]), 5, False):
+        refused(make_gru, lambda gru, lengths=lengths: gru(zeros(5, 2, 3), lengths=lengths),
+                ValueError, ["lengths is not supported yet"])
+
+
+# ---- shapes --------------------------------------------------------------------------------------
+
+@cases(
+    (lambda c: c(zeros(2, 5)), ValueError,
+     "input has inconsistent input_size: got 5 expected 3", "(2, 5)"),
+    (lambda c: c(zeros(5)), ValueError,
+     "input has inconsistent input_size: got 5 expected 3", "(5,)"),
+    (lambda c: c(zeros(2, 1)), ValueError,
+     "input has inconsistent input_size: got 1 expected 3", "(2, 1)"),
+    (lambda c: c(zeros(2, 0)), ValueError,
+     "input has inconsistent input_size: got 0 expected 3", "(2, 0)"),
+    (lambda c: c([[1, 2]]), ValueError,
+     "input has inconsistent input_size: got 2 expected 3", "(1, 2)"),
+    (lambda c: c(zeros(1, 2, 3)), ValueError,
+     "GRUCell: Expected input to be 1D or 2D, got 3D instead", "(1, 2, 3)"),
+    (lambda c: c(F32(1)), ValueError,
+     "GRUCell: Expected input to be 1D or 2D, got 0D instead", "()"),
+    (lambda c: c(1.0), ValueError,
+     "GRUCell: Expected input to be 1D or 2D, got 0D instead", "()"),
+    (lambda c: c(zeros(3), zeros(1, 1, 4)), ValueError,
+     "GRUCell: Expected hidden to be 1D or 2D, got 3D instead", "(1, 1, 4)"),
+    (lambda c: c(zeros(2, 3), 0.0), ValueError,
+     "GRUCell: Expected hidden to be 1D or 2D, got 0D instead", "()"),
+    (lambda c: c(zeros(2, 3), zeros(2, 5)), ValueError,
+     "hidden has inconsistent hidden_size: got 5, expected 4", "(2, 5)"),
+    (lambda c: c(zeros(2, 3), zeros(2, 1)), ValueError,
+     "hidden has inconsistent hidden_size: got 1, expected 4", "(2, 1)"),
+    (lambda c: c(zeros(2, 3), zeros(4)), ValueError,
+     "For 2D input, hidden should also be 2D but got 1D", "(2, 3)", "(4,)"),
+    (lambda c: c(zeros(3), zeros(1, 4)), ValueError,
+     "For 1D input, hidden should also be 1D but got 2D", "(3,)", "(1, 4)"),
+    (lambda c: c(zeros(2, 3), zeros(1, 4)), ValueError,
+     "Input batch size 2 doesn't match hidden batch size 1", "(2, 3)", "(1, 4)"),
+    (lambda c: c(zeros(1, 3), zeros(2, 4)), ValueError,
+     "Input batch size 1 doesn't match hidden batch size 2", "(1, 3)", "(2, 4)"),
+    (lambda c: c(zeros(2, 3), zeros(0, 4)), ValueError,
+     "Input batch size 2 doesn't match hidden batch size 0", "(2, 3)", "(0, 4)"),
+    (lambda c: c.forward(zeros(2, 5), out=zeros(2, 4)), ValueError, "inconsistent input_size"),
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_cell_shapes(call, error, words, training):
+    refused(make_cell if training else lambda: make_cell().eval(), call, error, words)
+
+
+@cases(
+    (lambda c: c.backward(zeros(2, 5)), ValueError, "delta has shape (2, 5), expected (2, 4)"),
+    (lambda c: c.backward(zeros(1, 4)), ValueError, "delta has shape (1, 4), expected (2, 4)"),
+    (lambda c: c.backward(zeros(4)), ValueError, "delta has shape (4,), expected (2, 4)"),
+    (lambda c: c.backward(1.0), ValueError, "delta has shape (), expected (2, 4)"),
+)
+def test_cell_backward_shapes(call, error, words):
+    refused(make_cell, call, error, words)
+
+
+@cases(
+    (lambda g: g(zeros(5, 2, 4)), ValueError,
+     "input has inconsistent input_size: got 4 expected 3", "(5, 2, 4)"),
+    (lambda g: g(zeros(5, 4)), ValueError,
+     "input has inconsistent input_size: got 4 expected 3", "(5, 4)"),
+    (lambda g: g(zeros(3)), ValueError,
+     "GRU: Expected input to be 2D or 3D, got 1D instead", "(3,)"),
+    (lambda g: g(zeros(1, 5, 2, 3)), ValueError,
+     "GRU: Expected input to be 2D or 3D, got 4D instead", "(1, 5, 2, 3)"),
+    (lambda g: g(2), ValueError, "GRU: Expected input to be 2D or 3D, got 0D instead", "()"),
+    (lambda g: g(zeros(0, 2, 3)), ValueError,
+     "Expected sequence length to be larger than 0 in RNN", "(0, 2, 3)"),
+    (lambda g: g(zeros(0, 3)), ValueError,
+     "Expected sequence length to be larger than 0 in RNN", "(0, 3)"),
+    (lambda g: g(zeros(0, 0, 3)), ValueError,
+     "Expected sequence length to be larger than 0 in RNN", "(0, 0, 3)"),
+    (lambda g: g(zeros(5, 2, 3), zeros(2, 4)), ValueError,
+     "For batched input, h_0 should be 3-D but got 2-D", "(2, 4)"),
+    (lambda g: g(zeros(5, 3), zeros(2, 1, 4)), ValueError,
+     "For unbatched input, h_0 should be 2-D but got 3-D", "(2, 1, 4)"),
+    (lambda g: g(zeros(5, 3), zeros(4)), ValueError,
+     "For unbatched input, h_0 should be 2-D but got 1-D", "(4,)"),
+    (lambda g: g(zeros(5, 2, 3), zeros(2, 1, 4)), ValueError,
+     "Expected h_0 size (2, 2, 4), got (2, 1, 4)"),
+    (lambda g: g(zeros(5, 2, 3), zeros(1, 2, 4)), ValueError,
+     "Expected h_0 size (2, 2, 4), got (1, 2, 4)"),
+    (lambda g: g(zeros(5, 2, 3), zeros(2, 2, 5)), ValueError,
+     "Expected h_0 size (2, 2, 4), got (2, 2, 5)"),
+    (lambda g: g(zeros(5, 3), zeros(1, 4)), ValueError, "Expected h_0 size (2, 4), got (1, 4)"),
+    (lambda g: g.step(zeros(5, 2, 3)), ValueError,
+     "GRU.step: Expected input to be 1D or 2D, got 3D instead", "(5, 2, 3)"),
+    (lambda g: g.step(1), ValueError,
+     "GRU.step: Expected input to be 1D or 2D, got 0D instead", "()"),
+    (lambda g: g.step(zeros(2, 4)), ValueError,
+     "input has inconsistent input_size: got 4 expected 3", "(2, 4)"),
+    (lambda g: g.step(zeros(2, 3), zeros(2, 4)), ValueError,
+     "For batched input, h should be 3-D but got 2-D", "(2, 4)"),
+    (lambda g: g.step(zeros(3), zeros(2, 1, 4)), ValueError,
+     "For unbatched input, h should be 2-D but got 3-D", "(2, 1, 4)"),
+    (lambda g: g.step(zeros(2, 3), zeros(2, 1, 4)), ValueError,
+     "Expected h size (2, 2, 4), got (2, 1, 4)"),
+    (lambda g: g.step(zeros(3), zeros(1, 4)), ValueError, "Expected h size (2, 4), got (1, 4)"),
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_gru_shapes(call, error, words, training):
+    refused(make_gru if training else lambda: make_gru().eval(), call, error, words)
+
+
+@cases(
+    (lambda g: g.backward(zeros(5, 5, 3)), ValueError,
+     "d_output has shape (5, 5, 3), expected (5, 5, 4)"),
+    (lambda g: g.backward(zeros(5, 4)), ValueError,
+     "d_output has shape (5, 4), expected (5, 5, 4)"),
+    (lambda g: g.backward(zeros(5, 1, 4)), ValueError,
+     "d_output has shape (5, 1, 4), expected (5, 5, 4)"),
+    (lambda g: g.backward(0.0), ValueError, "d_output has shape (), expected (5, 5, 4)"),
+    (lambda g: g.backward(zeros(5, 5, 4), zeros(2, 4)), ValueError,
+     "For batched input, d_h_n should be 3-D but got 2-D", "(2, 4)"),
+    (lambda g: g.backward(None, zeros(2, 1, 4)), ValueError,
+     "Expected d_h_n size (2, 5, 4), got (2, 1, 4)"),
+)
+def test_gru_backward_shapes(call, error, words):
+    refused(make_gru, call, error, words)
+
+
+def test_batch_first_shapes():
+    def make():
+        return make_gru(batch_first=True)
+    refused(make, lambda g: g(zeros(2, 0, 3)), ValueError,
+            ["Expected sequence length to be larger than 0 in RNN", "(2, 0, 3)"])
+    refused(make, lambda g: g(zeros(2, 5, 3), zeros(2, 5, 4)), ValueError,
+            ["Expected h_0 size (2, 2, 4), got (2, 5, 4)"])
+
+    def backward_of_another_layout(gru):
+        gru(zeros(2, 5, 3))
+        gru.backward(zeros(5, 2, 4))
+    raises(ValueError, ["d_output has shape (5, 2, 4), expected (2, 5, 4)"],
+           backward_of_another_layout, make())
+
+
+def test_pytorch_refuses_the_same():
+    """The words are PyTorch's, live; the state is broadcast over the batch by neither."""
+    torch = pytest.importorskip("torch")
+    their_cell, their_gru = torch.nn.GRUCell(3, 4), torch.nn.GRU(3, 4)
+    our_cell, our_gru = gru_c.GRUCell(3, 4), gru_c.GRU(3, 4)
+    for ours, theirs, arrays in [
+            (our_cell, their_cell, [zeros(2, 3), zeros(1, 4)]),
+            (our_cell, their_cell, [zeros(2, 3), zeros(4)]),
+            (our_cell, their_cell, [zeros(2, 3), zeros(2, 5)]),
+            (our_cell, their_cell, [zeros(2, 5)]),
+            (our_cell, their_cell, [zeros(1, 2, 3)]),
+            (our_cell, their_cell, [zeros(3), zeros(1, 1, 4)]),
+            (our_gru, their_gru, [zeros(5, 2, 3), zeros(1, 1, 4)]),
+            (our_gru, their_gru, [zeros(5, 2, 3), zeros(1, 4)]),
+            (our_gru, their_gru, [zeros(5, 3), zeros(1, 1, 4)]),
+            (our_gru, their_gru, [zeros(5, 2, 4)]),
+            (our_gru, their_gru, [zeros(3)]),
+            (our_gru, their_gru, [zeros(0, 2, 3)]),
+            (our_gru, their_gru, [zeros(5, 2, 3, dtype=F64)])]:
+        with pytest.raises((RuntimeError, ValueError)):
+            theirs(*map(torch.from_numpy, arrays))
+        with pytest.raises((TypeError, ValueError)):
+            ours(*arrays)
+    for ours, theirs, arrays, words in [
+            (our_cell, their_cell, [zeros(2, 5)],
+             "input has inconsistent input_size: got 5 expected 3"),
+            (our_cell, their_cell, [zeros(1, 2, 3)],
+             "GRUCell: Expected input to be 1D or 2D, got 3D instead"),
+            (our_cell, their_cell, [zeros(2, 3), zeros(2, 5)],
+             "has inconsistent hidden_size: got 5, expected 4"),
+            (our_cell, their_cell, [zeros(2, 3), zeros(1, 4)],
+             "Input batch size 2 doesn't match hidden"),
+            (our_gru, their_gru, [zeros(3)],
+             "GRU: Expected input to be 2D or 3D, got 1D instead"),
+            (our_gru, their_gru, [zeros(0, 2, 3)],
+             "Expected sequence length to be larger than 0 in RNN")]:
+        with pytest.raises((RuntimeError, ValueError), match=words):
+            theirs(*map(torch.from_numpy, arrays))
+        with pytest.raises(ValueError, match=words):
+            ours(*arrays)
+
+
+# ---- dtypes --------------------------------------------------------------------------------------
+
+def calls_with(model, convert):
+    """(name, call) for each array argument of the interface; the argument is `convert(zeros)`."""
+    def bad(*shape):
+        return convert(np.zeros(shape))
+
+    def good(*shape):
+        return np.zeros(shape, model.dtype)
+
+    if isinstance(model, gru_c.GRUCell):
+        x, h = good(2, 3), good(2, 4)
+        model(x, h)
+        weights = [getattr(model, name) for name in BLOCKS]
+        yield "input", lambda: model(bad(2, 3), h)
+        yield "hidden", lambda: model(x, bad(2, 4))
+        yield "input", lambda: model(bad(3))
+        yield "hidden", lambda: model(x, bad(2, 4), out=good(2, 4))
+        yield "delta", lambda: model.backward(bad(2, 4))
+        yield "Wzx", lambda: setattr(model, "Wzx", bad(4, 3))
+        yield "bnh", lambda: setattr(model, "bnh", bad(4))
+        yield "weight_hh", lambda: setattr(model, "weight_hh", bad(12, 4))
+        yield "bnh", lambda: model.init_weights(*weights[:-1], bad(4))
+        yield "bias_hh", lambda: model.load_state_dict(model.state_dict() | {"bias_hh": bad(12)})
+    else:
+        x = good(5, 2, 3)
+        model(x)
+        yield "input", lambda: model(bad(5, 2, 3))
+        yield "h_0", lambda: model(x, bad(2, 2, 4))
+        yield "d_output", lambda: model.backward(bad(5, 2, 4))
+        yield "d_h_n", lambda: model.backward(None, bad(2, 2, 4))
+        yield "input", lambda: model.step(bad(2, 3))
+        yield "h", lambda: model.step(x[0], bad(2, 2, 4))
+        yield "bias_ih_l1", lambda: setattr(model, "bias_ih_l1", bad(12))
+        yield "weight_hh_l1", lambda: model.load_state_dict(
+            model.state_dict() | {"weight_hh_l1": bad(12, 4)})
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", [gru_c.GRUCell, gru_c.GRU])
+@pytest.mark.parametrize(("own", "other"), [
+    ("float32", "float64"), ("float64", "float32"), ("float32", "float16"),
+    *(("float64", wider) for wider in WIDER), ("float32", "complex64"), ("float64", "complex128"),
+    ("float32", "object"), ("float32", "U3"), ("float32", "S3"), ("float32", ">f8"),
+    ("float32", "datetime64[s]"), ("float32", "V8")])
+def test_other_dtypes(kind, own, other, training):
+    """No silent cast, neither down nor up: the message names the array and both dtypes."""
+    def convert(array):
+        return array.astype("i8").astype(other) if other[0] in "dV" else array.astype(other)
+
+    model = kind(3, 4, dtype=own, rng=0, **({} if kind is gru_c.GRUCell else {"num_layers": 2}))
+    model.train(training)
+    before = model.state_dict()
+    for name, call in calls_with(model, convert):
+        if training or not name.startswith("d"):           # no backward in eval
+            raises(TypeError, [f"{name} dtype ({np.dtype(other)}) does not match weight dtype "
+                               f"({own})"], call)
+    same(model.state_dict().values(), before.values())
+
+
+def test_no_advice_to_make_a_model_that_there_cannot_be():
+    for other in ("float16", *WIDER, "complex64", "object", "S3", ">f8", "float64"):
+        x = zeros(3).astype(other)
+        with pytest.raises(TypeError) as caught:
+            gru_c.GRUCell(3, 4)(x)
+        *_, advice = str(caught.value).partition("make the model with dtype=")
+        assert advice == ("float64" if x.dtype.name == "float64" else "")
+
+
+@pytest.mark.parametrize("kind", [gru_c.GRUCell, gru_c.GRU])
+def test_masked_arrays(kind):
+    model = kind(3, 4, **({} if kind is gru_c.GRUCell else {"num_layers": 2}))
+    for training in (True, False):
+        model.train(training)
+        for name, call in calls_with(model, lambda array: np.ma.masked_less(array.astype(F32), 1)):
+            if training or not name.startswith("d"):
+                raises(TypeError, [f"{name} is a masked array; fill it first"], call)
+
+
+@pytest.mark.parametrize(("value", "error", "words"), [
+    (None, TypeError, ["input dtype (object)", "float32"]),
+    (object(), TypeError, ["input dtype (object)", "float32"]),
+    ("abc", TypeError, ["input dtype (<U3)", "float32"]),
+    ([[1, 2, None]], TypeError, ["input dtype (object)", "float32"]),
+    ([[1, 2, "3"]], TypeError, ["input dtype (<U21)", "float32"]),
+    ([[1, 2, 3j]], TypeError, ["input dtype (complex128)", "float32"]),
+    ([[1, 2, 2**70]], TypeError, ["input dtype (object)", "float32"]),
+    ({1, 2, 3}, TypeError, ["input dtype (object)", "float32"]),
+    ([[1, 2, 3], [4, 5]], ValueError, ["input", "inhomogeneous"]),
+])
+def test_lists_that_are_not_numbers(value, error, words):
+    refused(make_cell, lambda cell: cell(value), error, words)
+    refused(make_gru, lambda gru: gru(value), error, words)
+    refused(lambda: make_cell().eval(), lambda cell: cell(value), error, words)
+    refused(lambda: make_gru().eval(), lambda gru: gru(value), error, words)
+    refused(make_gru, lambda gru: gru.step(value), error, words)
+
+
+@pytest.mark.parametrize("wrap", [list, tuple])
+def test_a_list_of_arrays_is_not_cast_either(wrap):
+    """A list of Python numbers converts; float64 arrays do not become float32 for being in one."""
+    rows = wrap(np.ones((5, 2, 3)))
+    refused(make_gru, lambda gru: gru(rows), TypeError, ["input dtype (float64)", "float32"])
+    refused(make_cell, lambda cell: cell(rows[0].tolist(), wrap(np.ones((2, 4)))), TypeError,
+            ["hidden dtype (float64)", "float32"])
+
+
+# ---- out= ----------------------------------------------------------------------------------------
+
+def read_only(*shape):
+    array = zeros(*shape)
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize(("make_out", "error", "words"), [
+    (lambda *shape: zeros(*shape).tolist(), TypeError, "out must be a numpy array, got list"),
+    (lambda *shape: memoryview(zeros(*shape)), TypeError,
+     "out must be a numpy array, got memoryview"),
+    (lambda *shape: zeros(*shape, dtype=F64), TypeError,
+     "out dtype (float64) does not match weight dtype (float32)"),
+    (lambda *shape: zeros(*shape, dtype=">f4"), TypeError,
+     "out dtype (>f4) does not match weight dtype (float32)"),
+    (lambda *shape: zeros(*shape, dtype=int), TypeError,
+     "out dtype (int64) does not match weight dtype (float32)"),
+    (lambda *shape: zeros(*shape[:-1], 5), ValueError, "out has shape (2, 5), expected (2, 4)"),
+    (lambda *shape: zeros(*shape[:-1], 1), ValueError, "out has shape (2, 1), expected (2, 4)"),
+    (lambda *shape: zeros(1, *shape), ValueError, "out has shape (1, 2, 4), expected (2, 4)"),
+    (lambda *shape: zeros(4), ValueError, "out has shape (4,), expected (2, 4)"),
+    (read_only, ValueError, "out is read-only"),
+    (lambda *shape: np.broadcast_to(zeros(4), shape), ValueError, "out is read-only"),
+])
+@pytest.mark.parametrize("training", [True, False])
+def test_out(make_out, error, words, training):
+    out = make_out(2, 4)
+    before = np.array(out)
+    refused(make_cell if training else lambda: make_cell().eval(),
+            lambda cell: cell(zeros(2, 3), out=out), error, [words])
+    refused(make_gru if training else lambda: make_gru().eval(),
+            lambda gru: gru.step(zeros(3), out=out), error, [words])      # (L, H) is (2, 4) too
+    np.testing.assert_array_equal(np.array(out), before)
+
+
+# ---- the order of calls --------------------------------------------------------------------------
+
+@pytest.mark.parametrize("kind", [gru_c.GRUCell, gru_c.GRU])
+def test_order_of_calls(kind):
+    model = kind(3, 4)
+    x, delta = zeros(2, 3), zeros(2, 4)
+    no_forward = ["backward needs a forward in training mode before it"]
+    eval_mode = ["backward needs training mode: call train(), then forward"]
+    raises(RuntimeError, no_forward, model.backward, delta)
+    raises(RuntimeError, ["no gradients yet: call backward first"], lambda: model.grads)
+    model.eval()
+    raises(RuntimeError, eval_mode, model.backward, delta)
+    model(x)
+    raises(RuntimeError, eval_mode, model.backward, delta)
+    model.train()
+    raises(RuntimeError, no_forward, model.backward, delta)
+    model(x)
+    model.eval().train()                                   # eval drops what was kept
+    raises(RuntimeError, no_forward, model.backward, delta)
+    model(x)
+    model.backward(delta)
+    if kind is gru_c.GRU:
+        raises(RuntimeError, no_forward, model.backward, delta)
+    raises(TypeError, ["mode should be of type bool, got: int"], model.train, 1)
+    raises(TypeError, ["mode should be of type bool, got: NoneType"], model.train, None)
+    assert model.training is True
+
+
+@pytest.mark.parametrize("name", ["x", "hidden", "r", "z", "n"])
+def test_cell_attributes_before_forward(name):
+    cell = gru_c.GRUCell(3, 4)
+    words = [f"no {name} yet: call forward in training mode first"]
+    raises(RuntimeError, words, getattr, cell, name)
+    cell.eval()(zeros(2, 3))
+    raises(RuntimeError, words, getattr, cell, name)
+
+
+@pytest.mark.parametrize("name", ["dWrx", "dWnh", "dbzx", "dbnh"])
+def test_cell_gradients_before_backward(name):
+    raises(RuntimeError, ["no gradients yet: call backward first"], getattr, make_cell(), name)
+
+
+# ---- weights -------------------------------------------------------------------------------------
+
+BLOCKS = ("Wrx", "Wzx", "Wnx", "Wrh", "Wzh", "Wnh", "brx", "bzx", "bnx", "brh", "bzh", "bnh")
+GOOD = {name: zeros(*((4,) if name[0] == "b" else (4, 3) if name[2] == "x" else (4, 4)))
+        for name in BLOCKS}
+
+
+def loading(**changes):
+    """load_state_dict of the model's own weights with changes; None takes a name out."""
+    def load(model):
+        new = model.state_dict() | changes
+        model.load_state_dict({name: value for name, value in new.items() if value is not None})
+    return load
+
+
+def setting(name, value):
+    return lambda model: setattr(model, name, value)
+
+
+@cases(
+    (setting("weight_ih", zeros(12, 4)), ValueError,
+     "weight_ih has shape (12, 4), expected (12, 3)"),
+    (setting("weight_hh", zeros(4)), ValueError, "weight_hh has shape (4,), expected (12, 4)"),
+    (setting("weight_hh", 0.5), ValueError, "weight_hh has shape (), expected (12, 4)"),
+    (setting("bias_ih", zeros(12, 1)), ValueError, "bias_ih has shape (12, 1), expected (12,)"),
+    (setting("bias_hh", None), TypeError, "bias_hh dtype (object)", "float32"),
+    (setting("Wrx", zeros(4, 4)), ValueError, "Wrx has shape (4, 4), expected (4, 3)"),
+    (setting("Wnh", zeros(1, 4)), ValueError, "Wnh has shape (1, 4), expected (4, 4)"),
+    (setting("bzx", 0), ValueError, "bzx has shape (), expected (4,)"),
+    (setting("bnh", zeros(1)), ValueError, "bnh has shape (1,), expected (4,)"),
+    (setting("bnh", None), TypeError, "bnh dtype (object)", "float32"),
+    (lambda c: c.init_weights(**GOOD | {"Wnx": zeros(3, 4)}), ValueError,
+     "Wnx has shape (3, 4), expected (4, 3)"),
+    (lambda c: c.init_weights(**GOOD | {"bnh": zeros(4, 1)}), ValueError,
+     "bnh has shape (4, 1), expected (4,)"),
+    (lambda c: c.init_weights(**GOOD | {"bnh": None}), ValueError,
+     "bnh is missing: the cell has bias=True"),
+    (lambda c: c.init_weights(**{k: GOOD[k] for k in BLOCKS[:6]}), ValueError,
+     "brx is missing: the cell has bias=True"),
+    (loading(weight_hh=None), ValueError, "cannot load into GRUCell: missing key(s): 'weight_hh'"),
+    (loading(bias_ih=None, bias_hh=None), ValueError, "missing key(s): 'bias_ih', 'bias_hh'"),
+    (loading(weight_ih_l0=zeros(12, 3)), ValueError, "unexpected key(s): 'weight_ih_l0'"),
+    (loading(weight_ih=zeros(12, 4)), ValueError,
+     "size mismatch for weight_ih: got shape (12, 4), the model has (12, 3)"),
+    (loading(weight_ih=zeros(12, 4), bias_hh=zeros(1), bias_ih=None, extra=0), ValueError,
+     "cannot load into GRUCell", "missing key(s): 'bias_ih'", "unexpected key(s): 'extra'",
+     "size mismatch for weight_ih: got shape (12, 4), the model has (12, 3)",
+     "size mismatch for bias_hh: got shape (1,), the model has (12,)"),
+    (lambda c: c.load_state_dict({}), ValueError,
+     "missing key(s): 'weight_ih', 'weight_hh', 'bias_ih', 'bias_hh'"),
+)
+def test_cell_weights(call, error, words):
+    refused(make_cell, call, error, words)
+
+
+def test_init_weights_without_a_weight():
+    def call(cell):
+        try:
+            cell.init_weights(**GOOD | {"Wrx": None})
+        except ValueError as error:
+            assert "bias" not in str(error)                # it is not for the biases
+            raise
+    refused(make_cell, call, ValueError, ["Wrx is missing"])
+
+
+@cases(
+    (setting("weight_ih_l0", zeros(12, 4)), ValueError,
+     "weight_ih_l0 has shape (12, 4), expected (12, 3)"),
+    (setting("weight_ih_l1", zeros(12, 3)), ValueError,
+     "weight_ih_l1 has shape (12, 3), expected (12, 4)"),
+    (setting("bias_hh_l1", zeros(1)), ValueError, "bias_hh_l1 has shape (1,), expected (12,)"),
+    (setting("weight_hh_l2", zeros(12, 4)), AttributeError,
+     "the model has no parameter 'weight_hh_l2'", "weight_ih_l0", "bias_hh_l1"),
+    (setting("weight_ih", zeros(12, 3)), AttributeError, "the model has no parameter 'weight_ih'"),
+    (lambda g: g.weight_ih_l2, AttributeError, "'GRU' object has no attribute 'weight_ih_l2'"),
+    (lambda g: g.bias_ih, AttributeError, "'GRU' object has no attribute 'bias_ih'"),
+    (lambda g: g.no_such_name, AttributeError, "'GRU' object has no attribute 'no_such_name'"),
+    (loading(weight_hh_l1=None), ValueError,
+     "cannot load into GRU: missing key(s): 'weight_hh_l1'"),
+    (loading(weight_hh_l2=zeros(12, 4)), ValueError, "unexpected key(s): 'weight_hh_l2'"),
+    (loading(weight_ih_l1=zeros(12, 3), bias_hh_l0=zeros(12, 1)), ValueError,
+     "size mismatch for weight_ih_l1: got shape (12, 3), the model has (12, 4)",
+     "size mismatch for bias_hh_l0: got shape (12, 1), the model has (12,)"),
+)
+def test_gru_weights(call, error, words):
+    refused(make_gru, call, error, words)
+
+
+@pytest.mark.parametrize("make", [make_cell, make_gru])
+@pytest.mark.parametrize("mapping", [None, 3, [zeros(12, 3)], "weights.npz"])
+def test_loading_what_is_no_mapping(make, mapping):
+    refused(make, lambda model: model.load_state_dict(mapping), TypeError,
+            ["Expected state_dict to be dict-like", type(mapping).__name__])
+
+
+@pytest.mark.parametrize("name", ["bias_ih", "bias_hh", *BLOCKS[6:]])
+def test_setting_a_bias_without_bias(name):
+    def make():
+        return make_cell(bias=False)
+    value = zeros(12 if name[:4] == "bias" else 4)
+    words = [f"{name} cannot be set: the cell has bias=False"]
+    refused(make, setting(name, value), ValueError, words)
+    if name in BLOCKS:
+        given = {block: GOOD[block] for block in (*BLOCKS[:6], name)}
+        refused(make, lambda cell: cell.init_weights(**given), ValueError, words)
+    else:
+        refused(make, loading(**{name: value}), ValueError, [f"unexpected key(s): '{name}'"])
+        refused(lambda: make_gru(bias=False), setting(f"{name}_l0", value), AttributeError,
+                [f"the model has no parameter '{name}_l0'"])
+
+
+# ---- the environment -----------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("variable", "value", "words"), [
+    ("GRU_C_ISA", "sse9", "GRU_C_ISA must be 'baseline', 'avx2' or 'avx512', got 'sse9'"),
+    ("GRU_C_ISA", "AVX2", "GRU_C_ISA must be 'baseline', 'avx2' or 'avx512', got 'AVX2'"),
+    ("GRU_C_ENGINE", "mkl", "GRU_C_ENGINE must be 'panel' or 'blas', got 'mkl'"),
+    ("GRU_C_NUM_THREADS", "0", "GRU_C_NUM_THREADS must be a positive integer, got '0'"),
+    ("GRU_C_NUM_THREADS", "two", "GRU_C_NUM_THREADS must be a positive integer, got 'two'")])
+def test_environment(variable, value, words):
+    script = "\n".join([
+        "try:",
+        "    import gru_c",
+        "except ImportError as error:",
+        "    frame = error.__traceback__",
+        "    while frame.tb_next: frame = frame.tb_next",
+        "    print(frame.tb_frame.f_code.co_filename, error, sep='|')"])
+    found = subprocess.run([sys.executable, "-c", script], env=os.environ | {variable: value},
+                           capture_output=True, text=True, check=True).stdout.strip()
+    file, message = found.split("|")
+    assert message == words
+    assert Path(file) == PACKAGE / "_core" / "__init__.py"
+
+
+@pytest.mark.parametrize(("value", "error", "words"), SIZES)
+def test_num_threads(value, error, words):
+    before = gru_c.get_num_threads()
+    raises(error, [words], gru_c.set_num_threads, value)
+    assert gru_c.get_num_threads() == before
+
+
+def test_isa_that_the_processor_lacks(monkeypatch):
+    monkeypatch.setenv("GRU_C_ISA", "avx512")
+    monkeypatch.setattr(_core, "dispatch", types.SimpleNamespace(
+        supported=lambda: ["avx2", "baseline"]))
+    raises(ImportError, ["GRU_C_ISA=avx512, but this processor supports only",
+                         "['avx2', 'baseline']"], _core._choose_isa)
+    monkeypatch.setenv("GRU_C_ISA", "")                    # empty is as if it were not set
+    assert _core._choose_isa() == "avx2"

@@ -1,0 +1,421 @@
+"""The numbers of GRU and GRUCell, on each instruction set and engine.
+
+Against reference.py (the package's plain NumPy), against finite differences (both), and against
+itself where the same bits are promised: other batch mates, layouts, modes, and ways to the result.
+"""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gru_c import GRU, GRUCell, _core, get_num_threads, reference, set_num_threads
+
+pytestmark = pytest.mark.usefixtures("kernels")
+
+# Sizes around those of vectors (4 .. 16), panels (32, 64) and blocks (128): every pair of H and N
+# and of I and N, and each with both T.
+WIDTHS = (1, 3, 5, 17, 64, 65, 100, 257)
+SIZES = [
+    (WIDTHS[(i + 3 * j) % 8], H, N, 1 + (i + j) % 2)
+    for (i, H), (j, N) in product(enumerate(WIDTHS), enumerate((1, 2, 3, 33)))
+] + [
+    (5, 17, 97, 4),                # three blocks of rows
+    (3, 64, 3, 150),               # inference projects the inputs in several pieces
+    (17, 65, 49, 40),              # both, and sums over many rows
+]
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=lambda sizes: "I{}-H{}-N{}-T{}".format(*sizes))
+def test_reference(sizes, dtype, reset_after, draw, run, expected, assert_close):
+    I, H, N, T = sizes  # noqa: E741
+    bias = (SIZES.index(sizes) + reset_after + (dtype == np.float64)) % 2 == 0
+    gru = GRU(I, H, bias=bias, dtype=dtype, reset_after=reset_after, rng=0)
+    call = draw(gru, T, N)
+    assert_close(run(gru, **call), expected(gru, **call), gru)
+
+
+@pytest.mark.parametrize("layers", [2, 4])
+def test_reference_of_layers(layers, dtype, reset_after, draw, run, expected, assert_close):
+    gru = GRU(17, 5, layers, dtype=dtype, reset_after=reset_after, rng=0)
+    call = draw(gru, 6, 3)
+    assert_close(run(gru, **call), expected(gru, **call), gru)
+
+
+@st.composite
+def models(draw):
+    """A model of random sizes. In float32 it has at least three units: all of a result may be one
+    number that nearly cancels, and its own magnitude no measure of the error.
+    """
+    dtype = draw(st.sampled_from([np.float32, np.float64]))
+    return GRU(
+        draw(st.integers(1, 70)), draw(st.integers(3 if dtype == np.float32 else 1, 70)),
+        num_layers=draw(st.integers(1, 3)), bias=draw(st.booleans()), dtype=dtype,
+        reset_after=draw(st.booleans()), rng=draw(st.integers(0, 9)),
+    )
+
+
+@settings(deadline=None, derandomize=True, database=None, max_examples=25)
+@given(models(), st.integers(1, 9), st.integers(1, 60), st.sampled_from([1e-3, 1.0, 3.0]))
+def test_random_sizes(draw, run, expected, assert_close, gru, steps, rows, scale):
+    call = draw(gru, steps, rows)
+    call["x"] *= gru.dtype.type(scale)                     # gates from linear to half saturated
+    assert_close(run(gru, **call), expected(gru, **call), gru)
+
+
+# ---- finite differences -------------------------------------------------------------------------
+
+def differences(loss, arrays, step=1e-5):
+    """Central differences of a function of a dict of arrays, by each element."""
+    result = {name: np.empty_like(array) for name, array in arrays.items()}
+    for name, array in arrays.items():
+        for index in np.ndindex(array.shape):
+            kept = array[index]
+            array[index] = kept + step
+            above = loss(**arrays)
+            array[index] = kept - step
+            result[name][index] = (above - loss(**arrays)) / (2 * step)
+            array[index] = kept
+    return result
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "nobias"])
+def test_finite_differences(bias, reset_after, draw, run, error):
+    gru = GRU(3, 5, 2, bias=bias, dtype=np.float64, reset_after=reset_after, rng=0)
+    call = draw(gru, 3, 2)
+    found = run(gru, **call)
+    gru.eval()
+
+    def loss(x, h_0, **weights):
+        gru.load_state_dict(weights)
+        output, h_n = gru(x, h_0)
+        return np.vdot(output, call["d_output"]) + np.vdot(h_n, call["d_h_n"])
+
+    weights = {name: value.copy() for name, value in gru.state_dict().items()}
+    wanted = differences(loss, {"x": call["x"], "h_0": call["h_0"], **weights})
+    for name, value in wanted.items():
+        assert error(found[f"d{name}" if name in ("x", "h_0") else name], value) <= 1e-7, name
+
+
+@pytest.mark.parametrize("sizes", [(17, 65, 33, 2), (100, 257, 3, 2), (1, 64, 2, 20)])
+def test_finite_differences_along_random_directions(sizes, reset_after, draw, run):
+    """The derivative by everything at once, at sizes too large for one element after another."""
+    I, H, N, T = sizes  # noqa: E741
+    gru = GRU(I, H, dtype=np.float64, reset_after=reset_after, rng=0)
+    call, way = draw(gru, T, N), draw(gru, T, N, seed=1)
+    found = run(gru, **call)
+    start = gru.state_dict()
+    ways = dict(GRU(I, H, dtype=np.float64, rng=1).state_dict())
+    gru.eval()
+
+    def loss(step):
+        gru.load_state_dict({name: start[name] + step * ways[name] for name in start})
+        output, h_n = gru(call["x"] + step * way["x"], call["h_0"] + step * way["h_0"])
+        return np.vdot(output, call["d_output"]) + np.vdot(h_n, call["d_h_n"])
+
+    slopes = [np.vdot(found["dx"], way["x"]), np.vdot(found["dh_0"], way["h_0"])]
+    slopes += [np.vdot(found[name], ways[name]) for name in start]
+    wanted = (loss(1e-5) - loss(-1e-5)) / 2e-5
+    assert abs(sum(slopes) - wanted) <= 1e-7 * np.abs(slopes).max()
+
+
+def test_finite_differences_of_the_reference(reset_after, draw, error):
+    gru = GRU(3, 4, dtype=np.float64, reset_after=reset_after, rng=0)
+    call = draw(gru, 3, 2)
+    weights = {name[:-3]: value.copy() for name, value in gru.state_dict().items()}
+    d_h_n = call["d_h_n"][0]
+
+    def loss(x, h_0, **weights):
+        output, _ = reference.forward(x, h_0, **weights, reset_after=reset_after)
+        return np.vdot(output, call["d_output"]) + np.vdot(output[-1], d_h_n)
+
+    arrays = {"x": call["x"], "h_0": call["h_0"][0], **weights}
+    _, tape = reference.forward(**{"h": arrays["h_0"], "x": arrays["x"], **weights},
+                                reset_after=reset_after)
+    dx, dh_0, grads = reference.backward(tape, call["d_output"], d_h_n, weights["weight_ih"],
+                                         weights["weight_hh"], reset_after)
+    found = {"x": dx, "h_0": dh_0, **grads}
+    for name, value in differences(loss, arrays).items():
+        assert error(found[name], value) <= 1e-7, name
+
+
+# ---- the same bits ------------------------------------------------------------------------------
+
+def rows_of(call, chosen):
+    """Some rows of a call, or of what results with a row a row of the batch."""
+    return {name: value[:, chosen] for name, value in call.items()
+            if name in ("x", "h_0", "d_output", "d_h_n", "output", "h_n", "dx", "dh_0")}
+
+
+def per_row(results):
+    return rows_of(results, slice(None))
+
+
+panel_only = pytest.mark.parametrize(    # BLAS may choose its way by the number of rows
+    "kernels", [(isa, "panel") for isa in _core.dispatch.supported()], indirect=True, ids="-".join)
+
+
+@panel_only
+@pytest.mark.parametrize("sizes", [(17, 65), (3, 5), (100, 257)], ids=str)
+def test_a_row_does_not_depend_on_its_batch(sizes, dtype, reset_after, draw, run,
+                                            assert_same_bits):
+    """pytorch#32023. Batches of 1 .. 50 rows, of 97, and rows at other positions."""
+    gru = GRU(*sizes, dtype=dtype, reset_after=reset_after, rng=0)
+    call = draw(gru, 3, 97)
+    whole = run(gru, **call)
+    order = np.random.default_rng(0).permutation(97)
+    for rows in (*range(1, 51 if sizes[1] < 100 else 9), 33, 48, 49, 96, 97):
+        for chosen in (order[:rows], slice(97 - rows, 97)):
+            assert_same_bits(per_row(run(gru, **rows_of(call, chosen))), rows_of(whole, chosen))
+
+
+@panel_only
+@pytest.mark.parametrize("poison", [np.nan, np.inf, 1e30])
+def test_a_row_does_not_notice_bad_mates(small, poison, draw, run, assert_same_bits):
+    call = draw(small, 3, 20)
+    good = np.arange(20) % 3 != 0
+    wanted = rows_of(run(small, **call), good)
+    for value in call.values():
+        value[:, ~good] = poison
+    assert_same_bits(rows_of(run(small, **call), good), wanted)
+
+
+@panel_only
+@pytest.mark.parametrize("rows", [1, 3, 50])
+def test_threads_do_not_matter(rows, dtype, reset_after, draw, run, assert_same_bits):
+    """Neither for rows nor for sums over them. Rows are split, or where these are few, units."""
+    gru = GRU(64, 400, dtype=dtype, reset_after=reset_after, rng=0)
+    call = draw(gru, 4, rows)
+    before = get_num_threads()
+    try:
+        set_num_threads(1)
+        wanted = run(gru, **call)
+        for count in (2, 3, 7):
+            set_num_threads(count)
+            assert_same_bits(run(gru, **call), wanted)
+            assert gru.eval()(call["x"], call["h_0"])[0].tobytes() == wanted["output"].tobytes()
+            gru.train()
+    finally:
+        set_num_threads(before)
+
+
+def test_nothing_is_left_of_the_run_before(small, draw, run, assert_same_bits):
+    """Buffers are used again; onnxruntime#3893 and #3797 read what stood there before."""
+    call = draw(small, 3, 4)
+    wanted = run(small, **call)
+    run(small, **{name: np.full_like(value, np.nan) for name, value in call.items()})
+    assert_same_bits(run(small, **call), wanted)
+    assert_same_bits(run(small, **call), wanted)
+
+
+def test_absent_arrays_are_zeros(small, draw, run, assert_same_bits):
+    call = draw(small, 3, 4)
+    for absent in (["h_0"], ["d_h_n"], ["d_output"], ["h_0", "d_output", "d_h_n"]):
+        zeros = call | {name: np.zeros_like(call[name]) for name in absent}
+        present = {name: value for name, value in call.items() if name not in absent}
+        assert_same_bits(run(small, **present), run(small, **zeros))
+    assert_same_bits(
+        {"h": small.step(call["x"][0])},
+        {"h": small.step(call["x"][0], np.zeros_like(call["h_0"]))},
+    )
+
+
+@pytest.mark.parametrize("rows", [1, 3, 50])
+def test_modes_and_ways_give_the_same_bits(rows, dtype, reset_after, draw):
+    """Training, inference, a shorter sequence, and step after step."""
+    gru = GRU(5, 64, 2, dtype=dtype, reset_after=reset_after, rng=0)
+    call = draw(gru, 90, rows)
+    output, h_n = gru(call["x"], call["h_0"])
+    inferred = gru.eval()(call["x"], call["h_0"])
+    assert inferred[0].tobytes() == output.tobytes()
+    assert inferred[1].tobytes() == h_n.tobytes()
+    assert gru(call["x"][:7], call["h_0"])[0].tobytes() == output[:7].tobytes()
+    h = call["h_0"]
+    for x_t, wanted in zip(call["x"], output, strict=True):
+        h = gru.step(x_t, h)
+        assert h[-1].tobytes() == wanted.tobytes()
+    assert h.tobytes() == h_n.tobytes()
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "nobias"])
+def test_cell_is_one_step(bias, dtype, reset_after, draw, run, assert_same_bits):
+    gru = GRU(5, 17, bias=bias, dtype=dtype, reset_after=reset_after, rng=0)
+    cell = GRUCell(5, 17, bias=bias, dtype=dtype, reset_after=reset_after)
+    cell.load_state_dict({name[:-3]: value for name, value in gru.state_dict().items()})
+    call = draw(gru, 1, 4)
+    wanted = run(gru, call["x"], call["h_0"], None, call["d_h_n"])
+    for rows in (slice(None), 2):                          # all, and one alone
+        x, h, delta = (call[name][0, rows] for name in ("x", "h_0", "d_h_n"))
+        found = {"output": cell(x, h)}
+        found["dx"], found["dh_0"] = cell.backward(delta)
+        assert_same_bits(found, {name: wanted[name][0, rows] for name in found})
+        if rows == slice(None):
+            assert_same_bits({f"{name}_l0": value for name, value in cell.grads.items()},
+                             {f"{name}_l0": wanted[f"{name}_l0"] for name in cell.grads})
+
+
+def test_cell_keeps_its_gates(dtype, reset_after, draw, tolerance, error):
+    cell = GRUCell(5, 17, dtype=dtype, reset_after=reset_after, rng=0)
+    rng = np.random.default_rng(0)
+    x, h = rng.standard_normal((3, 5)).astype(dtype), rng.standard_normal((3, 17)).astype(dtype)
+    cell(x, h)
+    weights = {name: value.astype(np.float64) for name, value in cell.state_dict().items()}
+    _, [(_, _, r, z, n, _)] = reference.forward(
+        x[None].astype(np.float64), h.astype(np.float64), **weights, reset_after=reset_after)
+    for got, want in ((cell.r, r), (cell.z, z), (cell.n, n)):
+        assert error(got, want) <= tolerance(dtype, 22)
+    assert cell.x.tobytes() == x.tobytes()
+    assert cell.hidden.tobytes() == h.tobytes()
+
+
+def test_layers_are_models_in_a_row(small, draw, run, assert_same_bits):
+    call = draw(small, 4, 3)
+    found = run(small, **call)
+    dtype, reset_after = small.dtype, small.reset_after
+    lower, upper = (GRU(size, 17, dtype=dtype, reset_after=reset_after) for size in (5, 17))
+    for model, suffix in ((lower, "_l0"), (upper, "_l1")):
+        model.load_state_dict({f"{name[:-3]}_l0": value for name, value
+                               in small.state_dict().items() if name.endswith(suffix)})
+    between, h_0 = lower(call["x"], call["h_0"][:1])
+    output, h_1 = upper(between, call["h_0"][1:])
+    d, dh_1 = upper.backward(call["d_output"], call["d_h_n"][1:])
+    dx, dh_0 = lower.backward(d, call["d_h_n"][:1])
+    grads = {f"{name[:-3]}_l{index}": value for index, model in enumerate((lower, upper))
+             for name, value in model.grads.items()}
+    assert_same_bits(found, {
+        "output": output, "h_n": np.concatenate([h_0, h_1]),
+        "dx": dx, "dh_0": np.concatenate([dh_0, dh_1]), **grads})
+
+
+def swapped(call):
+    """The sequences of a call or of results with the batch first; the states stay."""
+    return {name: value.swapaxes(0, 1) if name in ("x", "d_output", "output", "dx") else value
+            for name, value in call.items()}
+
+
+def test_batch_first(small, draw, run, assert_same_bits):
+    twin = GRU(5, 17, 2, batch_first=True, dtype=small.dtype, reset_after=small.reset_after)
+    twin.load_state_dict(small.state_dict())
+    call = draw(small, 4, 3)
+    wanted = run(small, **call)
+    assert_same_bits(swapped(run(twin, **swapped(call))), wanted)
+    contiguous = {name: np.ascontiguousarray(value) for name, value in swapped(call).items()}
+    assert_same_bits(swapped(run(twin, **contiguous)), wanted)
+    assert twin.eval()(contiguous["x"])[0].flags.c_contiguous
+
+
+def test_unbatched(small, draw, run, assert_same_bits):
+    call = draw(small, 4, 1)
+    wanted = run(small, **call)
+    alone = {name: value[:, 0] for name, value in call.items()}
+    found = run(small, **alone)
+    assert_same_bits(found, wanted | {name: value[:, 0] for name, value in per_row(wanted).items()})
+    assert small.step(alone["x"][0]).tobytes() == small.step(call["x"][0]).tobytes()
+
+
+# ---- layouts of the arrays ----------------------------------------------------------------------
+
+def unaligned(a):
+    copy = np.zeros(a.nbytes + 1, np.uint8)[1:].view(a.dtype).reshape(a.shape)
+    copy[...] = a
+    assert not copy.flags.aligned
+    return copy
+
+
+def read_only(a):
+    return np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape)
+
+
+def every_second(a):
+    wide = np.full([2 * extent for extent in a.shape], np.nan, a.dtype)
+    wide[(slice(None, None, 2),) * a.ndim] = a
+    return wide[(slice(None, None, 2),) * a.ndim]
+
+
+LAYOUTS = {
+    "fortran": np.asfortranarray,
+    "backwards": lambda a: np.ascontiguousarray(a[..., ::-1])[..., ::-1],
+    "upside down": lambda a: np.ascontiguousarray(a[::-1])[::-1],
+    "every second": every_second,
+    "part of a row": lambda a: np.concatenate([a, a], axis=-1)[..., : a.shape[-1]],
+    "read-only": read_only,
+    "unaligned": unaligned,
+    "other byte order": lambda a: a.astype(a.dtype.newbyteorder()),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(layout, small, draw, run, assert_same_bits):
+    """Any layout of the arrays gives the same bits, and none of them is written to."""
+    change = LAYOUTS[layout]
+    call = draw(small, 3, 4)
+    wanted = run(small, **call)
+    stepped = small.step(call["x"][0], call["h_0"])
+    laid_out = {name: change(value) for name, value in call.items()}
+    small.load_state_dict({name: change(value) for name, value in small.state_dict().items()})
+    assert_same_bits(run(small, **laid_out), wanted)
+    assert_same_bits({name: np.array(value, small.dtype) for name, value in laid_out.items()}, call)
+    small.eval()
+    assert small(laid_out["x"], laid_out["h_0"])[0].tobytes() == wanted["output"].tobytes()
+    assert small.step(change(call["x"][0]), laid_out["h_0"]).tobytes() == stepped.tobytes()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_of_a_cell(layout, dtype, reset_after, assert_same_bits):
+    change = LAYOUTS[layout]
+    cell = GRUCell(5, 17, dtype=dtype, reset_after=reset_after, rng=0)
+    rng = np.random.default_rng(0)
+    x, h, delta = (rng.standard_normal((4, size)).astype(dtype) for size in (5, 17, 17))
+
+    def results(x, h, delta):
+        after = cell(x, h)
+        dx, dh = cell.backward(delta)
+        return {"after": after, "dx": dx, "dh": dh, **cell.grads}
+
+    wanted = results(x, h, delta)
+    assert_same_bits(results(change(x), change(h), change(delta)), wanted)
+    assert cell.eval()(change(x), change(h)).tobytes() == wanted["after"].tobytes()
+    out = change(np.zeros_like(h))
+    if out.flags.writeable and out.dtype == dtype:
+        for mode in (True, False):
+            assert cell.train(mode)(x, h, out=out) is out
+            assert out.tobytes() == wanted["after"].tobytes()
+
+
+def test_broadcast_views(small, draw, run, assert_same_bits):
+    """Strides of zero: what np.broadcast_to gives for a gradient that is the same everywhere."""
+    call = draw(small, 3, 4)
+    views = {name: np.broadcast_to(value[:1, :1], value.shape) for name, value in call.items()}
+    copies = {name: value.copy() for name, value in views.items()}
+    assert_same_bits(run(small, **views), run(small, **copies))
+
+
+def test_inputs_may_change_before_the_backward(small, draw, run, assert_same_bits):
+    call = draw(small, 3, 4)
+    wanted = run(small, **call)
+    output, h_n = small(call["x"], call["h_0"])
+    found = {"output": output.copy(), "h_n": h_n.copy()}
+    for array in (call["x"], call["h_0"], output, h_n):
+        array[...] = np.nan
+    found["dx"], found["dh_0"] = small.backward(call["d_output"], call["d_h_n"])
+    assert_same_bits(found | small.grads, wanted)
+
+
+def test_out_may_be_the_state(dtype, reset_after, draw):
+    gru = GRU(5, 17, 2, dtype=dtype, reset_after=reset_after, rng=0)
+    cell = GRUCell(17, 17, dtype=dtype, reset_after=reset_after, rng=0)
+    call = draw(gru, 1, 4)
+    h = call["h_0"].copy()
+    wanted = gru.step(call["x"][0], h)
+    assert gru.step(call["x"][0], h, out=h) is h
+    assert h.tobytes() == wanted.tobytes()
+    for mode in (True, False):
+        cell.train(mode)
+        x, h = call["h_0"][0].copy(), call["h_0"][1].copy()
+        wanted = cell(x, h)
+        assert cell(x, h, out=h) is h
+        assert h.tobytes() == wanted.tobytes()
+        h = call["h_0"][1].copy()
+        assert cell(x, h, out=x).tobytes() == wanted.tobytes()

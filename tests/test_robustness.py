@@ -1,0 +1,502 @@
+"""What a host program relies on: threads, fork, memory, extreme values, a quiet import.
+
+Nothing here depends on the speed of the machine, apart from the time of the import.
+"""
+
+import gc
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import gru_c
+
+F32, F64 = np.float32, np.float64
+
+
+def normal(*shape, dtype=F32, seed=0):
+    return np.random.default_rng([seed, *shape]).normal(size=shape).astype(dtype)
+
+
+def python(script, **environment):
+    """Run a script in a new interpreter; its standard output. Anything on stderr is an error."""
+    done = subprocess.run([sys.executable, "-c", script], env=os.environ | environment,
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def train_once(model, x, delta):
+    """A forward and a backward: all results."""
+    results = model(x)
+    results = [results] if isinstance(model, gru_c.GRUCell) else [*results]
+    return [*results, *model.backward(delta), *model.grads.values()]
+
+
+# ---- threads -------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("reset_after", [True, False])
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_many_threads_on_one_model(dtype, reset_after):
+    """In eval, eight threads with calls of all shapes get the bits that they get one by one."""
+    options = {"rng": 0, "dtype": dtype, "reset_after": reset_after}
+    gru = gru_c.GRU(17, 33, num_layers=2, **options).eval()
+    cell = gru_c.GRUCell(17, 33, **options).eval()
+    calls = []
+    for seed, (steps, rows) in enumerate([(1, 1), (2, 3), (40, 1), (7, 12), (20, 60), (5, 0)]):
+        x, h = normal(steps, rows, 17, dtype=dtype, seed=seed), normal(2, rows, 33, dtype=dtype)
+        calls += [lambda x=x: gru(x)[0], lambda x=x, h=h: gru(x, h)[1],
+                  lambda x=x, h=h: gru.step(x[0], h), lambda x=x, h=h: cell(x[0], h[0])]
+    expected = [call() for call in calls]
+    start = threading.Barrier(8)
+
+    def work(seed):
+        order = random.Random(seed).choices(range(len(calls)), k=150)
+        start.wait()
+        return [index for index in order if not np.array_equal(calls[index](), expected[index])]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(8))) == [[]] * 8
+
+
+def test_models_train_side_by_side():
+    """Each thread has its own model; nothing is shared behind their backs."""
+    x, delta = normal(9, 5, 17), normal(9, 5, 33)
+    expected = train_once(gru_c.GRU(17, 33, rng=0), x, delta)
+    start = threading.Barrier(4)
+
+    def work(_):
+        model = gru_c.GRU(17, 33, rng=0)
+        start.wait()
+        return all(np.array_equal(a, b) for _ in range(50)
+                   for a, b in zip(train_once(model, x, delta), expected, strict=True))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(work, range(4))) == [True] * 4
+
+
+@pytest.fixture
+def threads():
+    """Puts the number of threads back afterwards."""
+    before = gru_c.get_num_threads()
+    yield
+    gru_c.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize(("steps", "rows", "hidden"), [
+    (20, 64, 64), (20, 9, 128), (3, 1, 700), (2, 2, 640), (5, 3, 513), (1, 300, 100)])
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_the_number_of_threads_changes_no_bit(steps, rows, hidden, reset_after):
+    """Split by rows, by units, or not at all."""
+    gru = gru_c.GRU(65, hidden, reset_after=reset_after, rng=0)
+    x, delta = normal(steps, rows, 65), normal(steps, rows, hidden)
+    results = []
+    for count in (1, 2, 3, 4, 7):
+        gru_c.set_num_threads(count)
+        assert gru_c.get_num_threads() == count
+        results.append([*train_once(gru, x, delta), *gru.eval()(x)])
+        gru.train()
+    for found in results[1:]:
+        for a, b in zip(found, results[0], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.usefixtures("threads")
+def test_many_callers_share_the_threads():
+    """One caller has the pool, the others go on alone: the same bits for all."""
+    gru_c.set_num_threads(3)
+    gru = gru_c.GRU(32, 200, rng=0).eval()
+    inputs = [normal(20, 32, 32), normal(40, 1, 32), normal(2, 100, 32)]
+    expected = [gru(x)[0] for x in inputs]
+
+    def work(index):
+        return all(np.array_equal(gru(inputs[(index + i) % 3])[0], expected[(index + i) % 3])
+                   for i in range(30))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(work, range(4))) == [True] * 4
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("what", ["eval", "forward", "backward", "step", "cell"])
+def test_the_gil_is_released(what):
+    """While one call runs in another thread, Python runs here."""
+    gru_c.set_num_threads(1)                               # so that it runs for a while
+    x, h = normal(150, 64, 64, dtype=F64), normal(1, 64, 256, dtype=F64)
+    gru, cell = gru_c.GRU(64, 256, dtype=F64), gru_c.GRUCell(64, 256, dtype=F64).eval()
+    if what == "backward":
+        gru(x)
+    many = normal(9600, 64, dtype=F64), normal(1, 9600, 256, dtype=F64)
+    call = {"eval": lambda: gru(x, h), "forward": lambda: gru(x, h),
+            "backward": lambda: gru.backward(None, h), "step": lambda: gru.step(*many),
+            "cell": lambda: cell(many[0], many[1][0])}[what]
+    if what == "eval":
+        gru.eval()
+    times = []
+
+    def work():
+        times.append(time.perf_counter())
+        call()
+        times.append(time.perf_counter())
+
+    worker, beats = threading.Thread(target=work), []
+    worker.start()
+    while worker.is_alive():
+        time.sleep(0.0005)
+        beats.append(time.perf_counter())
+    worker.join()
+    start, end = times
+    # In the middle half of the call: its Python, at either end, would let this thread run anyway.
+    quarter = (end - start) / 4
+    assert sum(start + quarter < beat < end - quarter for beat in beats) >= 3
+
+
+# ---- processes -----------------------------------------------------------------------------------
+
+FORK = """
+import multiprocessing, os, warnings
+import numpy as np, gru_c
+warnings.simplefilter("ignore", DeprecationWarning)
+x, delta = np.ones((20, 32, 32), "f4"), np.ones((20, 32, 64), "f4")
+gru = gru_c.GRU(32, 64, rng=0)
+gru_c.set_num_threads(2)                # the child must not wait for threads that it does not have
+
+def train(_=None):
+    output, h_n = gru(x)
+    return [output, h_n, *gru.backward(delta), *gru.grads.values()]
+
+def same(a, b):
+    return all(np.array_equal(*pair) for pair in zip(a, b, strict=True))
+
+expected = train()
+gru(x)                                  # a tape that the child inherits
+child = os.fork()
+if not child:
+    found = [*gru.backward(delta), *gru.grads.values()]
+    os._exit(0 if same(found, expected[2:]) and same(train(), expected) else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    print(all(same(found, expected) for found in pool.map(train, range(8))))
+print(same([*gru.backward(delta), *gru.grads.values()], expected[2:]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="no safe fork here")
+def test_fork():
+    assert python(FORK).split() == ["0", "True", "True"]
+
+
+def test_spawned_processes_get_models_by_pickle():
+    script = """
+import multiprocessing, sys, types
+import numpy as np, gru_c
+if __name__ == "__main__":
+    gru = gru_c.GRU(3, 4, rng=0).eval()
+    x = np.ones((5, 2, 3), "f4")
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(np.array_equal(pool.apply(gru, (x,))[0], gru(x)[0]))
+"""
+    assert python(script) == "True\n"
+
+
+# ---- memory --------------------------------------------------------------------------------------
+
+def use(cell, gru):
+    """One round of everything, errors included."""
+    x, h, delta = np.ones((2, 3), F32), np.ones((2, 4), F32), np.ones((2, 4), F32)
+    cell(x, h, out=h)
+    cell.backward(delta)
+    _ = cell.r, cell.x, cell.dWrx, cell.Wnh, cell.grads
+    cell.Wrx = np.ones((4, 3), F32)
+    cell.load_state_dict(cell.state_dict())
+    cell.eval()(x)
+    cell.train()
+    sequence = np.ones((5, 2, 3), F32)
+    gru(sequence)
+    gru.backward(np.ones((5, 2, 4), F32))
+    gru.step(x)
+    gru.load_state_dict(gru.state_dict())
+    gru.weight_ih_l0 = gru.weight_ih_l0
+    gru.eval()(sequence)
+    gru.train()(sequence)                                  # a tape that is never used
+    for call in (lambda: cell(x.astype(F64)), lambda: gru(sequence[:0]), lambda: cell(x, out=x),
+                 lambda: gru.load_state_dict({}), lambda: gru.backward(x)):
+        with pytest.raises((TypeError, ValueError)):
+            call()
+
+
+def test_no_memory_leaks():
+    """tracemalloc sees arrays, packed weights (PyMem_Raw) and Python objects alike. A leak of one
+    small object a round would be 14 KB each time; the interpreter's free lists fill up and stop."""
+    cell, gru = gru_c.GRUCell(3, 4), gru_c.GRU(3, 4, num_layers=2)
+
+    def growth():
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(250):
+            use(cell, gru)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] - before
+
+    tracemalloc.start()
+    try:
+        assert any(growth() < 4000 for _ in range(10))
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_the_process_does_not_grow():
+    """The same from outside, with arrays large enough to show: a leak would be 200 MB."""
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def rounds(count):
+        for _ in range(count):
+            gru(x)
+            gru.backward(delta)
+            gru.load_state_dict(gru.state_dict())
+            gru.eval()(x)
+            gru.train()
+
+    gru, x, delta = gru_c.GRU(64, 64), normal(20, 20, 64), normal(20, 20, 64)
+    rounds(20)
+    before = resident()
+    rounds(300)
+    assert resident() - before < 30e6
+
+
+def test_weights_are_freed_with_the_model():
+    tracemalloc.start()
+    try:
+        gru_c.GRU(300, 300)
+        before, _ = tracemalloc.get_traced_memory()
+        gru = gru_c.GRU(300, 300)
+        assert tracemalloc.get_traced_memory()[0] - before > 2 * 3 * 300 * 600 * 4
+        gru(np.zeros((2, 1, 300), F32))
+        gru.backward(np.zeros((2, 1, 300), F32))
+        del gru
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] - before < 10_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_eval_saves_nothing():
+    """A long sequence in eval needs its output and a small buffer, not four planes a step."""
+    x = normal(2000, 4, 8)
+    output_bytes = 2000 * 4 * 64 * 4
+    gru = gru_c.GRU(8, 64).eval()
+    tracemalloc.start()
+    try:
+        gru(x)
+        assert tracemalloc.get_traced_memory()[1] < output_bytes + 500_000
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        gru(x)
+        assert tracemalloc.get_traced_memory()[0] - before < 10_000
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(RuntimeError):
+        gru.backward(np.zeros((2000, 4, 64), F32))
+
+
+# ---- extreme values ------------------------------------------------------------------------------
+
+ROWS, BAD_ROW = 13, 6
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=["nan", "inf", "-inf"])
+@pytest.mark.parametrize("where", ["x", "h", "delta"])
+@pytest.mark.parametrize("reset_after", [True, False])
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_bad_values_stay_in_their_row(bad, where, reset_after, dtype):
+    """A row with a NaN or an infinity does not touch its batch mates, in either pass."""
+    gru = gru_c.GRU(5, 19, rng=0, reset_after=reset_after, dtype=dtype)
+    x, h, delta = (normal(*shape, dtype=dtype) for shape in (
+        (4, ROWS, 5), (1, ROWS, 19), (4, ROWS, 19)))
+    rest = np.arange(ROWS) != BAD_ROW
+
+    def run():
+        output, h_n = gru(x, h)
+        dx, dh_0 = gru.backward(delta)
+        evaluated = gru.eval()(x, h)[0]
+        gru.train()
+        return output, h_n, dx, dh_0, evaluated
+
+    good = run()
+    {"x": x[1], "h": h[0], "delta": delta[2]}[where][BAD_ROW, 2] = bad
+    for found, expected in zip(run(), good, strict=True):
+        np.testing.assert_array_equal(found[:, rest], expected[:, rest])
+        assert np.all(np.isfinite(found[:, rest]))
+    if np.isnan(bad):
+        output, h_n, dx, dh_0, _ = run()
+        if where == "delta":
+            assert np.all(np.isfinite(output))
+            assert np.all(np.isnan(dh_0[0, BAD_ROW]))
+        else:
+            assert np.all(np.isnan(h_n[0, BAD_ROW]))
+            assert np.all(np.isnan(dx[-1, BAD_ROW]))
+    if where == "x" and np.isnan(bad):                     # and not in the steps before it
+        assert np.all(np.isfinite(output[0]))
+
+
+@pytest.mark.parametrize("dtype", [F32, F64])
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_huge_values_saturate(dtype, reset_after):
+    """Gates go to 0, 1 and -1, gradients to 0: no warning, no NaN."""
+    cell = gru_c.GRUCell(2, 3, dtype=dtype, reset_after=reset_after, rng=0)
+    huge = np.finfo(dtype).max / 8
+    cell.init_weights(*[np.eye(3, 2, dtype=dtype) - 0.5] * 3, *[np.zeros((3, 3), dtype)] * 3,
+                      *[np.zeros(3, dtype)] * 6)
+    h = normal(4, 3, dtype=dtype)
+    x = np.array([[huge, -huge], [-huge, huge], [1e4, -1e4], [-1e4, 1e4]], dtype)
+    result = cell(x, h)
+    assert np.all((cell.r == 0) | (cell.r == 1) | (cell.r == 0.5))
+    assert np.all((cell.z == 0) | (cell.z == 1) | (cell.z == 0.5))
+    assert np.all((np.abs(cell.n) == 1) | (cell.n == 0))
+    assert set(np.unique(cell.z)) >= {0, 1}
+    np.testing.assert_allclose(result, cell.n + cell.z * (h - cell.n), rtol=0,
+                               atol=4 * np.finfo(dtype).eps)
+    saturated = cell.z == 0
+    np.testing.assert_array_equal(result[saturated], cell.n[saturated])
+    for gradient in (*cell.backward(np.ones((4, 3), dtype)), *cell.grads.values()):
+        assert np.all(np.isfinite(gradient))
+
+
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_tiny_values(dtype):
+    """Denormal inputs do what zeros do, to rounding; a denormal state is not flushed to zero: with
+    z = 1 and n = 0 it is handed through, and so is its gradient."""
+    tiny = np.finfo(dtype).smallest_subnormal
+    cell = gru_c.GRUCell(3, 4, dtype=dtype, rng=0)
+    zero = cell(np.zeros((2, 3), dtype))
+    np.testing.assert_allclose(cell(np.full((2, 3), tiny), np.full((2, 4), tiny)), zero,
+                               rtol=0, atol=2 * np.finfo(dtype).eps)
+    cell.load_state_dict({name: np.zeros_like(w) for name, w in cell.state_dict().items()})
+    cell.bzx = np.full(4, 1e4, dtype)
+    h = np.full((2, 4), 3 * tiny)
+    np.testing.assert_array_equal(cell(np.zeros((2, 3), dtype), h), h)
+    _, dh = cell.backward(h)
+    np.testing.assert_array_equal(dh, h)
+
+
+@pytest.mark.parametrize(("inputs", "hidden"), [(3, 1000), (1000, 2), (1, 257), (2049, 1)])
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_wide_and_narrow(inputs, hidden, dtype):
+    """Sizes far apart: against float64 NumPy, and against the sum over rows."""
+    from gru_c import reference
+
+    gru = gru_c.GRU(inputs, hidden, dtype=dtype, rng=0)
+    x, delta = normal(3, 4, inputs, dtype=dtype), normal(3, 4, hidden, dtype=dtype)
+    weights = {name[:-3]: w.astype(F64) for name, w in gru.state_dict().items()}
+    output, tape = reference.forward(x.astype(F64), np.zeros((4, hidden)), **weights)
+    dx, dh, grads = reference.backward(tape, delta.astype(F64), np.zeros((4, hidden)),
+                                       weights["weight_ih"], weights["weight_hh"])
+    found = train_once(gru, x, delta)
+    expected = [output, output[-1:], dx, dh[None], *grads.values()]
+    tolerance = 2e-5 if dtype == F32 else 1e-12
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * max(1, np.abs(b).max()))
+
+
+# ---- the state of the process --------------------------------------------------------------------
+
+def test_floating_point_state():
+    """No flag of the processor, no setting of NumPy changes; nothing warns."""
+    half, small = F32(0.5), F32(1e-40)
+    before = np.geterr()
+    assert small * half != 0
+    x = normal(4, 3, 5)
+    x[0, 0] = np.inf
+    x[1, 1] = 1e38
+    x[2, 2] = 1e-40
+    gru, cell = gru_c.GRU(5, 19), gru_c.GRUCell(5, 19)
+    with warnings.catch_warnings(), np.errstate(all="raise"):
+        warnings.simplefilter("error")
+        state = np.geterr()
+        train_once(gru, x, normal(4, 3, 19))
+        train_once(cell, x[0], normal(3, 19))
+        gru.eval()(x)
+        gru.step(x[0])
+        assert np.geterr() == state
+        assert F32(1) + F32(2) == 3
+    assert np.geterr() == before
+    assert small * half != 0                               # denormals are still on
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
+        np.ones(3) / np.zeros(3)
+
+
+def test_random_state_of_python_is_left_alone():
+    before = random.getstate()
+    train_once(gru_c.GRU(5, 19), normal(4, 3, 5), normal(4, 3, 19))
+    assert random.getstate() == before
+
+
+def test_thread_pools_are_left_alone():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+
+    def pools():
+        return [(pool["filepath"], pool["num_threads"]) for pool in threadpoolctl.threadpool_info()]
+
+    for limit in (1, 2, None):
+        with threadpoolctl.threadpool_limits(limit):
+            before = pools()
+            assert limit != 1 or gru_c.get_num_threads() == 1        # ours follow those of BLAS
+            train_once(gru_c.GRU(64, 128), normal(20, 30, 64), normal(20, 30, 128))
+            gru_c.GRU(64, 128).eval()(normal(20, 30, 64))
+            assert pools() == before
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_no_threads_are_left_behind():
+    def threads():
+        return len(os.listdir("/proc/self/task"))
+
+    gru = gru_c.GRU(64, 128)
+    train_once(gru, normal(20, 30, 64), normal(20, 30, 128))
+    before = threads()
+    for _ in range(20):
+        train_once(gru, normal(20, 30, 64), normal(20, 30, 128))
+    assert threads() <= before
+
+
+# ---- the import ----------------------------------------------------------------------------------
+
+def test_import_is_quiet_and_alone():
+    """It prints nothing, loads no extra, and takes no signal handler or setting over."""
+    script = """
+import os, signal, sys, threading
+import numpy
+state = numpy.geterr(), signal.getsignal(signal.SIGINT), dict(os.environ), numpy.get_printoptions()
+import gru_c
+assert state == (numpy.geterr(), signal.getsignal(signal.SIGINT), dict(os.environ),
+                 numpy.get_printoptions())
+assert threading.active_count() == 1
+extras = ("tqdm", "matplotlib", "safetensors", "torch", "threadpoolctl", "pytest", "pip",
+          "tensorflow", "keras", "onnx", "PIL", "sklearn", "gru_c.learn", "gru_c.cli")
+sys.stdout = sys.stderr = None
+loaded = [name for name in extras if name in sys.modules]
+os._exit(1 if loaded else 0)
+"""
+    assert python(script) == ""
+
+
+def test_import_time():
+    """At most 30 ms on top of scipy.linalg; the best of a few, for a busy machine."""
+    script = ("import scipy.linalg, time; start = time.perf_counter(); import gru_c; "
+              "print(time.perf_counter() - start)")
+    times = []
+    while not times or (min(times) > 0.03 and len(times) < 10):
+        times.append(float(python(script)))
+    assert min(times) <= 0.03

@@ -1,0 +1,653 @@
+"""Never a stale weight: what a user does to a weight takes effect, or Python or NumPy refuses it.
+
+The common check is `true_to_its_weights`: a model computes, forward and backward, the same bits as
+a fresh model that was given what the model says its weights are.
+"""
+
+import contextlib
+import copy
+import ctypes
+import gc
+import operator
+import pickle
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+import gru_c
+from gru_c import reference
+
+STACKED = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+BLOCKS = ("Wrx", "Wzx", "Wnx", "Wrh", "Wzh", "Wnh", "brx", "bzx", "bnx", "brh", "bzh", "bnh")
+LAYERED = tuple(f"{name}_l{layer}" for layer in range(2) for name in STACKED)
+
+
+def make(kind, **options):
+    if kind is gru_c.GRU:
+        options = {"num_layers": 2} | options
+    return kind(3, 4, **{"dtype": np.float64, "rng": 0} | options)
+
+
+def run(model):
+    """All that a forward and a backward say."""
+    shape = (2,) if isinstance(model, gru_c.GRUCell) else (5, 2)
+    rng = np.random.default_rng(1)
+    x, h, delta = (rng.normal(size=size).astype(model.dtype)
+                   for size in ((*shape, 3), (2, 4) if len(shape) == 1 else (2, 2, 4), (*shape, 4)))
+    trained = model(x, h)
+    results = [*model.backward(delta), *model.grads.values()]
+    evaluated = model.eval()(x, h)
+    model.train()
+    return [result.copy() for result in (*results, *trained, *evaluated)]
+
+
+def same(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def different(found, expected):
+    return any(not np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def true_to_its_weights(model):
+    fresh = make(type(model), rng=99, bias=model.bias, dtype=model.dtype,
+                 reset_after=model.reset_after)
+    fresh.load_state_dict({name: np.array(w) for name, w in model.state_dict().items()})
+    same(run(model), run(fresh))
+
+
+def routes(model):
+    """(name, how a user gets hold of it) for each parameter and block."""
+    names = (*STACKED, *BLOCKS) if isinstance(model, gru_c.GRUCell) else LAYERED
+    for name in names:
+        yield name, lambda name=name: getattr(model, name)
+    for name in model.state_dict():
+        yield name, lambda name=name: model.state_dict()[name]
+
+
+# ---- edits in place: all refused -----------------------------------------------------------------
+
+def through_nditer(w):
+    with np.nditer(w, op_flags=["readwrite"]) as iterator:
+        for item in iterator:
+            item[...] = 7
+
+
+EDITS = {
+    "w[...] =": lambda w: operator.setitem(w, ..., 7),
+    "w[0] =": lambda w: operator.setitem(w, 0, 7),
+    "w[1:3] =": lambda w: operator.setitem(w, slice(1, 3), 7),
+    "w[mask] =": lambda w: operator.setitem(w, w < 9, 7),
+    "w[[0, 1]] =": lambda w: operator.setitem(w, [0, 1], 7),
+    "w += ": lambda w: operator.iadd(w, 2),
+    "w -= ": lambda w: operator.isub(w, 2),
+    "w *= ": lambda w: operator.imul(w, 2),
+    "w /= ": lambda w: operator.itruediv(w, 2),
+    "w **= ": lambda w: operator.ipow(w, 2),
+    "np.copyto": lambda w: np.copyto(w, 7),
+    "ufunc out=": lambda w: np.add(w, 1, out=w),
+    "ufunc out=(w,)": lambda w: np.negative(w, out=(w,)),
+    "ufunc where=": lambda w: np.exp(w, out=w, where=w < 9),
+    "ufunc.accumulate out=": lambda w: np.add.accumulate(w, out=w),
+    "function out=": lambda w: np.clip(w, 0, 1, out=w),
+    "np.cumsum out=": lambda w: np.cumsum(w.ravel(), out=w.reshape(-1)),
+    "np.round out=": lambda w: np.round(w, 1, out=w),
+    "np.take out=": lambda w: np.take(w, np.arange(len(w)), axis=0, out=w, mode="clip"),
+    "np.put": lambda w: np.put(w, [0], 7),
+    "np.put_along_axis": lambda w: np.put_along_axis(w, np.argsort(w, 0), 7, 0),
+    "np.place": lambda w: np.place(w, w < 9, 7),
+    "np.putmask": lambda w: np.putmask(w, w < 9, 7),
+    "np.fill_diagonal": lambda w: np.fill_diagonal(w.reshape(-1, 2), 7),
+    "np.nan_to_num": lambda w: np.nan_to_num(w, copy=False),
+    "rng.shuffle": lambda w: np.random.default_rng(0).shuffle(w),
+    "rng.random out=": lambda w: np.random.default_rng(0).random(out=w, dtype=w.dtype),
+    "w.fill": lambda w: w.fill(7),
+    "w.sort": lambda w: w.sort(),
+    "w.partition": lambda w: w.partition(1),
+    "w.resize": lambda w: w.resize(2, refcheck=False),
+    "w.put": lambda w: w.put([0], 7),
+    "w.setfield": lambda w: w.setfield(7, w.dtype),
+    "w.byteswap": lambda w: w.byteswap(inplace=True),
+    "w.clip out=": lambda w: w.clip(0, 1, out=w),
+    "w.setflags": lambda w: w.setflags(write=True),
+    "w.flags.writeable": lambda w: setattr(w.flags, "writeable", True),
+    "w.flags[]": lambda w: operator.setitem(w.flags, "WRITEABLE", True),
+    "w.real": lambda w: operator.setitem(w.real, ..., 7),
+    "w.real =": lambda w: setattr(w, "real", 7),
+    "w.flat[]": lambda w: operator.setitem(w.flat, 0, 7),
+    "w.flat =": lambda w: setattr(w, "flat", 7),
+    "w.T": lambda w: operator.setitem(w.T, ..., 7),
+    "w[::-1]": lambda w: operator.setitem(w[::-1], ..., 7),
+    "w.view()": lambda w: operator.setitem(w.view(), ..., 7),
+    "w.view(int)": lambda w: operator.setitem(w.view(np.int64), ..., 7),
+    "w.view() flags": lambda w: w.view().setflags(write=True),
+    "w.reshape": lambda w: operator.setitem(w.reshape(-1), ..., 7),
+    "w.ravel flags": lambda w: w.reshape(-1).setflags(write=True),
+    "np.asarray": lambda w: operator.setitem(np.asarray(w), ..., 7),
+    "np.split": lambda w: operator.setitem(np.split(w, 2)[0], ..., 7),
+    "np.ndarray(buffer=)": lambda w: operator.setitem(
+        np.ndarray(w.shape, w.dtype, w), ..., 7),
+    "as_strided": lambda w: operator.setitem(
+        np.lib.stride_tricks.as_strided(w, writeable=True), ..., 7),
+    "sliding_window_view": lambda w: operator.setitem(
+        np.lib.stride_tricks.sliding_window_view(w, 2, 0, writeable=True), ..., 7),
+    "np.nditer": through_nditer,
+    "memoryview": lambda w: operator.setitem(memoryview(w), (0,) * w.ndim, 7.0),
+    "w.data": lambda w: operator.setitem(w.data, (0,) * w.ndim, 7.0),
+    "memoryview.cast": lambda w: operator.setitem(memoryview(w).cast("B"), 0, 7),
+    "np.frombuffer": lambda w: operator.setitem(np.frombuffer(w), 0, 7),
+    "np.from_dlpack": lambda w: operator.setitem(np.from_dlpack(w), ..., 7),
+    "np.rec": lambda w: operator.setitem(w.view([("a", w.dtype)])["a"], ..., 7),
+    "np.matrix": lambda w: operator.setitem(w.view(np.matrix), ..., 7),
+    "np.ma": lambda w: operator.setitem(np.ma.array(w, copy=False, mask=w < 9).data, ..., 7),
+    "pickle buffer": lambda w: operator.setitem(pickle.PickleBuffer(w).raw(), 0, 7),
+    "ctypes from_buffer": ctypes.c_double.from_buffer,
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+@pytest.mark.parametrize(("kind", "name"), [
+    (gru_c.GRUCell, "weight_hh"), (gru_c.GRUCell, "bias_ih"), (gru_c.GRUCell, "Wnh"),
+    (gru_c.GRUCell, "bzx"), (gru_c.GRU, "weight_ih_l0"), (gru_c.GRU, "bias_hh_l1")])
+def test_edit_in_place_is_refused(kind, name, edit):
+    model = make(kind)
+    before = {key: np.array(w) for key, w in model.state_dict().items()}
+    with pytest.raises((ValueError, TypeError, BufferError)):
+        edit(getattr(model, name))
+    same(model.state_dict().values(), before.values())
+    true_to_its_weights(model)
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_the_edits_are_edits(edit):
+    """On an array that may be written to, each of them works: above the array refuses."""
+    edit(np.random.default_rng(0).normal(size=(12, 4)))
+    edit(np.random.default_rng(0).normal(size=12))
+
+
+@pytest.mark.parametrize("kind", [gru_c.GRUCell, gru_c.GRU])
+def test_no_owner_of_the_memory_is_writable(kind):
+    """No way up the chain of owners leads to memory that can be written to."""
+    model = make(kind)
+    for _, get in routes(model):
+        owner, levels = get(), 0
+        while owner is not None:
+            levels += 1
+            if isinstance(owner, np.ndarray):
+                with pytest.raises(ValueError, match="read-only"):
+                    owner[...] = 7
+                with pytest.raises(ValueError, match="cannot set WRITEABLE flag"):
+                    owner.flags.writeable = True
+            with pytest.raises(TypeError):
+                memoryview(owner).cast("B")[0] = 7
+            with pytest.raises(ValueError, match="read-only"):
+                np.frombuffer(owner, np.uint8)[0] = 7
+            assert memoryview(memoryview(owner).obj).readonly
+            owner = getattr(owner, "base", None)
+        assert levels >= 2
+    true_to_its_weights(model)
+
+
+UNCHECKED = {
+    "np.add.at": lambda w: np.add.at(w.reshape(-1), [0, 1], 7),
+    "np.multiply.at": lambda w: np.multiply.at(w, (0,) * w.ndim, 7),
+    "np.negative.at": lambda w: np.negative.at(w, w < 9),
+    "dscal": lambda w: scipy.linalg.blas.dscal(7, w.reshape(-1)),
+    "daxpy": lambda w: scipy.linalg.blas.daxpy(np.ones(w.size), w.reshape(-1)),
+    "dswap": lambda w: scipy.linalg.blas.dswap(np.ones(w.size), w.reshape(-1)),
+    "overwrite_c": lambda w: scipy.linalg.blas.dgemm(
+        1, w[:, None], np.ones((1, 1)), beta=1, c=w[:, None], overwrite_c=True) if w.ndim == 1
+    else scipy.linalg.blas.dgemm(1, w.T, np.eye(len(w)), beta=1, c=w.T, overwrite_c=True),
+    "overwrite_b": lambda w: scipy.linalg.solve(
+        2 * np.eye(w.shape[-1]), w.T, overwrite_b=True),
+}
+
+
+@pytest.mark.parametrize("edit", UNCHECKED.values(), ids=UNCHECKED)
+@pytest.mark.parametrize("backward_first", [True, False])
+@pytest.mark.parametrize("kind", [gru_c.GRUCell, gru_c.GRU])
+def test_what_writes_without_asking(kind, backward_first, edit):
+    """NumPy's ufunc.at (seen in 2.4) and SciPy's wrappers of BLAS and LAPACK do not look at the
+    flag of an array that they write to. So the memory of the model must be out of reach: what it
+    shows as its weights is what it computes with, in the forward and in the backward."""
+    model = make(kind)
+    if backward_first:
+        run(model)
+    for _, get in routes(model):
+        with contextlib.suppress(ValueError):              # where it does look
+            edit(get())
+    true_to_its_weights(model)
+    model = make(kind)
+    held = [get() for _, get in routes(model)]
+    for w in held:
+        with contextlib.suppress(ValueError):
+            edit(w)
+    true_to_its_weights(model)
+    true_to_its_weights(pickle.loads(pickle.dumps(model)))
+
+
+ITSELF = {
+    "__setstate__": lambda w: w.__setstate__(
+        (1, w.shape, w.dtype, False, np.full(w.shape, 7, w.dtype).tobytes())),
+    "dtype =": lambda w: setattr(w, "dtype", w.dtype.newbyteorder()),
+    "shape =": lambda w: setattr(w, "shape", (w.size, 1)),
+    "strides =": lambda w: setattr(w, "strides", (0,) * w.ndim),
+}
+
+
+@pytest.mark.parametrize("edit", ITSELF.values(), ids=ITSELF)
+@pytest.mark.parametrize("kind", [gru_c.GRUCell, gru_c.GRU])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")            # of NumPy 2.4 and later
+def test_what_an_array_object_does_to_itself(kind, edit):
+    """These change an array object and no memory: the model must not share its own objects."""
+    model = make(kind)
+    before, results = model.state_dict(), run(model)
+    before = {key: np.array(w) for key, w in before.items()}
+    for _, get in routes(model):
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
+            edit(get())
+        same(model.state_dict().values(), before.values())
+    same(run(model), results)
+    true_to_its_weights(model)
+
+
+def test_copies_are_the_users_own():
+    """What makes a copy may be edited, and says nothing to the model."""
+    cell = make(gru_c.GRUCell)
+    before = run(cell)
+    for copied in (cell.weight_hh.copy(), np.array(cell.Wrh), cell.weight_hh.flatten(),
+                   np.require(cell.weight_hh, requirements="W"), cell.weight_hh.astype("f8"),
+                   copy.copy(cell.weight_hh), copy.deepcopy(cell.weight_hh),
+                   pickle.loads(pickle.dumps(cell.weight_hh)), cell.weight_hh[[0, 1]]):
+        copied[...] = 7
+    same(run(cell), before)
+
+
+@pytest.mark.parametrize("kind", [gru_c.GRUCell, gru_c.GRU])
+def test_editing_the_dict_says_nothing_to_the_model(kind):
+    model = make(kind)
+    before = run(model)
+    state = model.state_dict()
+    for name in list(state):
+        state[name] = np.full(state[name].shape, 7.0)
+        del state[name]
+    state.clear()
+    same(run(model), before)
+    true_to_its_weights(model)
+
+
+# ---- augmented assignment: refused, or an assignment ---------------------------------------------
+
+AUGMENTED = [operator.iadd, operator.isub, operator.imul, operator.itruediv]
+
+
+@pytest.mark.parametrize("operation", AUGMENTED)
+@pytest.mark.parametrize(("kind", "name"), [
+    *((gru_c.GRUCell, name) for name in STACKED + BLOCKS),
+    *((gru_c.GRU, name) for name in LAYERED)])
+def test_augmented_assignment(kind, name, operation):
+    """`model.w += 1` reads the attribute, adds in place, assigns: NumPy refuses the second step."""
+    model = make(kind)
+    before = run(model)
+    with pytest.raises(ValueError, match="read-only"):
+        setattr(model, name, operation(getattr(model, name), 2.0))
+    same(run(model), before)
+
+
+def test_augmented_assignment_as_a_user_writes_it():
+    cell = make(gru_c.GRUCell)
+    before = run(cell)
+    with pytest.raises(ValueError, match="read-only"):
+        cell.weight_hh += 1
+    with pytest.raises(ValueError, match="read-only"):
+        cell.Wrx *= 2
+    with pytest.raises(ValueError, match="read-only"):
+        cell.bnh[0] = 1
+    same(run(cell), before)
+    cell.weight_hh = cell.weight_hh + 1                    # and so it is done
+    assert different(run(cell), before)
+    true_to_its_weights(cell)
+
+
+# ---- assignment, load_state_dict, init_weights: effect, exact, by copy ---------------------------
+
+@pytest.mark.parametrize(("kind", "name"), [
+    *((gru_c.GRUCell, name) for name in STACKED + BLOCKS),
+    *((gru_c.GRU, name) for name in LAYERED)])
+@pytest.mark.parametrize("options", [
+    {}, {"dtype": np.float32}, {"reset_after": False}], ids=["float64", "float32", "Cho"])
+def test_assignment_takes_effect(kind, name, options):
+    model = make(kind, **options)
+    before, old = run(model), {key: np.array(w) for key, w in model.state_dict().items()}
+    value = np.array(getattr(model, name)) + 0.5
+    setattr(model, name, value)
+    np.testing.assert_array_equal(getattr(model, name), value)
+    assert different(run(model), before)
+    true_to_its_weights(model)
+    if name in BLOCKS:                                     # and nothing else changed
+        stack = ("weight_" if name[0] == "W" else "bias_") + ("ih" if name[2] == "x" else "hh")
+        old[stack].reshape(3, 4, -1)["rzn".index(name[1])] += 0.5
+    else:
+        old[name] += 0.5
+    same(model.state_dict().values(), old.values())
+
+
+def test_the_blocks_are_the_stacked_parameters():
+    cell = make(gru_c.GRUCell)
+    for letter, parameter in (("W", "weight"), ("b", "bias")):
+        for source, stack in (("x", "ih"), ("h", "hh")):
+            blocks = [getattr(cell, f"{letter}{gate}{source}") for gate in "rzn"]
+            np.testing.assert_array_equal(np.concatenate(blocks),
+                                          getattr(cell, f"{parameter}_{stack}"))
+
+
+SOURCES = {
+    "list": lambda a: a.tolist(),
+    "Fortran order": np.asfortranarray,
+    "strided": lambda a: np.repeat(a, 2, axis=0)[::2],
+    "negative strides": lambda a: a[::-1].copy()[::-1],
+    "byte-swapped": lambda a: a.astype(a.dtype.newbyteorder()),
+    "unaligned": lambda a: np.frombuffer(b"\0" + a.tobytes(), np.uint8)[1:].view(a.dtype)
+                 .reshape(a.shape),
+    "read-only": lambda a: np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape),
+    "subclass": lambda a: a.view(type("Sub", (np.ndarray,), {})),
+}
+
+
+@pytest.mark.parametrize("convert", SOURCES.values(), ids=SOURCES)
+@pytest.mark.parametrize("kind", [gru_c.GRUCell, gru_c.GRU])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_can_be_loaded(kind, dtype, convert):
+    source, model = make(kind, rng=5, dtype=dtype), make(kind, dtype=dtype)
+    model.load_state_dict({name: convert(w) for name, w in source.state_dict().items()})
+    same(model.state_dict().values(), source.state_dict().values())
+    same(run(model), run(source))
+    model = make(kind, dtype=dtype)
+    for name, w in source.state_dict().items():
+        setattr(model, name, convert(w))
+    same(run(model), run(source))
+    for w in model.state_dict().values():
+        assert type(w) is np.ndarray
+        assert w.flags.c_contiguous
+        assert w.dtype == dtype
+
+
+def test_integers_are_converted():
+    cell = make(gru_c.GRUCell)
+    cell.Wrx = np.arange(12).reshape(4, 3)
+    cell.bnh = [1, 2, 3, True]
+    np.testing.assert_array_equal(cell.Wrx, np.arange(12.0).reshape(4, 3))
+    np.testing.assert_array_equal(cell.bnh, [1.0, 2.0, 3.0, 1.0])
+    true_to_its_weights(cell)
+
+
+@pytest.mark.parametrize("kind", [gru_c.GRUCell, gru_c.GRU])
+def test_the_source_may_change_afterwards(kind):
+    source = {name: np.array(w) for name, w in make(kind, rng=5).state_dict().items()}
+    loaded, assigned = make(kind), make(kind)
+    loaded.load_state_dict(source)
+    for name, w in source.items():
+        setattr(assigned, name, w)
+    for w in source.values():
+        w[...] = np.nan
+    same(run(loaded), run(make(kind, rng=5)))
+    same(run(assigned), run(make(kind, rng=5)))
+
+
+def test_the_source_of_blocks_may_change_afterwards():
+    other = make(gru_c.GRUCell, rng=5)
+    for load in (lambda cell, blocks: cell.init_weights(**blocks),
+                 lambda cell, blocks: cell.init_weights(*blocks.values()),
+                 lambda cell, blocks: [setattr(cell, *item) for item in blocks.items()]):
+        cell = make(gru_c.GRUCell)
+        blocks = {name: np.array(getattr(other, name)) for name in BLOCKS}
+        load(cell, blocks)
+        for block in blocks.values():
+            block[...] = np.nan
+        same(cell.state_dict().values(), other.state_dict().values())
+        same(run(cell), run(other))
+
+
+def test_init_weights_without_bias():
+    cell, other = make(gru_c.GRUCell, bias=False), make(gru_c.GRUCell, bias=False, rng=5)
+    cell.init_weights(*(getattr(other, name) for name in BLOCKS[:6]))
+    same(run(cell), run(other))
+    cell.init_weights(*(getattr(other, name) for name in BLOCKS[:6]), *[None] * 6)
+    same(run(cell), run(other))
+
+
+def test_views_taken_earlier_keep_the_old_weights():
+    """A weight read before an assignment is a record of what was, not a window."""
+    cell = make(gru_c.GRUCell)
+    old, block, state = cell.weight_hh, cell.Wrh, cell.state_dict()
+    values = np.array(old)
+    cell.weight_hh = np.zeros((12, 4))
+    gc.collect()
+    for found in (old, state["weight_hh"]):
+        np.testing.assert_array_equal(found, values)
+    np.testing.assert_array_equal(block, values[:4])
+    cell.load_state_dict(state)
+    np.testing.assert_array_equal(cell.weight_hh, values)
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("input_size", 2), ("hidden_size", 2), ("bias", False), ("dtype", np.dtype(np.float32)),
+    ("reset_after", False), ("num_layers", 3)])
+@pytest.mark.parametrize("kind", [gru_c.GRUCell, gru_c.GRU])
+def test_what_the_packed_weights_are_for_cannot_change(kind, name, value):
+    """The core runs what was packed; another value could only be ignored, or read past the end."""
+    model = make(kind)
+    if name == "num_layers" and kind is gru_c.GRUCell:
+        assert not hasattr(model, name)
+        return
+    before, shown = run(model), repr(model)
+    with pytest.raises(AttributeError):
+        setattr(model, name, value)
+    assert repr(model) == shown
+    same(run(model), before)
+
+
+@pytest.mark.parametrize("name", ["Wrx", "bnh", "weight_ih", "dWrx"])
+def test_a_weight_of_the_cell_cannot_be_deleted(name):
+    cell = make(gru_c.GRUCell)
+    before = run(cell)
+    with pytest.raises(AttributeError):
+        delattr(cell, name)
+    same(run(cell), before)
+
+
+# ---- gradients -----------------------------------------------------------------------------------
+
+def test_gradients_are_the_users_own():
+    """Clipping in place is what gradients are for; it reaches no weight and no later gradient."""
+    for kind in (gru_c.GRUCell, gru_c.GRU):
+        model = make(kind)
+        before = run(model)
+        for gradient in model.grads.values():
+            gradient *= 1e9
+        if kind is gru_c.GRUCell:
+            gradient = cell_gradient = model.dWrh
+            gradient[...] = 3
+            np.testing.assert_array_equal(model.grads["weight_hh"][:4], 3)
+            assert np.shares_memory(cell_gradient, model.grads["weight_hh"])
+        kept = {name: gradient.copy() for name, gradient in model.grads.items()}
+        held = model.grads
+        same(run(model), before)
+        same(held.values(), kept.values())                 # a later backward made new arrays
+        true_to_its_weights(model)
+
+
+def test_gradients_cannot_be_assigned_to_the_cell():
+    cell = make(gru_c.GRUCell)
+    run(cell)
+    for name in BLOCKS:
+        with pytest.raises(AttributeError):
+            setattr(cell, f"d{name}", getattr(cell, f"d{name}"))
+
+
+# ---- between forward and backward ----------------------------------------------------------------
+
+def change_all(model):
+    model.load_state_dict({name: np.array(w) * 3 + 1 for name, w in model.state_dict().items()})
+
+
+def change_one(model):
+    name = next(iter(model.state_dict()))
+    setattr(model, name, np.array(model.state_dict()[name]) + 1)
+
+
+@pytest.mark.parametrize("change", [change_all, change_one])
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_backward_uses_the_weights_of_its_forward_cell(change, reset_after):
+    cell = make(gru_c.GRUCell, reset_after=reset_after)
+    rng = np.random.default_rng(3)
+    x, h, delta = (rng.normal(size=(2, size)) for size in (3, 4, 4))
+    old = {name: np.array(w) for name, w in cell.state_dict().items()}
+    cell(x, h)
+    change(cell)
+    for _ in range(2):                                     # packed before the change, or after
+        dx, dh = cell.backward(delta)
+        _, tape = reference.forward(x[None], h, **old, reset_after=reset_after)
+        expected = reference.backward(tape, delta[None], np.zeros_like(h), old["weight_ih"],
+                                      old["weight_hh"], reset_after)
+        np.testing.assert_allclose(dx, expected[0][0], rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(dh, expected[1], rtol=1e-12, atol=1e-13)
+        for name, gradient in cell.grads.items():
+            np.testing.assert_allclose(gradient, expected[2][name], rtol=1e-12, atol=1e-13)
+        cell.load_state_dict(old)
+        cell(x, h)
+        cell.backward(delta)
+        change(cell)
+    true_to_its_weights(cell)
+
+
+@pytest.mark.parametrize("change", [change_all, change_one])
+def test_backward_uses_the_weights_of_its_forward_gru(change):
+    gru, twin = make(gru_c.GRU), make(gru_c.GRU)
+    one = make(gru_c.GRU, num_layers=1)
+    rng = np.random.default_rng(3)
+    x, d_output, d_h_n = (rng.normal(size=size) for size in ((5, 2, 3), (5, 2, 4), (2, 2, 4)))
+    for model in (gru, twin):
+        model(x)
+    change(gru)
+    same(gru.backward(d_output, d_h_n), twin.backward(d_output, d_h_n))
+    same(gru.grads.values(), twin.grads.values())
+    true_to_its_weights(gru)
+
+    old = {name[:-3]: np.array(w) for name, w in one.state_dict().items()}
+    one(x)
+    change(one)
+    dx, dh = one.backward(d_output, d_h_n[:1])
+    _, tape = reference.forward(x, np.zeros((2, 4)), **old)
+    expected = reference.backward(tape, d_output, d_h_n[0], old["weight_ih"], old["weight_hh"])
+    np.testing.assert_allclose(dx, expected[0], rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(dh[0], expected[1], rtol=1e-12, atol=1e-13)
+    for name, gradient in one.grads.items():
+        np.testing.assert_allclose(gradient, expected[2][name[:-3]], rtol=1e-12, atol=1e-13)
+
+
+# ---- copies --------------------------------------------------------------------------------------
+
+COPIES = {"copy": copy.copy, "deepcopy": copy.deepcopy}
+COPIES |= {f"pickle {protocol}": lambda model, protocol=protocol: pickle.loads(
+    pickle.dumps(model, protocol)) for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)}
+
+
+@pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
+@pytest.mark.parametrize("kind", [gru_c.GRUCell, gru_c.GRU])
+@pytest.mark.parametrize("options", [
+    {}, {"dtype": np.float32}, {"bias": False, "reset_after": False}],
+    ids=["float64", "float32", "no bias"])
+def test_copies_are_exact_and_independent(kind, options, duplicate):
+    model = make(kind, **options)
+    before = run(model)
+    twin = duplicate(model)
+    assert repr(twin) == repr(model)
+    assert twin.training is model.training
+    same(twin.state_dict().values(), model.state_dict().values())
+    same(run(twin), before)
+    for w in twin.state_dict().values():
+        assert not w.flags.writeable
+        assert w.base is not None
+        assert not w.base.flags.writeable
+    change_all(twin)
+    assert different(run(twin), before)
+    same(run(model), before)
+    change_all(model)
+    same(run(model), run(twin))
+    true_to_its_weights(twin)
+
+
+@pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
+@pytest.mark.parametrize("kind", [gru_c.GRUCell, gru_c.GRU])
+def test_a_copy_has_no_tape(kind, duplicate):
+    """So that two models never share buffers; the mode goes along."""
+    model = make(kind)
+    model(np.ones((2, 3)))
+    twin = duplicate(model)
+    with pytest.raises(RuntimeError, match="needs a forward"):
+        twin.backward(np.ones((2, 4)))
+    twin(np.zeros((2, 3)))
+    fresh = make(kind)
+    fresh(np.ones((2, 3)))
+    same(model.backward(np.ones((2, 4))), fresh.backward(np.ones((2, 4))))
+    with pytest.raises(RuntimeError, match="no gradients yet"):
+        _ = duplicate(model).grads
+    assert duplicate(model.eval()).training is False
+
+
+# ---- threads -------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("how", ["load_state_dict", "attribute"])
+@pytest.mark.parametrize("kind", [gru_c.GRUCell, gru_c.GRU])
+def test_new_weights_while_others_compute(kind, how):
+    """Each result belongs to one of the two sets of weights, never to a mix."""
+    shape = (40, 30) if kind is gru_c.GRUCell else (12, 5, 30)
+    x = np.random.default_rng(2).normal(size=shape)
+    model, other = (kind(30, 50, rng=seed, dtype=np.float64).eval() for seed in (0, 1))
+    if how == "attribute":                                 # one assignment is one step
+        name = next(iter(model.state_dict()))
+        changed = model.state_dict() | {name: other.state_dict()[name]}
+        other.load_state_dict(changed)
+    sets = [model.state_dict(), other.state_dict()]
+    outputs = [np.asarray(m(x) if kind is gru_c.GRUCell else m(x)[0]) for m in (model, other)]
+    assert not np.array_equal(*outputs)
+    found, stop = [], threading.Event()
+
+    def compute():
+        counts = [0, 0, 0]                                 # by old weights, new weights, neither
+        while not stop.is_set():
+            output = model(x) if kind is gru_c.GRUCell else model(x)[0]
+            hits = [np.array_equal(output, expected) for expected in outputs]
+            counts[hits.index(True) if any(hits) else 2] += 1
+        found.append(counts)
+
+    threads = [threading.Thread(target=compute) for _ in range(2)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        end, turn = time.monotonic() + 0.4, 0
+        while time.monotonic() < end:
+            turn += 1
+            new = sets[turn % 2]
+            if how == "attribute":
+                setattr(model, name, new[name])
+            else:
+                model.load_state_dict(new)
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        for thread in threads:
+            thread.join()
+    old, new, neither = np.sum(found, axis=0)
+    assert len(found) == 2
+    assert neither == 0
+    assert old > 0
+    assert new > 0
