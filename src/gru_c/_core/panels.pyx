@@ -7,7 +7,7 @@ from gru_c._core.kernels cimport Kernels, real
 
 cdef:
     Py_ssize_t PANEL_BYTES = 256     # 4 registers of AVX-512
-    Py_ssize_t BLOCK_ROWS = 128      # a block of a panel is 32 KB: the first-level cache
+    Py_ssize_t BLOCK_ROWS = 512      # rows of B between two visits to C
 
 
 cdef Py_ssize_t panel_columns(const real *_) noexcept nogil:

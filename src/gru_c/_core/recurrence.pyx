@@ -20,7 +20,7 @@ from gru_c._core.threads cimport wait
 
 cdef enum:
     MOST_ROWS = 48                 # of a block in the time loop: eight tiles of the product kernel
-    SUM_ROWS = 128                 # of a block in a sum over all T*N rows: a panel of it is 32 KB
+    SUM_ROWS = 64                  # of a block in a sum over all T*N rows: a panel of it is 16 KB
 
 cdef enum:                     # the planes of a row of the gate buffer
     N_PLANE
