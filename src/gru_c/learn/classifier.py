@@ -1,0 +1,304 @@
+"""SequenceClassifier: a GRU, and a linear head on its last hidden state.
+
+    x (N, T, I)  ->  GRU  ->  h_n[-1] (N, H)  ->  Linear  ->  logits (N, C)
+
+Also the file that it is saved in: safetensors, with the architecture in the metadata.
+"""
+
+import json
+import os
+
+import numpy as np
+
+from ..gru import GRU
+from .head import Linear
+from .losses import softmax
+
+_FORMAT = "gru_c.SequenceClassifier"
+_SIZES = ("input_size", "hidden_size", "num_classes", "num_layers")
+_DTYPES = ("float32", "float64")
+
+
+class MissingExtraError(ImportError):
+    """A package that only part of gru_c needs is not installed; the message says how to get it."""
+
+    def __init__(self, package):
+        super().__init__(
+            f"{package} is needed for this and is not installed: pip install 'gru-c[train]'"
+        )
+
+
+class ModelFileError(ValueError):
+    """A model file is not one, or does not hold together; the message names the file."""
+
+
+class SequenceClassifier:
+    """A classifier of sequences: GRU, then a linear head on the last hidden state.
+
+    Parameters
+    ----------
+    input_size : int
+        Width I of each step of a sequence.
+    hidden_size : int
+        Width H of the state.
+    num_classes : int
+        Number C of classes.
+    num_layers : int
+        Number of GRU layers, one on top of the other.
+    dtype : numpy.float32 or numpy.float64
+        Of the weights, inputs and logits.
+    reset_after : bool
+        Where the reset gate acts, see `gru_c.GRU`.
+    rng : int, numpy.random.Generator or None
+        What the weights are drawn with.
+
+    Attributes
+    ----------
+    gru : gru_c.GRU
+    head : Linear
+    metadata : dict of str to str
+        What the file that the model came from said about it beyond the architecture.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gru_c.learn import SequenceClassifier, cross_entropy
+    >>> model = SequenceClassifier(input_size=8, hidden_size=16, num_classes=10, rng=0)
+    >>> x = np.zeros((4, 5, 8), np.float32)              # 4 sequences of 5 steps
+    >>> logits = model(x)
+    >>> loss, dlogits = cross_entropy(logits, np.array([0, 1, 2, 3]))
+    >>> dx = model.backward(dlogits)
+    >>> logits.shape, dx.shape, sorted(model.grads)[-1]
+    ((4, 10), (4, 5, 8), 'head.weight')
+    """
+
+    def __init__(
+        self,
+        input_size,
+        hidden_size,
+        num_classes,
+        num_layers=1,
+        dtype=np.float32,
+        reset_after=True,
+        rng=None,
+    ):
+        rng = np.random.default_rng(rng)
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_classes = num_classes
+        self.num_layers = num_layers
+        self.dtype = np.dtype(dtype)
+        self.reset_after = reset_after
+        self.gru = GRU(
+            input_size,
+            hidden_size,
+            num_layers,
+            batch_first=True,
+            dtype=dtype,
+            reset_after=reset_after,
+            rng=rng,
+        )
+        self.head = Linear(hidden_size, num_classes, dtype, rng)
+        self.metadata = {}
+
+    def train(self):
+        """Keep what `backward` needs from now on; return the model."""
+        self.gru.train()
+        self.head.train()
+        return self
+
+    def eval(self):
+        """Keep nothing from now on: the model then serves any number of threads; return it."""
+        self.gru.eval()
+        self.head.eval()
+        return self
+
+    def forward(self, x):
+        """Return the logits (N, C) of the sequences `x` (N, T, I)."""
+        _, h_n = self.gru(x)
+        return self.head(h_n[-1])
+
+    __call__ = forward
+
+    def backward(self, dlogits):
+        """Return dx (N, T, I) for `dlogits` (N, C) of the last forward, and set the gradients."""
+        dh_n = np.zeros((self.num_layers, len(dlogits), self.hidden_size), self.dtype)
+        dh_n[-1] = self.head.backward(dlogits)
+        dx, _ = self.gru.backward(None, dh_n)
+        return dx
+
+    @property
+    def grads(self):
+        """The gradients of the last `backward`, under the names of `state_dict`."""
+        return _joined(self.gru.grads, self.head.grads)
+
+    def state_dict(self):
+        """Return all parameters: ``gru.weight_ih_l0``, ..., ``head.weight``, ``head.bias``.
+
+        The names and shapes of a PyTorch module with ``self.gru`` and ``self.head``.
+        """
+        return _joined(self.gru.state_dict(), self.head.state_dict())
+
+    def load_state_dict(self, state):
+        """Copy all parameters of the mapping `state` into the model."""
+        self.gru.load_state_dict(_part(state, "gru."))
+        self.head.load_state_dict(_part(state, "head."))
+
+    def predict_proba(self, x, batch_size=256):
+        """Return the probability of every class, (N, C), for the sequences `x` (N, T, I)."""
+        parts = [softmax(self(x[i : i + batch_size])) for i in range(0, len(x), batch_size)]
+        return np.concatenate(parts) if parts else np.empty((0, self.num_classes), self.dtype)
+
+    def predict(self, x, batch_size=256):
+        """Return the likeliest class, (N,) int64, of each of the sequences `x` (N, T, I)."""
+        return self.predict_proba(x, batch_size).argmax(axis=1)
+
+    def save(self, path, metadata=None):
+        """Write the model to `path` as safetensors, all of it or nothing.
+
+        Parameters
+        ----------
+        path : path-like
+            Replaced if it exists.
+        metadata : mapping of str to str, optional
+            Kept in the file beside the architecture.
+
+        Raises
+        ------
+        MissingExtraError
+            If safetensors is not installed.
+        """
+        save = _safetensors().save
+        architecture = {
+            "format": _FORMAT,
+            **{name: str(getattr(self, name)) for name in _SIZES},
+            "dtype": self.dtype.name,
+            "reset_after": str(bool(self.reset_after)),
+        }
+        tensors = {name: np.ascontiguousarray(a) for name, a in self.state_dict().items()}
+        write_atomically(path, save(tensors, {**(metadata or {}), **architecture}))
+
+    @classmethod
+    def load(cls, path):
+        """Read a model that `save` wrote; it comes back in evaluation mode.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        ModelFileError
+            If the file is not such a model: not safetensors, tensors that are missing, surplus or
+            of the wrong shape or dtype, metadata that is missing or wrong.
+        OSError
+            If the file cannot be read.
+        MissingExtraError
+            If safetensors is not installed.
+        """
+        tensors, metadata = _read_safetensors(path)
+        if metadata.get("format") != _FORMAT:
+            raise ModelFileError(f"{path}: the metadata does not say that this is a {_FORMAT}")
+        sizes = {name: _size(metadata, name, path) for name in _SIZES}
+        dtype = _one_of(metadata, "dtype", _DTYPES, path)
+        reset_after = _one_of(metadata, "reset_after", ("True", "False"), path) == "True"
+        # Before anything of these sizes is allocated: a wrong number must not ask for terabytes.
+        _check_tensors(tensors, _expected_shapes(**sizes), dtype, path)
+        model = cls(**sizes, dtype=np.dtype(dtype), reset_after=reset_after, rng=0)
+        model.load_state_dict(tensors)
+        known = {"format", "dtype", "reset_after", *_SIZES}
+        model.metadata = {name: text for name, text in metadata.items() if name not in known}
+        return model.eval()
+
+
+def write_atomically(path, data):
+    """Write the bytes `data` to `path`: whoever looks sees the old file or all of the new one."""
+    temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:  # Ctrl-C too must leave no half-written file behind
+        if os.path.exists(temporary):
+            os.remove(temporary)
+        raise
+
+
+def _joined(gru, head):
+    return {f"gru.{k}": a for k, a in gru.items()} | {f"head.{k}": a for k, a in head.items()}
+
+
+def _part(state, prefix):
+    return {k.removeprefix(prefix): a for k, a in state.items() if k.startswith(prefix)}
+
+
+def _safetensors():
+    try:
+        import safetensors.numpy
+    except ImportError as error:
+        raise MissingExtraError("safetensors") from error
+    return safetensors.numpy
+
+
+def _read_safetensors(path):
+    """Return the tensors and the metadata of the file, two dicts."""
+    load = _safetensors().load
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        tensors = load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except Exception as error:  # safetensors has its own error, KeyError for an unknown dtype, ...
+        raise ModelFileError(f"{path}: not a readable safetensors file ({error})") from error
+    return tensors, header.get("__metadata__", {})
+
+
+def _size(metadata, name, path):
+    text = metadata.get(name, "")
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**31):
+        raise ModelFileError(f"{path}: metadata {name} should be a positive number, got {text!r}")
+    return int(text)
+
+
+def _one_of(metadata, name, choices, path):
+    text = metadata.get(name, "")
+    if text not in choices:
+        wanted = " or ".join(choices)
+        raise ModelFileError(f"{path}: metadata {name} should be {wanted}, got {text!r}")
+    return text
+
+
+def _expected_shapes(input_size, hidden_size, num_classes, num_layers):
+    """Yield the name and the shape of every tensor of a model of this architecture."""
+    for layer in range(num_layers):
+        width = input_size if layer == 0 else hidden_size
+        yield f"gru.weight_ih_l{layer}", (3 * hidden_size, width)
+        yield f"gru.weight_hh_l{layer}", (3 * hidden_size, hidden_size)
+        yield f"gru.bias_ih_l{layer}", (3 * hidden_size,)
+        yield f"gru.bias_hh_l{layer}", (3 * hidden_size,)
+    yield "head.weight", (num_classes, hidden_size)
+    yield "head.bias", (num_classes,)
+
+
+def _check_tensors(tensors, shapes, dtype, path):
+    names = set()
+    for name, shape in shapes:
+        names.add(name)
+        if name not in tensors:
+            raise ModelFileError(f"{path}: tensor {name} is missing")
+        tensor = tensors[name]
+        if tensor.shape != shape:
+            raise ModelFileError(
+                f"{path}: tensor {name} has shape {tensor.shape}, the metadata ask for {shape}"
+            )
+        if tensor.dtype != dtype:
+            raise ModelFileError(
+                f"{path}: tensor {name} is {tensor.dtype}, the metadata say {dtype}"
+            )
+        if not np.isfinite(tensor).all():
+            raise ModelFileError(f"{path}: tensor {name} holds values that are not finite")
+    surplus = sorted(set(tensors) - names)
+    if surplus:
+        raise ModelFileError(f"{path}: unexpected tensor {surplus[0]}")
