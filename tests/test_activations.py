@@ -135,5 +135,5 @@ def test_special_values(kernels, name, dtype):
 
 
 def test_zero(kernels, dtype):
-    """Zero, of whatever sign: that of -0.0 is not kept, which would cost every tanh two operations."""
+    """Zero, of whatever sign: keeping that of -0.0 would cost every tanh two operations."""
     assert activation("tanh", np.array([0.0, -0.0], dtype)).tolist() == [0.0, 0.0]
