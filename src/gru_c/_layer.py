@@ -99,8 +99,8 @@ class Layer:
         packed.record(x, x.shape[2], tape.g, tape.h, output, output_step, output_row)
         return tape
 
-    def gradients(self, tape: Tape, d_output, d_h_n, keep: bool, need_dx: bool = True):
-        """dx (T, N, padded I) or None, dh_0 (N, H) and the dict of the parameters' gradients.
+    def gradients(self, tape: Tape, d_output, d_h_n, keep: bool):
+        """dx (T, N, padded I), dh_0 (N, H) and the dict of the parameters' gradients.
 
         `d_output` is (T, N, H or more) or None, `d_h_n` (N, H) or None. The gate buffer of the tape
         is overwritten unless `keep`.
@@ -112,7 +112,7 @@ class Layer:
         if d_h_n is not None:
             dh[:, :H] = d_h_n
         dq = np.empty_like(dh)
-        dx = empty((steps, rows, packed.padded_inputs), dtype) if need_dx else None
+        dx = empty((steps, rows, packed.padded_inputs), dtype)
         dweight_ih = np.zeros((3 * H, packed.padded_inputs), dtype)
         dweight_hh = np.zeros((3 * H, packed.padded), dtype)
         dbias = np.zeros((4, packed.padded), dtype)
