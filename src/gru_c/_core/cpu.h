@@ -1,22 +1,43 @@
-/* What the processor and the operating system support: the one place that asks. */
+/* What the processor and the operating system support: with atomic.h the one place that asks. */
 #ifndef GRU_C_CPU_H
 #define GRU_C_CPU_H
 
+#include <stdlib.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#define HUGE_PAGE ((size_t)2 << 20)
+
+/* Memory for weights, freed with free(). Large ones ask for huge pages: read from end to end in every
+ * step, 4 KB pages miss the TLB (one row, H = 1024: 43 instead of 39 GFLOP/s). */
+static inline void *allocate_weights(size_t size)
+{
+    void *memory = NULL;
+    size_t alignment = size < 2 * HUGE_PAGE ? 64 : HUGE_PAGE;
+    size = (size + alignment - 1) / alignment * alignment;
+    if (posix_memalign(&memory, alignment, size) != 0) return NULL;
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    if (alignment == HUGE_PAGE) madvise(memory, size, MADV_HUGEPAGE);
+#endif
+    return memory;
+}
+
 #if defined(__x86_64__)
-static int cpu_has_avx2(void)
+static inline int cpu_has_avx2(void)
 {
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
-static int cpu_has_avx512(void)
+static inline int cpu_has_avx512(void)
 {
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
 }
 #else
-static int cpu_has_avx2(void) { return 0; }
-static int cpu_has_avx512(void) { return 0; }
+static inline int cpu_has_avx2(void) { return 0; }
+static inline int cpu_has_avx512(void) { return 0; }
 #endif
 
 #endif

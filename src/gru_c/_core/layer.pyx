@@ -7,6 +7,7 @@ methods take the pointers out of the arrays, release the GIL and call the core.
 cimport cython
 cimport numpy as cnp
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from gru_c._core.dispatch cimport kernels
@@ -16,6 +17,9 @@ from gru_c._core.recurrence cimport (
     Gradients, Part, Sequence, Weights, backward, d_inputs, d_weights, forward,
 )
 from gru_c._core.threads cimport Barrier, parallel, share, thread_limit
+
+cdef extern from "cpu.h" nogil:
+    void *allocate_weights(size_t size)
 
 cnp.import_array()
 
@@ -33,27 +37,24 @@ cdef void *pointer(cnp.ndarray array) noexcept:
 
 
 cdef class Block:
-    """Aligned, zeroed memory that is freed with its owner."""
+    """Aligned, zeroed memory that is freed with its owner; `take` hands it out piece by piece."""
     cdef:
         void *memory
-        char *start
-        char *free
+        Py_ssize_t taken
 
     def __cinit__(self, Py_ssize_t size):
-        self.memory = PyMem_RawMalloc(size + ALIGNMENT)
+        self.memory = allocate_weights(size)
         if self.memory == NULL:
             raise MemoryError(f"could not allocate {size} bytes for packed weights")
-        self.start = <char *> ((<size_t> self.memory + ALIGNMENT - 1) & ~<size_t> (ALIGNMENT - 1))
-        self.free = self.start
-        memset(self.start, 0, size)
+        memset(self.memory, 0, size)
 
     def __dealloc__(self):
-        PyMem_RawFree(self.memory)
+        free(self.memory)
 
     cdef void *take(self, Py_ssize_t size) noexcept:
-        cdef void *taken = self.free
-        self.free += size
-        return taken
+        cdef void *piece = <char *> self.memory + self.taken
+        self.taken += size
+        return piece
 
 
 @cython.final

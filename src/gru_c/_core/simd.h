@@ -24,6 +24,14 @@
 #define TILE_VECTORS 2
 #endif
 
+/* Of the portable clamp in simd_real.h compilers make compares and blends; this is 0.34 instead of 0.39 ns
+ * for a sigmoid (AVX-512; no gain with AVX2). */
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define CLAMP_f32(x, low, high) ((vec)_mm512_min_ps((__m512)(high), _mm512_max_ps((__m512)(low), (__m512)(x))))
+#define CLAMP_f64(x, low, high) ((vec)_mm512_min_pd((__m512d)(high), _mm512_max_pd((__m512d)(low), (__m512d)(x))))
+#endif
+
 #define INLINE static inline __attribute__((always_inline, unused))
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)

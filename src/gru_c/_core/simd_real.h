@@ -15,8 +15,12 @@ typedef BITS ivec __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)
 INLINE vec NAME(clamp)(vec x, REAL least, REAL most)
 {
     const vec low = (vec){0} + least, high = (vec){0} + most;
+#ifdef CLAMP_f32
+    return JOIN(CLAMP, SUFFIX)(x, low, high);
+#else
     const ivec below = x < low, above = x > high;
     return (vec)((below & (ivec)low) | (above & (ivec)high) | (~(below | above) & (ivec)x));
+#endif
 }
 
 /* e^x = scale (1 + p), scale = 2^(k + extra) with k = round(x / ln 2), p = e^r - 1 of the rest r.
