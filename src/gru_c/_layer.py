@@ -113,8 +113,9 @@ class Layer:
             dh[:, :H] = d_h_n
         dq = np.empty_like(dh)
         dx = empty((steps, rows, packed.padded_inputs), dtype)
-        dweight_ih = np.zeros((3 * H, packed.padded_inputs), dtype)
-        dweight_hh = np.zeros((3 * H, packed.padded), dtype)
+        make = np.empty if rows else np.zeros              # a sum over no rows
+        dweight_ih = make((3 * H, packed.padded_inputs), dtype)
+        dweight_hh = make((3 * H, packed.padded), dtype)
         dbias = np.zeros((4, packed.padded), dtype)
         d_step = d_row = 0
         if d_output is not None:

@@ -300,12 +300,13 @@ def _read_array(path):
     try:
         if suffix == ".csv":
             lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-            return np.loadtxt(lines, delimiter=",", ndmin=2) if any(lines) else np.empty((0, 64))
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded as archive:
-            return archive[_array_name(path, archive.files)]
+            lines = [line for line in lines if line.partition("#")[0].strip()]
+            return np.loadtxt(lines, delimiter=",", ndmin=2) if lines else np.empty((0, 64))
+        with open(path, "rb") as file:  # np.load leaves it open if it is no archive after all
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            return loaded[_array_name(path, loaded.files)]
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a readable {suffix} file ({error})") from error
 
@@ -326,7 +327,10 @@ def _write_predictions(path, probabilities):
     writer.writerow(("image", "digit", "probability"))
     for index, row in enumerate(probabilities):
         writer.writerow((index, row.argmax(), f"{row.max():.6f}"))
-    write_atomically(path, text.getvalue().encode("ascii"))
+    try:
+        write_atomically(path, text.getvalue().encode("ascii"))
+    except OSError as error:
+        raise UserError(f"--output {path}: cannot write there ({error.strerror})") from error
 
 
 # ---- info ---------------------------------------------------------------------------------------

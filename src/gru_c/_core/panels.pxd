@@ -1,10 +1,11 @@
 """Matrices packed once into contiguous panels, and products with them.
 
-The right factor B of A . B is cut into panels of 256 bytes of columns, each contiguous (strided ones
-lose a third to TLB misses at large sizes), and all rows of A go past one panel before the next. The
-kernel takes 256 bytes of a panel every 24 cycles, which the second-level cache supplies with ease, so
-blocks of rows are long: 512 against 128 gave 90 against 70 GFLOP/s at T,N,I,H = 50,16,512,1024. A may
-hold its columns in `segments` pieces, `a_segment` elements apart: the planes of the gate buffer.
+The right factor B of A . B is cut into panels of 256 bytes of columns, each contiguous (strided
+ones lose a third to TLB misses at large sizes). All rows of A go past a panel before the next. The
+kernel takes 256 bytes of a panel every 24 cycles, which the second-level cache supplies with ease,
+so blocks of rows are long: 512 against 128 gave 90 against 70 GFLOP/s at T,N,I,H = 50,16,512,1024.
+A may hold its columns in `segments` pieces, `a_segment` elements apart: the planes
+of the gate buffer.
 """
 
 from gru_c._core.kernels cimport real

@@ -46,9 +46,9 @@ cdef struct Gradients:
     void *dq                # (N, padded): scratch, without reset_after
     void *dx                # (T, N, dx_row), dx_row = I rounded up to 64 bytes; or NULL
     Py_ssize_t dx_row
-    void *dweight_ih        # (3H, dx_row); zero on entry, as the next two
+    void *dweight_ih        # (3H, dx_row)
     void *dweight_hh        # (3H, padded)
-    void *dbias             # (4 padded) for n r z q
+    void *dbias             # (4 padded) for n r z q; zero on entry
 
 # The part of the time loop that a thread has: some rows, or some units of all rows. Threads that
 # share rows meet at the barrier in each step.

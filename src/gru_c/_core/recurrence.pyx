@@ -240,17 +240,17 @@ cdef void d_weights(
         h = <const real *> s.h + row * P
         planes[2] = N_PLANE
         add_products(rows, units, da, s.g_row, planes, 3, w.inputs, x, s.x_row,
-                     dweight_ih, d.dx_row, w.hidden)
+                     dweight_ih, d.dx_row, w.hidden, row == 0)
         if w.reset_after:
             planes[2] = Q_PLANE * P
             add_products(rows, units, da, s.g_row, planes, 3, w.hidden, h, P,
-                         dweight_hh, P, w.hidden)
+                         dweight_hh, P, w.hidden, row == 0)
         else:
             add_products(rows, units, da, s.g_row, planes, 2, w.hidden, h, P,
-                         dweight_hh, P, w.hidden)
+                         dweight_hh, P, w.hidden, row == 0)
             add_products(rows, units, da, s.g_row, planes + 2, 1, w.hidden,
                          da - first + Q_PLANE * P, s.g_row,
-                         dweight_hh + 2 * w.hidden * P, P, w.hidden)
+                         dweight_hh + 2 * w.hidden * P, P, w.hidden, row == 0)
         for plane in range(4):
             kernels(dg).sum_rows(rows, last - first, da + plane * P, s.g_row,
                                  <real *> d.dbias + plane * P + first)
@@ -260,9 +260,11 @@ cdef void d_weights(
 cdef void add_products(
     Py_ssize_t rows, Py_ssize_t units, const real *a, Py_ssize_t a_row,
     const Py_ssize_t *planes, int count, Py_ssize_t columns, const real *b, Py_ssize_t b_row,
-    real *c, Py_ssize_t c_row, Py_ssize_t c_units,
+    real *c, Py_ssize_t c_row, Py_ssize_t c_units, bint first,
 ) noexcept nogil:
     """C_i += A_i^T . B, A_i the planes of the gate buffer, C_i `c_units` rows after one another.
+
+    With `first`, C_i is set, whatever it held.
 
     A panel of B is copied to the stack: as it stands, it would lose a third to TLB misses and cache
     conflicts.
@@ -271,11 +273,11 @@ cdef void add_products(
         char[SUM_ROWS * 256 + 64] memory
         real *panel = <real *> ((<size_t> memory + 63) & ~<size_t> 63)
         Py_ssize_t wide = panel_columns(a), lanes = 64 // sizeof(real), j, k, padded
+        real *target
     for j in range(0, pieces(columns, wide)):
         padded = pieces(min(wide, columns - j * wide), lanes) * lanes
         copy_panel(rows, min(wide, columns - j * wide), b + j * wide, b_row, padded, panel)
         for k in range(count if units > 0 else 0):
-            kernels(a).product(
-                units, padded, rows, a + planes[k], 1, a_row, panel, padded,
-                c + k * c_units * c_row + j * wide, c_row,
-                c + k * c_units * c_row + j * wide, c_row)
+            target = c + k * c_units * c_row + j * wide
+            kernels(a).product(units, padded, rows, a + planes[k], 1, a_row, panel, padded,
+                               <real *> NULL if first else target, c_row, target, c_row)

@@ -212,8 +212,16 @@ class SequenceClassifier:
 
 
 def write_atomically(path, data):
-    """Write the bytes `data` to `path`: whoever looks sees the old file or all of the new one."""
-    temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
+    """Write the bytes `data` to `path`: whoever looks sees the old file or all of the new one.
+
+    A symbolic link stays, and its target is written; so does a device or a pipe.
+    """
+    path = os.path.realpath(path)
+    if os.path.exists(path) and not os.path.isfile(path):  # /dev/null must not become a file
+        with open(path, "wb") as file:
+            file.write(data)
+        return
+    temporary = f"{path}.{os.getpid()}.tmp"
     try:
         with open(temporary, "wb") as file:
             file.write(data)

@@ -1,0 +1,196 @@
+"""The environment of a worker process, and the description of machine and software."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .peers.base import AVX2_ENV
+
+ROOT = Path(__file__).resolve().parents[1]
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "GRU_C_NUM_THREADS",
+)
+# What a user may have set for other reasons and would bend a measurement.
+REMOVED = (
+    *AVX2_ENV,
+    "GRU_C_ISA",
+    "OMP_WAIT_POLICY",
+    "OMP_DYNAMIC",
+    "OMP_PROC_BIND",
+    "OMP_PLACES",
+    "GOMP_SPINCOUNT",
+    "GOMP_CPU_AFFINITY",
+    "KMP_AFFINITY",
+    "KMP_BLOCKTIME",
+    "TF_ENABLE_ONEDNN_OPTS",
+)
+
+PACKAGES = [
+    "gru-c",
+    "numpy",
+    "scipy",
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "tensorflow",
+    "tensorflow-cpu",
+    "keras",
+    "onednn-cpu-gomp",
+    "matplotlib",
+]
+
+
+def worker_environment(threads: int, isa: str) -> dict[str, str]:
+    """The variables of a process that measures `threads` threads with instruction set `isa`."""
+    env = {name: value for name, value in os.environ.items() if name not in REMOVED}
+    env |= {name: str(threads) for name in THREAD_VARIABLES}
+    env["TF_NUM_INTEROP_THREADS"] = "1"
+    env["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    if isa == "avx2":
+        env |= AVX2_ENV | {"GRU_C_ISA": "avx2"}
+    return env
+
+
+def processor_flags() -> set[str]:
+    """What /proc/cpuinfo calls flags; empty where there is none."""
+    return set(_first_line("/proc/cpuinfo", "flags").split())
+
+
+def cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+class Watch:
+    """How much of the cores' time others had since this was made: a run beside them is worth less.
+
+    `shares()` is {"others": fraction of the cores' time used by other processes, "stolen": by other
+    machines on the same host}, empty where the system does not say.
+    """
+
+    def __init__(self):
+        self.before = self._now()
+
+    @staticmethod
+    def _now() -> dict[str, float] | None:
+        try:
+            fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        except OSError:
+            return None
+        user, nice, system, idle, waiting, irq, softirq, stolen = map(int, fields)
+        times = os.times()
+        ours = times.user + times.system + times.children_user + times.children_system
+        tick = os.sysconf("SC_CLK_TCK")
+        busy = (user + nice + system + irq + softirq) / tick
+        every = busy + (idle + waiting + stolen) / tick
+        return {"others": busy - ours, "stolen": stolen / tick, "every": every}
+
+    def shares(self) -> dict[str, float]:
+        now = self._now()
+        if now is None or self.before is None or now["every"] <= self.before["every"]:
+            return {}
+        spent = {name: now[name] - self.before[name] for name in now}
+        every = spent.pop("every")
+        return {name: round(max(0.0, value / every), 3) for name, value in spent.items()}
+
+
+def useful_isas(wanted: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
+    """(those of `wanted` that make a difference here, why not the others)."""
+    flags = processor_flags()
+    if "avx2" not in wanted:
+        return wanted, []
+    if platform.machine().lower() not in ("x86_64", "amd64") or (flags and "avx2" not in flags):
+        reason = "this processor has no AVX2"
+    elif flags and "avx512f" not in flags:
+        reason = "isa avx2 is the same as native on this processor"
+    else:
+        return wanted, []
+    return tuple(isa for isa in wanted if isa != "avx2") or ("native",), [reason]
+
+
+def useful_threads(wanted: tuple[int, ...]) -> tuple[tuple[int, ...], list[str]]:
+    """(those of `wanted` that this process has cores for, why not the others)."""
+    most = cores()
+    too_many = [f"{n} threads: the process has {most} cores" for n in wanted if n > most]
+    return tuple(n for n in wanted if n <= most) or (most,), too_many
+
+
+def _first_line(path: str, key: str) -> str:
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+
+
+def caches() -> dict[str, str]:
+    """Sizes of the caches that the first core sees, such as {"L2": "1024K"}."""
+    found = {}
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            level, kind, size = (
+                (index / name).read_text().strip() for name in ("level", "type", "size")
+            )
+        except OSError:
+            continue
+        found[f"L{level}{'' if kind == 'Unified' else kind[0].lower()}"] = size
+    return found
+
+
+def describe() -> dict[str, Any]:
+    """CPU model, cores, caches, memory, system."""
+    memory = _first_line("/proc/meminfo", "MemTotal")
+    flags = processor_flags()
+    wanted = ("avx2", "avx512f", "avx512_bf16", "amx_tile")
+    return {
+        "cpu": _first_line("/proc/cpuinfo", "model name") or platform.processor(),
+        "architecture": platform.machine(),
+        "cores": cores(),
+        "caches": caches(),
+        "vectors": [name for name in wanted if name in flags],
+        "virtual": "hypervisor" in flags,
+        "memory_gb": round(int(memory.split()[0]) / 2**20, 1) if memory else None,
+        "system": platform.platform(),
+        "python": sys.version.split()[0],
+    }
+
+
+def versions() -> dict[str, str]:
+    """Installed distributions that take part."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def revision() -> str:
+    """The commit of the checkout, "+" behind it if a tracked file was changed."""
+    git = ["git", "--no-optional-locks", "-C", str(ROOT)]
+    try:
+        commit = subprocess.run(
+            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return commit + "+" * bool(changed)

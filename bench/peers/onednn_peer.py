@@ -1,0 +1,152 @@
+"""oneDNN's lbr_gru, called from C++ through onednn_driver.cpp: the peer without a framework.
+
+The library and its headers come from the PyPI wheels onednn-cpu-gomp and onednn-devel-cpu-gomp,
+the driver is compiled into the user's cache. Times are taken by a loop in C++.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from .base import ZRN, PeerBase, Unsupported, installed, merged_bias, reorder_gates
+from .build import shared_library
+
+LIBRARY, HEADERS = "onednn-cpu-gomp", "onednn-devel-cpu-gomp"
+
+
+def available() -> str | None:
+    """oneDNN's own version; that of the wheels counts years."""
+    if reason():
+        return None
+    text = _installed_file(HEADERS, "oneapi/dnnl/dnnl_version.h").read_text()
+    found = dict(re.findall(r"define DNNL_VERSION_(MAJOR|MINOR|PATCH) (\d+)", text))
+    return ".".join(found[part] for part in ("MAJOR", "MINOR", "PATCH"))
+
+
+def reason() -> str:
+    return installed(LIBRARY)[1] or installed(HEADERS)[1]
+
+
+def _installed_file(distribution: str, ending: str) -> Path:
+    for entry in metadata.files(distribution) or ():
+        if entry.as_posix().endswith(ending):
+            return Path(entry.locate()).resolve()
+    raise Unsupported(f"{distribution} has no file {ending}")
+
+
+_loaded: ctypes.CDLL | None = None
+
+
+def _driver() -> ctypes.CDLL:
+    """The driver, compiled at first use; its functions that can fail raise RuntimeError."""
+    global _loaded
+    if _loaded is not None:
+        return _loaded
+    library = _installed_file(LIBRARY, "libdnnl.so.3").parent
+    include = _installed_file(HEADERS, "oneapi/dnnl/dnnl.hpp").parents[2]
+    flags = ["-O2", "-std=c++17", "-fopenmp", f"-I{include}", f"-L{library}", "-ldnnl"]
+    flags.append(f"-Wl,-rpath,{library}")
+    path = shared_library(Path(__file__).with_name("onednn_driver.cpp"), flags, "c++")
+    # TensorFlow exports its own, other oneDNN to the whole process: bind to ours first.
+    driver = ctypes.CDLL(str(path), mode=ctypes.DEFAULT_MODE | getattr(os, "RTLD_DEEPBIND", 0))
+    driver.gru_error.restype = ctypes.c_char_p
+    driver.gru_create.restype = ctypes.c_void_p
+    driver.gru_create.argtypes = [ctypes.c_int] * 6 + [ctypes.c_void_p] * 3
+    for name, count in {"destroy": 1, "set_input": 4, "output": 2}.items():
+        function = getattr(driver, f"gru_{name}")
+        function.restype, function.argtypes = None, [ctypes.c_void_p] * count
+    checked = {"forward": [], "training": [], "gradients": [ctypes.c_void_p] * 5}
+    timed = [ctypes.c_int, ctypes.c_int, ctypes.POINTER(ctypes.c_double)]
+    checked |= {"time_forward": timed, "time_training": timed}
+    for name, arguments in checked.items():
+        function = getattr(driver, f"gru_{name}")
+        function.argtypes = [ctypes.c_void_p, *arguments]
+        function.errcheck = _raise
+    text = ctypes.create_string_buffer(32)
+    if not driver.gru_version_matches(text, len(text)):
+        raise Unsupported(f"another oneDNN is bound in this process: {text.value.decode()}")
+    _loaded = driver
+    return driver
+
+
+def _raise(result, function, arguments):
+    if result != 0:
+        raise RuntimeError(_loaded.gru_error().decode())
+    return result
+
+
+def _address(array: np.ndarray | None) -> int | None:
+    return None if array is None else array.ctypes.data
+
+
+class Peer(PeerBase):
+    name = "oneDNN (C++)"
+    can_train = True
+    handle = None
+
+    def build(self) -> None:
+        T, N, I, H = self.shape.T, self.shape.N, self.shape.I, self.shape.H  # noqa: E741
+        self.driver = _driver()
+        plain = [
+            np.ascontiguousarray(reorder_gates(self.weights[name], ZRN).T)
+            for name in ("weight_ih", "weight_hh")
+        ]
+        plain.append(merged_bias(self.weights))
+        self.handle = self.driver.gru_create(
+            T, N, I, H, self.training, self.threads, *map(_address, plain)
+        )
+        if not self.handle:
+            raise Unsupported(f"oneDNN: {self.driver.gru_error().decode()}")
+
+    def close(self) -> None:
+        if self.handle:
+            self.driver.gru_destroy(self.handle)
+            self.handle = None
+
+    __del__ = close
+
+    def _set_input(self, x, h0, d_output) -> None:
+        self.driver.gru_set_input(self.handle, *map(_address, (x, h0, d_output)))
+
+    def _infer(self) -> None:
+        self.driver.gru_forward(self.handle)
+
+    def _train(self) -> None:
+        self.driver.gru_training(self.handle)
+
+    def _timed(self, function, repeats: int, number: int) -> float:
+        seconds = ctypes.c_double()
+        function(self.handle, repeats, number, ctypes.byref(seconds))
+        return seconds.value
+
+    def time_infer(self, repeats: int = 1, number: int = 1) -> float:
+        return self._timed(self.driver.gru_time_forward, repeats, number)
+
+    def time_train(self, repeats: int = 1, number: int = 1) -> float:
+        return self._timed(self.driver.gru_time_training, repeats, number)
+
+    def output(self):
+        result = np.empty((self.shape.T, self.shape.N, self.shape.H), np.float32)
+        self.driver.gru_output(self.handle, _address(result))
+        return result
+
+    def gradients(self):
+        T, N, I, H = self.shape.T, self.shape.N, self.shape.I, self.shape.H  # noqa: E741
+        sizes = [(T, N, I), (N, H), (I, 3 * H), (H, 3 * H), (4, H)]
+        arrays = [np.empty(size, np.float32) for size in sizes]
+        self.driver.gru_gradients(self.handle, *map(_address, arrays))
+        dx, dh0, d_layer, d_iter, (dz, dr, dn_x, dn_h) = arrays
+        return {
+            "x": dx,
+            "h0": dh0,
+            "weight_ih": reorder_gates(d_layer.T, ZRN),
+            "weight_hh": reorder_gates(d_iter.T, ZRN),
+            "bias_ih": np.concatenate([dr, dz, dn_x]),
+            "bias_hh": np.concatenate([dr, dz, dn_h]),
+        }

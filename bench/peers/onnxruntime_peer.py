@@ -1,0 +1,84 @@
+"""ONNX Runtime: one GRU node (linear_before_reset=1) on the CPU provider, inference in float32."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .base import ZRN, PeerBase, Step, Unsupported, installed, reorder_gates
+
+
+def available() -> str | None:
+    return None if reason() else installed("onnxruntime")[0]
+
+
+def reason() -> str:
+    return installed("onnxruntime")[1] or installed("onnx")[1]
+
+
+class Peer(PeerBase):
+    name = "ONNX Runtime"
+    obeys_avx2_env = False  # its MLAS kernels ask cpuid and nothing else
+
+    def build(self) -> None:
+        import onnxruntime as ort
+
+        self.ort = ort
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = 3
+        self.session = ort.InferenceSession(
+            self._model(), options, providers=["CPUExecutionProvider"]
+        )
+
+    def _model(self) -> bytes:
+        """A graph of one node: X (T, N, I), h0 (1, N, H) -> Y (T, 1, N, H)."""
+        from onnx import TensorProto, checker, helper, numpy_helper
+
+        T, N, I, H = self.shape.T, self.shape.N, self.shape.I, self.shape.H  # noqa: E741
+        zrn = {name: reorder_gates(value, ZRN) for name, value in self.weights.items()}
+        constants = {
+            "W": zrn["weight_ih"][None],
+            "R": zrn["weight_hh"][None],
+            "B": np.concatenate([zrn["bias_ih"], zrn["bias_hh"]])[None],
+        }
+        node = helper.make_node(
+            "GRU", ["X", "W", "R", "B", "", "h0"], ["Y"], hidden_size=H, linear_before_reset=1
+        )
+        described = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, size)
+            for name, size in {"X": (T, N, I), "h0": (1, N, H), "Y": (T, 1, N, H)}.items()
+        ]
+        initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+        graph = helper.make_graph([node], "gru", described[:2], described[2:], initializers)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+        checker.check_model(model)
+        return model.SerializeToString()
+
+    def _set_input(self, x, h0, d_output) -> None:
+        T, N, H = self.shape.T, self.shape.N, self.shape.H
+        self.feed = {"X": x, "h0": h0[None]}
+        self.result = np.empty((T, 1, N, H), self.dtype)
+        make = self.ort.OrtValue.ortvalue_from_numpy  # on the CPU it shares the array's memory
+        self.binding = self.session.io_binding()
+        for name, array in self.feed.items():
+            self.binding.bind_ortvalue_input(name, make(array))
+        self.binding.bind_ortvalue_output("Y", make(self.result))
+
+    def _infer(self) -> None:
+        self.session.run_with_iobinding(self.binding)
+
+    def output(self):
+        return self.binding.get_outputs()[0].numpy()[:, 0]
+
+    def steps(self):
+        if self.shape.T != 1:
+            raise Unsupported("a step has T = 1")
+        session, feed, binding = self.session, self.feed, self.binding
+        return {
+            "run": Step(lambda: session.run(None, feed), lambda result: result[0][0, 0]),
+            "io_binding": Step(
+                lambda: session.run_with_iobinding(binding), lambda _: self.output()[0]
+            ),
+        }

@@ -1,0 +1,143 @@
+"""The limits of this machine, measured in the run that they judge, and what they mean for a GRU.
+
+Two rates are measured by roofline.c, compiled here at run time: multiply-adds a second from
+registers, and bytes read a second by size of the working set, from L1 to memory.
+
+The model, a lower bound of the time of one call. Arithmetic and reading may overlap perfectly, so
+
+    time >= max(flop / peak,  recurrent weights,  everything once)
+
+- *flop / peak*: the matrix products only (`Shape.flop`); gates cost time but are not counted.
+- *recurrent weights*: each step needs all of weight_hh and cannot begin before the step before it
+  has ended, so the 3 H^2 numbers are read T times (training: 2 T, backward needs them as well), at
+  the rate of a working set of that size. It binds at N = 1, where a weight does one multiply-add.
+- *everything once*: inputs, results, weights and gradients are touched at least once, at the rate
+  of a working set of their sum.
+
+With several threads the weights are taken as divided between the cores, the best that can be done.
+Rates are those of the nearest measured size not above the wanted one, rounding to the machine's
+favour: the bound is never too strict, so a fraction of it is never flattered.
+
+`python -m bench.roofline` prints the measurements.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+from bisect import bisect_right
+from dataclasses import dataclass
+from pathlib import Path
+
+from .peers import Unsupported
+from .peers.build import shared_library
+
+SIZES = tuple(
+    int(2 ** (exponent / 2)) // 1024 * 1024 for exponent in range(28, 57)
+)  # 16 KB..256 MB
+ISAS = ("native", "avx2")
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """What `measure` found: FLOP/s and {bytes: bytes/s}, of `threads` threads together."""
+
+    dtype: str
+    isa: str
+    threads: int
+    vector_bytes: int
+    flops: float
+    bandwidth: dict[int, float]
+
+    def rate(self, working_set: float) -> float:
+        """Bytes read a second from `working_set` bytes that are read again and again."""
+        sizes = sorted(self.bandwidth)
+        return self.bandwidth[sizes[max(bisect_right(sizes, working_set) - 1, 0)]]
+
+    def limit(self, flop: float, bytes_per_pass: float, passes: float = 1) -> float:
+        """Least seconds for `flop` operations beside `passes` readings of `bytes_per_pass`."""
+        return max(flop / self.flops, passes * bytes_per_pass / self.rate(bytes_per_pass))
+
+    def gru_limit(self, shape, training: bool = False) -> float:
+        """Least seconds of one call at `shape` (T, N, I, H): the model of this module."""
+        item = 8 if self.dtype == "float64" else 4
+        T, N, I, H = shape.T, shape.N, shape.I, shape.H  # noqa: E741
+        flop = 6 * T * N * H * (I + H) * (3 if training else 1)
+        recurrent, passes = 3 * H * H * item, 2 * T if training else T
+        weights = 3 * H * (I + H) + 6 * H
+        once = T * N * (I + H) + N * H + weights  # x, output, h0 and the parameters
+        once += once if training else 0  # and the gradient of each
+        return max(self.limit(flop, recurrent, passes), self.limit(0, once * item))
+
+
+@functools.cache
+def _library(isa: str) -> ctypes.CDLL:
+    """roofline.c compiled for `isa`."""
+    machine = platform.machine().lower()
+    x86 = machine in ("x86_64", "amd64")
+    if isa not in ISAS:
+        raise ValueError(f"isa is one of {ISAS}: got {isa!r}")
+    if isa == "avx2" and not x86:
+        raise Unsupported(f"there is no AVX2 on {machine}")
+    arch = ["-march=native" if x86 else "-mcpu=native"]
+    if isa == "avx2":
+        arch = ["-mavx2", "-mfma", "-DWIDTH=32"]
+    flags = ["-O3", "-std=gnu11", "-ffp-contract=fast", "-pthread", *arch]
+    library = ctypes.CDLL(str(shared_library(Path(__file__).with_name("roofline.c"), flags)))
+    library.roofline_flops.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_double]
+    library.roofline_read.argtypes = [ctypes.c_size_t, ctypes.c_int, ctypes.c_double]
+    library.roofline_flops.restype = library.roofline_read.restype = ctypes.c_double
+    return library
+
+
+def measure(
+    dtype: str = "float32",
+    isa: str = "native",
+    threads: int = 1,
+    seconds: float = 0.02,
+    sizes: tuple[int, ...] = SIZES,
+    bandwidth: dict[int, float] | None = None,
+) -> Roofline:
+    """Measures both sides of the roofline: `seconds` for each size, five times that for the peak.
+
+    Reading does not depend on dtype: pass the `bandwidth` of the other dtype to measure it once.
+    """
+    library = _library(isa)
+    is_double = {"float32": 0, "float64": 1}[str(dtype)]
+    # Five times as long: the first milliseconds of wide vectors run at a lower clock.
+    flops = library.roofline_flops(is_double, threads, 5 * seconds)
+    if bandwidth is None:
+        bandwidth = {size: library.roofline_read(size, threads, seconds) for size in sizes}
+    return Roofline(str(dtype), isa, threads, library.roofline_width(), flops, bandwidth)
+
+
+def best(*measured: Roofline) -> Roofline:
+    """The highest rates of several measurements: a shared machine disturbs only downwards."""
+    first = measured[0]
+    same = {(r.dtype, r.isa, r.threads) for r in measured}
+    if len(same) > 1:
+        raise ValueError(f"measurements of different things: {sorted(same)}")
+    bandwidth = {size: max(r.bandwidth[size] for r in measured) for size in first.bandwidth}
+    flops = max(r.flops for r in measured)
+    return Roofline(first.dtype, first.isa, first.threads, first.vector_bytes, flops, bandwidth)
+
+
+def main() -> None:
+    for threads in range(1, min(os.cpu_count() or 1, 2) + 1):
+        for isa in ISAS:
+            try:
+                single = measure("float32", isa, threads)
+            except Unsupported as refusal:
+                print(f"{isa}: {refusal}")
+                continue
+            double = measure("float64", isa, threads, bandwidth=single.bandwidth)
+            peaks = [f"{r.dtype} {r.flops / 1e9:.0f} GFLOP/s" for r in (single, double)]
+            print(f"{threads} thread(s), {isa}: " + ", ".join(peaks))
+            rates = [f"{size >> 10} KB {rate / 1e9:.0f}" for size, rate in single.bandwidth.items()]
+            print("  GB/s from " + ", ".join(rates[::2]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""Starts one worker process a configuration, keeps what they report, writes JSON as it goes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from . import machine, peers
+from .plan import Config, Plan, Task
+
+SCHEMA = 1
+
+
+def empty_results(command: list[str]) -> dict[str, Any]:
+    """What the JSON file holds: `records` and `rooflines` are raw, `derived` comes from them."""
+    return {
+        "schema": SCHEMA,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": None,
+        "command": command,
+        "revision": machine.revision(),
+        "machine": machine.describe(),
+        "versions": machine.versions(),
+        "peers": {},
+        "missing": {},
+        "shapes": {},
+        "rooflines": [],
+        "records": [],
+        "skipped": [],
+        "errors": [],
+        "disturbance": [],
+        "footprint": {},
+    }
+
+
+def find_peers(wanted: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str]]:
+    """({name: version} of the installed, {name: reason} of the others) among `wanted`."""
+    found, missing = {}, {}
+    for name in wanted:
+        module = peers.load(name)
+        try:
+            version = module.available()
+        except peers.Unsupported as refusal:
+            missing[name] = str(refusal)
+            continue
+        if version is None:
+            missing[name] = module.reason()
+        else:
+            found[name] = version
+    return found, missing
+
+
+def save(results: dict[str, Any], path: Path) -> None:
+    """Writes in one step, so that whoever reads never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".partial")
+    scratch.write_text(json.dumps(results, indent=1) + "\n")
+    os.replace(scratch, path)
+
+
+class Progress:
+    """tqdm on a terminal if it is installed, else a line a task on stderr."""
+
+    def __init__(self, total: int):
+        self.bar = None
+        with contextlib.suppress(ImportError):
+            from tqdm import tqdm
+
+            self.bar = (
+                None
+                if not sys.stderr.isatty()
+                else tqdm(total=total, unit="task", file=sys.stderr, dynamic_ncols=True)
+            )
+        self.total, self.done, self.start = total, 0, time.monotonic()
+
+    def begin(self, text: str) -> None:
+        if self.bar is not None:
+            self.bar.set_description(text)
+        else:
+            minutes = (time.monotonic() - self.start) / 60
+            place = f"[{self.done + 1}/{self.total}, {minutes:.1f} min]"
+            print(place, text, file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        self.done += 1
+        if self.bar is not None:
+            self.bar.update()
+
+    def say(self, text: str) -> None:
+        if self.bar is not None:
+            self.bar.write(text, file=sys.stderr)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+class Runner:
+    """Runs a plan into `results`; `keep(results)` is called after each task."""
+
+    def __init__(self, plan: Plan, results: dict[str, Any], keep: Callable[[dict], None]):
+        self.plan, self.results, self.keep = plan, results, keep
+
+    def run(self) -> None:
+        configs = self.plan.configs()
+        self.progress = Progress(sum(len(self.plan.tasks(config)) for config in configs))
+        try:
+            for config in configs:
+                self._config(config)
+        finally:
+            self.progress.close()
+
+    def _config(self, config: Config) -> None:
+        """A worker that dies takes down one task: the next worker goes on behind it."""
+        tasks = self.plan.tasks(config)
+        self.results["shapes"] |= {
+            task.shape.label: [*task.shape.sizes, task.shape.family] for task in tasks
+        }
+        while tasks:
+            begun, problem = self._worker(config, tasks)
+            if problem is None:
+                return
+            died = tasks[begun] if begun >= 0 else tasks[0]
+            self._error(config, "worker", died.kind, died.shape.label, problem)
+            self.keep(self.results)
+            # Before the first task, a second attempt would end the same way.
+            tasks = tasks[begun + 1 :] if begun >= 0 else []
+
+    def _worker(self, config: Config, tasks: list[Task]) -> tuple[int, str | None]:
+        """(index of the last task that began, None or why the process ended too early)."""
+        watch = machine.Watch()
+        with tempfile.TemporaryFile("w+") as chatter:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "bench.worker"],
+                cwd=machine.ROOT,
+                env=machine.worker_environment(config.threads, config.isa),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=chatter,
+                text=True,
+                start_new_session=True,  # Ctrl-C is for the runner, which ends the worker
+            )
+            try:
+                with contextlib.suppress(BrokenPipeError):  # it died: the reason is told below
+                    process.stdin.write(json.dumps(self.plan.job(config, tasks)))
+                    process.stdin.close()
+                begun, ended = self._listen(config, tasks, process.stdout)
+                process.wait()
+            finally:
+                process.kill()
+                process.wait()
+                self.results["disturbance"].append({"config": str(config)} | watch.shares())
+            if ended and process.returncode == 0:
+                return begun, None
+            chatter.seek(0)
+            tail = " | ".join(chatter.read().strip().splitlines()[-4:])
+        return begun, f"the process ended with {process.returncode}: {tail}"
+
+    def _listen(self, config: Config, tasks: list[Task], lines) -> tuple[int, bool]:
+        """Takes events until the worker closes its end: (last task that began, was it all)."""
+        begun, ended = -1, False
+        for line in lines:
+            event = json.loads(line)
+            kind = event.pop("event")
+            ended |= kind == "end"
+            if kind == "task":
+                self._finished_task(begun)
+                begun = event["index"]
+                self.progress.begin(f"{config}: {tasks[begun].kind} {tasks[begun].shape.label}")
+            else:
+                self._event(config, kind, event)
+        self._finished_task(begun)
+        return begun, ended
+
+    def _finished_task(self, index: int) -> None:
+        if index >= 0:
+            self.progress.end()
+            self.keep(self.results)
+
+    def _event(self, config: Config, kind: str, event: dict[str, Any]) -> None:
+        where = {"threads": config.threads, "isa": config.isa, "dtype": config.dtype}
+        if kind == "record":
+            self.results["records"].append(where | event)
+        elif kind == "roofline":
+            self.results["rooflines"].append(event)
+        elif kind == "skip":
+            self._skip(event)
+        elif kind == "error":
+            self._error(config, *(event[key] for key in ("library", "kind", "shape", "reason")))
+
+    def _skip(self, event: dict[str, Any]) -> None:
+        """One line a reason, however many shapes it concerns."""
+        said = {"library": event["library"], "kind": event["kind"], "reason": event["reason"]}
+        if said not in self.results["skipped"]:
+            self.results["skipped"].append(said)
+
+    def _error(self, config, library, kind, shape, reason) -> None:
+        said = {"config": str(config), "library": library, "kind": kind, "shape": shape}
+        self.results["errors"].append(said | {"reason": reason})
+        self.progress.say(f"ERROR {library}, {kind} {shape} ({config}): {reason}")

@@ -1,0 +1,178 @@
+"""What follows from raw records: ratios, means, fractions of the roofline. Pure functions.
+
+A ratio is always a peer's time over gru_c's: above 1, gru_c is faster. Least times are compared;
+`ratio_of_medians` shows the same by medians.
+
+Whom gru_c is compared with ("the fastest peer"):
+
+- with AVX2, peers that the environment holds to AVX2; ONNX Runtime cannot be held, it is shown;
+- at T = N = 1, peers called from Python, as gru_c is. oneDNN's loop runs in C++: it is shown.
+
+With several threads a second ratio, `ratio_any_threads`, lets each peer use one thread where that
+makes it faster than several: its time then comes from another process of the same run. The ratio to
+PyTorch always does so, because several threads can make PyTorch many times slower.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from .roofline import Roofline
+from .shapes import Shape
+
+OURS = "gru_c"
+OURS_ALONE = "gru_c (1 thread)"
+NAMES = {
+    OURS: "gru_c",
+    OURS_ALONE: OURS_ALONE,
+    "torch": "PyTorch",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "tensorflow": "TensorFlow",
+    "tensorflow_xla": "TensorFlow XLA",
+    "onednn": "oneDNN (C++)",
+}
+
+
+class Case(NamedTuple):
+    """What is compared: everything of a record but the library and its time."""
+
+    dtype: str
+    isa: str
+    threads: int
+    kind: str
+    shape: str
+
+    @property
+    def group(self) -> tuple[str, str, int, str]:
+        """Cases of one group share a table: everything but the shape."""
+        return self[:4]
+
+
+class Row(NamedTuple):
+    """A case with gru_c's time beside the others'; None where something was not measured."""
+
+    case: Case
+    shape: Shape
+    best: float
+    median: float
+    times: dict[str, float]  # of the peers, the fastest way each
+    eligible: tuple[str, ...]  # those that count as "fastest peer"
+    fastest: str | None
+    ratio: float | None
+    ratio_of_medians: float | None
+    ratio_any_threads: float | None
+    fastest_any_threads: str | None
+    ratio_torch: float | None
+    gflops: float
+    roofline: float | None  # fraction: least possible time over gru_c's
+    scaling: float | None  # gru_c with one thread over gru_c with several, in one process
+
+    @property
+    def lone(self) -> bool:
+        return self.shape.T == self.shape.N == 1
+
+
+def geometric_mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are not None; None if there are none."""
+    logs = [math.log(value) for value in values if value is not None]
+    return math.exp(sum(logs) / len(logs)) if logs else None
+
+
+def case_of(record: dict[str, Any]) -> Case:
+    return Case(*(record[name] for name in Case._fields))
+
+
+def shape_of(results: dict[str, Any], label: str) -> Shape:
+    *sizes, family = results["shapes"][label]
+    return Shape(label, *sizes, family)
+
+
+def rooflines(results: dict[str, Any]) -> dict[tuple[str, str, int], Roofline]:
+    """{(dtype, isa, threads): the best of its measurements}."""
+    found: dict[tuple[str, str, int], Roofline] = {}
+    for data in results["rooflines"]:
+        new = Roofline(**data | {"bandwidth": {int(k): v for k, v in data["bandwidth"].items()}})
+        key = (new.dtype, new.isa, new.threads)
+        old = found.get(key, new)
+        bandwidth = {k: max(v, old.bandwidth.get(k, v)) for k, v in new.bandwidth.items()}
+        found[key] = Roofline(*key, new.vector_bytes, max(new.flops, old.flops), bandwidth)
+    return found
+
+
+def fastest_ways(records: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """{library: its fastest record}: a library may have several ways to take one step."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in records:
+        old = found.get(record["library"])
+        if old is None or record["best"] < old["best"]:
+            found[record["library"]] = record
+    return found
+
+
+def rows(results: dict[str, Any]) -> list[Row]:
+    """One row a case that gru_c was measured in, in the order of measurement."""
+    grouped = defaultdict(list)
+    for record in results["records"]:
+        grouped[case_of(record)].append(record)
+    found = {case: fastest_ways(records) for case, records in grouped.items()}
+    limits = rooflines(results)
+    return [_row(results, case, found, limits) for case in found if OURS in found[case]]
+
+
+def _row(results, case: Case, all_found, limits) -> Row:
+    found = dict(all_found[case])
+    own, alone = found.pop(OURS), found.pop(OURS_ALONE, None)
+    shape, best = shape_of(results, case.shape), own["best"]
+    lone = shape.T == shape.N == 1
+    eligible = [k for k, r in found.items() if r["held"] and not (lone and r["caller"] == "C")]
+    first = min(eligible, key=lambda name: found[name]["best"], default=None)
+    alone_found = all_found.get(case._replace(threads=1), {}) if case.threads > 1 else {}
+    least = {k: min(f[k]["best"] for f in (found, alone_found) if k in f) for k in found}
+    first_of_any = (
+        min(eligible, key=lambda name: least[name], default=None) if alone_found else None
+    )
+    training = case.kind == "training"
+    limit = limits.get((case.dtype, case.isa, case.threads))
+    return Row(
+        case=case,
+        shape=shape,
+        best=best,
+        median=own["median"],
+        times={name: record["best"] for name, record in found.items()},
+        eligible=tuple(eligible),
+        fastest=first,
+        ratio=found[first]["best"] / best if first else None,
+        ratio_of_medians=min(found[name]["median"] for name in eligible) / own["median"]
+        if first
+        else None,
+        ratio_any_threads=least[first_of_any] / best if first_of_any else None,
+        fastest_any_threads=first_of_any,
+        ratio_torch=least["torch"] / best if "torch" in found else None,
+        gflops=shape.flop(training) / best / 1e9,
+        roofline=limit.gru_limit(shape, training) / best if limit else None,
+        scaling=alone["best"] / best if alone else None,
+    )
+
+
+def groups(all_rows: Iterable[Row]) -> dict[tuple[str, str, int, str], list[Row]]:
+    """{(dtype, isa, threads, kind): rows}, in the order of the first of each."""
+    found: dict[tuple[str, str, int, str], list[Row]] = {}
+    for row in all_rows:
+        found.setdefault(row.case.group, []).append(row)
+    return found
+
+
+def derived(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows as plain dicts, for the JSON file."""
+    found = []
+    for row in rows(results):
+        plain = row._asdict()
+        flop = row.shape.flop(row.case.kind == "training")
+        found.append(plain.pop("case")._asdict() | {"flop": flop} | plain)
+        del found[-1]["shape"]
+        found[-1]["shape"] = row.shape.label
+    return found

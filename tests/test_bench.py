@@ -1,0 +1,417 @@
+"""The benchmark's arithmetic on made-up records: ratios, means, targets, report, comparison.
+
+Nothing is timed and no peer is needed. The checkout's bench/ is found by path; without it (an
+installed package alone) the tests are skipped.
+"""
+
+import copy
+import importlib
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """A function that imports modules of bench/."""
+    if not (ROOT / "bench" / "__main__.py").exists():
+        pytest.skip("bench/ is not here")
+    sys.path.insert(0, str(ROOT))
+    try:
+        yield lambda name: importlib.import_module(f"bench.{name}" if name else "bench")
+    finally:
+        sys.path.remove(str(ROOT))
+
+
+def record(library, best, shape="50,8,80,256", **changes):
+    made = {
+        "threads": 1,
+        "isa": "native",
+        "dtype": "float32",
+        "kind": "inference",
+        "shape": shape,
+        "library": library,
+        "way": "",
+        "best": best,
+        "median": 2 * best,
+        "rounds": 5,
+        "calls_per_batch": 1,
+        "build_seconds": 0.1,
+        "held": True,
+        "caller": "Python",
+    }
+    return made | changes
+
+
+LONE = "1,1,16,32"
+
+
+@pytest.fixture
+def results():
+    """Two shapes, one thread and two: a win, a loss, a lone step."""
+    records = [
+        record("gru_c", 1e-3),
+        record("torch", 8e-3),
+        record("onednn", 2e-3, caller="C"),
+        record("gru_c", 2e-6, LONE),
+        record("torch", 1e-5, LONE),
+        record("onednn", 1e-6, LONE, caller="C"),
+        record("gru_c", 1e-3, threads=2),
+        record("gru_c (1 thread)", 1.5e-3, threads=2),
+        record("torch", 9e-3, threads=2),
+        record("onednn", 0.8e-3, threads=2, caller="C"),
+        record("gru_c", 1e-3, isa="avx2"),
+        record("onnxruntime", 0.5e-3, isa="avx2", held=False),
+        record("torch", 3e-3, isa="avx2"),
+        record("gru_c", 1e-6, LONE, kind="step", way="cell(x, h, out=h)"),
+        record("gru_c", 3e-6, LONE, kind="step", way="cell(x, h)"),
+        record("onnxruntime", 8e-6, LONE, kind="step", way="run"),
+        record("onnxruntime", 6e-6, LONE, kind="step", way="io_binding"),
+        record("torch", 5e-6, LONE, kind="step", way="GRUCell"),
+    ]
+    roofline = {
+        "dtype": "float32",
+        "isa": "native",
+        "threads": 1,
+        "vector_bytes": 32,
+        "flops": 1e12,
+        "bandwidth": {"16384": 2e11, "1048576": 1e11},  # JSON's keys are text
+    }
+    return {
+        "schema": 1,
+        "started": "2020-01-01T00:00:00+00:00",
+        "finished": None,
+        "command": ["--quick"],
+        "revision": "abc",
+        "machine": {
+            "cpu": "a processor",
+            "architecture": "x86_64",
+            "cores": 2,
+            "caches": {"L2": "1024K"},
+            "vectors": ["avx2"],
+            "virtual": True,
+            "memory_gb": 8.0,
+            "system": "a system",
+            "python": "3.11.0",
+        },
+        "versions": {"numpy": "2.0"},
+        "peers": {"torch": "2.0"},
+        "missing": {"openvino": "openvino is not installed"},
+        "shapes": {"50,8,80,256": [50, 8, 80, 256, "peers"], LONE: [1, 1, 16, 32, "peers"]},
+        "rooflines": [roofline, roofline | {"flops": 5e11}],
+        "records": records,
+        "skipped": [{"library": "openvino", "kind": "training", "reason": "does not train"}],
+        "errors": [],
+        "disturbance": [{"config": "1 thread", "others": 0.2, "stolen": 0.0}],
+        "footprint": {
+            "memory": {
+                "gru_c": {"peak": 40e6, "first": 30e6, "exact": True, "at_rest": 0},
+                "torch": {"peak": 100e6, "first": 50e6, "exact": True, "at_rest": 0},
+            },
+            "sizes": {"gru_c": 1e6, "torch": 7e8},
+            "wheel": {"bytes": 400_000},
+            "imports": {"gru_c": 0.2, "gru_c over scipy.linalg": 0.03, "torch": 1.0},
+        },
+    }
+
+
+@pytest.fixture
+def row(bench, results):
+    """A function that finds the row of a case."""
+    found = {row.case: row for row in bench("summary").rows(results)}
+    case = bench("summary").Case
+    return lambda shape="50,8,80,256", kind="inference", threads=1, isa="native": found[
+        case("float32", isa, threads, kind, shape)
+    ]
+
+
+# ---- shapes ------------------------------------------------------------------------------------
+
+
+def test_shapes_are_unique_and_their_subsets_are_subsets(bench):
+    shapes = bench("shapes")
+    assert len({s.label for s in shapes.ALL}) == len(shapes.ALL)
+    assert len({s.sizes for s in shapes.ALL}) == len(shapes.ALL)
+    assert len(shapes.PEERS) == 17
+    assert set(shapes.QUICK) < set(shapes.ALL)
+    assert len(shapes.QUICK) == len(shapes._QUICK)
+    assert {s.sizes for s in shapes.ALL} > bench("plan").FLOAT64_SIZES
+
+
+def test_operations_of_a_shape(bench):
+    shape = bench("shapes").shape(2, 3, 5, 7)
+    assert shape.flop() == 2 * 3 * 2 * (3 * 7) * (5 + 7)
+    assert shape.flop(training=True) == 3 * shape.flop()
+
+
+def test_shapes_by_name(bench):
+    choose, shapes = bench("__main__").chosen_shapes, bench("shapes")
+    assert choose(["all"]) == shapes.ALL
+    assert choose(["peers", "realistic"]) == shapes.ALL
+    assert {s.label.split()[0] for s in choose(["audio"])} == {"audio"}
+    assert choose(["2,3,4,5"])[0].sizes == (2, 3, 4, 5)
+    assert choose(["50,8,80,256"])[0] in shapes.ALL
+    with pytest.raises(SystemExit, match="unknown shapes 'nonsense'"):
+        choose(["nonsense"])
+
+
+# ---- plan --------------------------------------------------------------------------------------
+
+
+def test_options_of_a_mode_give_way_to_those_given(bench):
+    options = bench("__main__").options
+    assert options(["--quick"]).isa == ("native",)
+    assert options(["--quick", "--isa", "avx2"]).isa == ("avx2",)
+    assert options(["--smoke", "--peers", "none"]).peers == ()
+    assert options([]).peers == bench("peers").NAMES
+    with pytest.raises(SystemExit):
+        options(["--peers", "jax"])
+
+
+def test_no_path_of_this_machine_is_written(bench):
+    kept = bench("__main__").command(
+        ["--quick", "--output", "/a/b", "--report=/c", "--rounds", "3"]
+    )
+    assert kept == ["--quick", "--rounds", "3"]
+
+
+def test_plan(bench):
+    plan, shapes = bench("plan"), bench("shapes")
+    made = plan.Plan(shapes=shapes.ALL)
+    assert len(made.configs()) == 8
+    single, double = (made.tasks(plan.Config(1, "native", d)) for d in ("float32", "float64"))
+    assert len(single) == 2 * len(shapes.ALL) + len(plan.STEPS)
+    assert len(double) == 2 * len(plan.FLOAT64_SIZES) + len(plan.STEPS)
+    task = single[-1]
+    assert task.kind == "step" and task.shape.sizes[:2] == (1, 1)
+    assert plan.Task.from_json(task.to_json()) == task
+
+
+def test_environment_of_a_worker(bench, monkeypatch):
+    machine = bench("machine")
+    monkeypatch.setenv("GRU_C_ISA", "baseline")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
+    native = machine.worker_environment(2, "native")
+    assert native["OMP_NUM_THREADS"] == native["GRU_C_NUM_THREADS"] == "2"
+    assert "GRU_C_ISA" not in native and "ONEDNN_MAX_CPU_ISA" not in native
+    held = machine.worker_environment(1, "avx2")
+    assert held["GRU_C_ISA"] == "avx2" and held["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+
+
+# ---- timing ------------------------------------------------------------------------------------
+
+
+def test_rounds_are_interleaved_in_rotating_order(bench):
+    timing, calls = bench("timing"), []
+
+    def contender(key, seconds):
+        def timer(repeats, number):
+            calls.append(key)
+            return seconds
+
+        return timing.Contender(key, timer)
+
+    field = [contender("a", 1e-3), contender("b", 2e-3), contender("slow", 1.0)]
+    timing.run_rounds(field, seconds=1e9, rounds=5, pause=lambda: None)
+    a, b, slow = field
+    assert "".join(key[0] for key in calls) == "absabsbsaababbsa"
+    assert (len(a.samples), len(slow.samples)) == (5, 3)
+    assert a.best == a.median == 1e-3
+    assert (a.number, b.number, slow.number) == (2, 1, 1)
+
+
+def test_rounds_end_with_the_time(bench):
+    timing = bench("timing")
+    only = timing.Contender("a", lambda repeats, number: 1e-3)
+    timing.run_rounds([only], seconds=0, rounds=50, pause=lambda: None)
+    assert len(only.samples) == timing.FEWEST_ROUNDS
+    assert timing.wait_until_idle(limit=5)
+
+
+# ---- summary -----------------------------------------------------------------------------------
+
+
+def test_geometric_mean(bench):
+    mean = bench("summary").geometric_mean
+    assert mean([2, 8]) == pytest.approx(4)
+    assert mean([None, 3]) == pytest.approx(3)
+    assert mean([]) is None
+
+
+def test_ratios(row):
+    found = row()
+    assert found.fastest == "onednn"
+    assert found.ratio == pytest.approx(2)
+    assert found.ratio_of_medians == pytest.approx(2)
+    assert found.ratio_torch == pytest.approx(8)
+    assert found.gflops == pytest.approx(6 * 50 * 8 * 256 * (80 + 256) / 1e-3 / 1e9)
+    assert found.roofline == pytest.approx(6 * 50 * 8 * 256 * (80 + 256) / 1e12 / 1e-3)
+    assert found.scaling is None and found.ratio_any_threads is None
+
+
+def test_a_loop_in_c_is_no_peer_of_a_lone_call_from_python(row):
+    found = row(LONE)
+    assert found.fastest == "torch" and found.ratio == pytest.approx(5)
+    assert found.times["onednn"] == 1e-6
+
+
+def test_a_library_that_is_not_held_to_the_instruction_set_is_no_peer(row):
+    found = row(isa="avx2")
+    assert found.fastest == "torch" and found.eligible == ("torch",)
+    assert found.roofline is None
+
+
+def test_two_threads(row):
+    found = row(threads=2)
+    assert found.scaling == pytest.approx(1.5)
+    assert found.ratio == pytest.approx(0.8)
+    assert found.ratio_torch == pytest.approx(8)  # with one thread: faster than with two
+    assert found.ratio_any_threads == pytest.approx(0.8)
+
+
+def test_a_peer_may_be_faster_with_one_thread(bench, results):
+    results["records"][9]["best"] = 4e-3
+    found = [r for r in bench("summary").rows(results) if r.case.threads == 2]
+    assert found[0].ratio == pytest.approx(4)
+    assert found[0].ratio_any_threads == pytest.approx(2)
+    assert found[0].fastest_any_threads == "onednn"
+
+
+def test_the_fastest_way_counts(row):
+    found = row(LONE, kind="step")
+    assert found.best == 1e-6
+    assert found.times == {"onnxruntime": 6e-6, "torch": 5e-6}
+
+
+def test_derived_is_plain(bench, results):
+    import json
+
+    derived = json.loads(json.dumps(bench("summary").derived(results)))
+    assert derived[0]["shape"] == "50,8,80,256" and derived[0]["ratio"] == pytest.approx(2)
+    assert derived[0]["flop"] == 6 * 50 * 8 * 256 * (80 + 256)
+
+
+# ---- targets -----------------------------------------------------------------------------------
+
+
+def test_targets(bench, results):
+    met = {(t.what, t.wanted): t.met for t in bench("targets").targets(results)}
+    one, two = "inference, native, 1 thread: ", "inference, native, 2 threads: "
+    assert met[one + "against the fastest peer", "no shape below 1"]
+    assert met[one + "against the fastest peer", "geometric mean at least 1.4"]
+    assert not met[two + "against the fastest peer", "no shape below 1"]
+    assert not met[one + "of the roofline at N >= 8, H >= 128", "no shape below 0.8"]
+    assert not met[two + "against one thread at N >= 8, H >= 64", "no shape below 1.85"]
+    assert met[two + "against one thread anywhere", "no shape below 0.95"]
+    step = "one step from Python, 1 thread: against "
+    assert met[step + "ONNX Runtime", "at least 3 times as fast"]
+    assert not met[step + "PyTorch", "at least 6 times as fast"]
+    assert met["peak memory of training, against PyTorch", "at most 60%"]
+    assert met["wheel", "at most 1.5 MB"]
+    assert not met["import, over scipy.linalg", "at most 20 ms"]
+
+
+def test_every_loss_is_named(bench, results):
+    found = {
+        (x.peer, x.row.case.threads, x.row.case.isa): x for x in bench("targets").losses(results)
+    }
+    assert set(found) == {
+        ("onednn", 1, "native"),
+        ("onednn", 2, "native"),
+        ("onnxruntime", 1, "avx2"),
+    }
+    assert found["onednn", 2, "native"].note == ""
+    assert "C++" in found["onednn", 1, "native"].note
+    assert "not held" in found["onnxruntime", 1, "avx2"].note
+
+
+# ---- report ------------------------------------------------------------------------------------
+
+
+def test_texts(bench, results):
+    report = bench("report")
+    text = report.text(results)
+    for part in (
+        "2.00",
+        "500*",
+        "1.00*",
+        "MISSED",
+        "openvino is not installed",
+        "does not train",
+        "20%",
+    ):
+        assert part in text
+    assert report.duration(1.234e-6) == "1.23"
+    assert report.duration(1.234e-3) == "1234"
+    assert report.aligned([["a", "bb"], ["ccc", "d"]]) == "a    bb\n-------\nccc   d"
+
+
+def test_markdown(bench, results):
+    page = bench("markdown").document(results, {"Ratio by shape": "ratio.png"})
+    assert "![Ratio by shape](ratio.png)" in page
+    assert "python -m bench --quick" in page
+    where_we_lose = page[page.index("## Where we lose") : page.index("## Targets")]
+    for part in ("0.80", "0.50", "called in a C++ loop", "wanted at most 20 ms"):
+        assert part in where_we_lose
+    tables = [line for line in page.splitlines() if line.startswith("|")]
+    assert all(line.endswith("|") for line in tables)
+
+
+def test_a_report_of_nothing(bench, results):
+    empty = results | {"records": [], "rooflines": [], "footprint": {}}
+    assert "not measured" in bench("report").text(empty)
+    assert "# Performance" in bench("markdown").document(empty, {})
+
+
+# ---- comparison --------------------------------------------------------------------------------
+
+
+def test_comparison_divides_the_drift_of_the_machine_out(bench, results):
+    compare, new = bench("compare"), copy.deepcopy(results)
+    for r in new["records"]:
+        r["best"] *= 2  # the machine is half as fast
+        if r["library"] == "gru_c" and r["threads"] == 2:
+            r["best"] *= 1.5  # and this became slower
+    found = compare.changes(results, new)
+    assert found[0].case.threads == 2 and found[0].mark == "SLOWER"
+    assert found[0].absolute == pytest.approx(1 / 3)
+    assert found[0].drift == pytest.approx(1 / 2)
+    assert found[0].normalised == pytest.approx(2 / 3)
+    assert [c.mark for c in found[1:]] == [""] * (len(found) - 1)
+    text = bench("report").compared(found, 0, 0)
+    assert "slower by over 5%: 1" in text
+
+
+def test_comparison_of_what_both_have(bench, results):
+    compare = bench("compare")
+    old, new = (results | {"records": results["records"][part]} for part in (slice(3), slice(6)))
+    assert [c.case.shape for c in compare.changes(old, new)] == ["50,8,80,256"]
+    assert compare.unmatched(old, new) == (0, 1)
+    assert "no case" in bench("report").compared([], 1, 1)
+
+
+# ---- the oracle --------------------------------------------------------------------------------
+
+
+def test_gru_c_behind_the_interface_of_the_peers(bench):
+    """The benchmark's oracle shares no code with the package: once more, do they agree?"""
+    peers, ours, make = bench("peers"), bench("ours"), bench("shapes").shape
+    import gru_c
+
+    threads = gru_c.get_num_threads()
+    for shape in (make(1, 1, 3, 5), make(4, 3, 2, 9)):
+        weights, *data = peers.random_problem(shape, np.float64)
+        output, gradients = peers.forward_backward(weights, *data)
+        for training in (False, True):
+            peer = ours.Peer(weights, shape, np.float64, threads, training)
+            peer.set_input(*data)
+            assert math.isfinite((peer.time_train if training else peer.time_infer)(1, 2))
+            assert peers.relative_error(peer.output(), output) < 1e-12
+        for name, value in peer.gradients().items():
+            assert peers.relative_error(value, gradients[name]) < 1e-12, name
+    assert gru_c.get_num_threads() == threads
