@@ -103,7 +103,7 @@ class GRU(Module):
         if lengths is not None:
             raise ValueError("lengths is not supported yet: pad or run rows one by one")
         x = _checks.array(x, "input", self.dtype)
-        batched, steps, rows = self._check_input(x)
+        batched, rows = self._check_input(x)
         h_0 = self._check_state(h_0, "h_0", batched, rows)
         time_major = self._time_major(x, batched)
         output = np.empty((*x.shape[:-1], self.hidden_size), self.dtype)
@@ -237,7 +237,7 @@ class GRU(Module):
                              f"expected {self.input_size} (input of shape {x.shape})")
 
     def _check_input(self, x):
-        """(batched, T, N) of an input."""
+        """(batched, N) of an input."""
         if x.ndim not in (2, 3):
             raise ValueError(f"GRU: Expected input to be 2D or 3D, got {x.ndim}D instead "
                              f"(input of shape {x.shape})")
@@ -247,7 +247,7 @@ class GRU(Module):
         if not steps:
             raise ValueError("Expected sequence length to be larger than 0 in RNN "
                              f"(input of shape {x.shape})")
-        return batched, steps, rows
+        return batched, rows
 
     def _check_state(self, h, name, batched, rows):
         """Hidden states as (L, N, H), or None."""

@@ -1,0 +1,511 @@
+"""The command line, in this process and as `python -m gru_c`: what it prints, writes and refuses.
+
+Exit status: 0 done, 1 failed, 2 wrong arguments, 130 after Ctrl-C.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import gru_c
+import gru_c.learn
+from gru_c import cli
+from gru_c.datasets import load_digits, split_digits
+from gru_c.learn import SequenceClassifier
+
+COLUMNS = [
+    "epoch", "learning_rate", "train_loss", "train_accuracy", "validation_loss",
+    "validation_accuracy", "seconds",
+]
+COMPLEXITY = ["complexity", "--input-size", "80", "--hidden-size", "256", "--seq-len", "100"]
+needs_safetensors = pytest.mark.skipif(
+    cli.find_spec("safetensors") is None, reason="safetensors is not installed"
+)
+# Python with Ctrl-C as it is in a terminal: a shell starts background jobs with it ignored.
+WITH_CTRL_C = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from gru_c.cli import main; sys.exit(main())"
+)
+
+
+@pytest.fixture
+def command(capsys):
+    def command(*args):
+        """Run the command in this process; return its status, and what it printed to where."""
+        capsys.readouterr()
+        try:
+            status = cli.main([str(arg) for arg in args])
+        except SystemExit as error:
+            status = error.code
+        return (status, *capsys.readouterr())
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The output folder of `train` with all its defaults (seed 0), and what it printed."""
+    for package in ("safetensors", "matplotlib"):
+        pytest.importorskip(package)
+    folder = tmp_path_factory.mktemp("trained") / "new" / "folder"
+    done = subprocess.run(
+        [sys.executable, "-m", "gru_c", "train", "--output", str(folder)],
+        capture_output=True, text=True, timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder, done.stdout
+
+
+def read_log(folder):
+    with open(folder / "log.csv", newline="", encoding="ascii") as file:
+        rows = list(csv.reader(file))
+    return rows[0], [[float(value) for value in row] for row in rows[1:]]
+
+
+def stored_test_digits():
+    """The test digits as stored: pixel values 0..16."""
+    images, labels = load_digits()
+    _, test = split_digits()
+    return images[test] * 16, labels[test]
+
+
+# ---- info, complexity, arguments -----------------------------------------------------------------
+
+
+def test_info(command):
+    status, out, err = command("info")
+    assert (status, err) == (0, "")
+    for word in (gru_c.__version__, "instruction set", "BLAS threads", "BLAS integers", "threads"):
+        assert word in out
+
+
+def test_complexity_table(command):
+    status, out, err = command(*COMPLEXITY)
+    assert (status, err) == (0, "")
+    for text in ("input_size=80, hidden_size=256", "100 steps", "reset gate", "update gate"):
+        assert text in out
+    assert f"{2 * 256 * (2 + 80 + 256):,}" in out
+
+
+def test_complexity_json(command):
+    status, out, err = command(*COMPLEXITY, "--json")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    assert found["operations"]["reset"] == 100 * 2 * 256 * (2 + 80 + 256)
+    assert found == json.loads(json.dumps(gru_c.complexity(80, 256, seq_len=100).as_dict()))
+
+
+def test_complexity_refuses(command):
+    status, _, err = command("complexity", "--input-size", "0", "--hidden-size", "4")
+    assert status == 2 and "input_size must be at least 1, got 0" in err
+
+
+def test_as_a_module():
+    """`python -m gru_c` is the same command, and passes on the exit status."""
+    def module(*args):
+        return subprocess.run(
+            [sys.executable, "-m", "gru_c", *args], capture_output=True, text=True, timeout=60
+        )
+
+    done = module(*COMPLEXITY, "--json")
+    assert (done.returncode, done.stderr) == (0, "") and json.loads(done.stdout)
+    assert module("train", "--epochs", "0").returncode == 2
+    done = module("predict", "nowhere.safetensors", "--data", "digits")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("args", [["--help"], ["train", "--help"], ["predict", "--help"]], ids=str)
+def test_help(args, command):
+    status, out, _ = command(*args)
+    assert status == 0 and out.startswith("usage: gru-c")
+
+
+@pytest.mark.parametrize("args, message", [
+    ([], "the following arguments are required: COMMAND"),
+    (["fly"], "invalid choice: 'fly'"),
+    (["train", "--epochs", "0"], "argument --epochs: expected a whole number of at least 1"),
+    (["train", "--epochs", "1.5"], "argument --epochs: expected a whole number of at least 1"),
+    (["train", "--hidden-size", "-4"], "expected a whole number of at least 1, got '-4'"),
+    (["train", "--layers", "two"], "expected a whole number of at least 1, got 'two'"),
+    (["train", "--batch-size", "0"], "expected a whole number of at least 1, got '0'"),
+    (["train", "--learning-rate", "0"], "expected a positive number, got '0'"),
+    (["train", "--learning-rate", "inf"], "expected a positive number, got 'inf'"),
+    (["train", "--clip", "nan"], "expected a positive number, got 'nan'"),
+    (["train", "--noise", "-1"], "expected a number of at least 0, got '-1'"),
+    (["train", "--seed", "-1"], "expected a whole number of at least 0, got '-1'"),
+    (["train", "--what"], "unrecognized arguments: --what"),
+    (["predict", "model"], "the following arguments are required: --data"),
+    (["predict", "--data", "digits"], "the following arguments are required: MODEL"),
+    (["complexity", "--input-size", "8"], "arguments are required: --hidden-size"),
+    (["complexity", "--input-size", "x", "--hidden-size", "4"], "invalid int value: 'x'"),
+    (["info", "more"], "unrecognized arguments: more"),
+], ids=" ".join)
+def test_wrong_arguments(args, message, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = command(*args)
+    assert (status, out) == (2, "")
+    assert message in err and "Traceback" not in err
+    assert os.listdir() == []
+
+
+# ---- train ---------------------------------------------------------------------------------------
+
+
+def test_default_training(trained):
+    """The promise of the README, for seed 0: at least 97.5 % of the 360 test digits."""
+    folder, out = trained
+    found = re.fullmatch(
+        r"test accuracy ([\d.]+) % \((\d+) of 360\), [\d.]+ s of training, files in (.*)\n", out
+    )
+    assert found and found[3] == str(folder)
+    assert int(found[2]) >= 0.975 * 360
+    assert float(found[1]) == pytest.approx(100 * int(found[2]) / 360, abs=0.051)
+
+
+def test_files_of_a_training(trained):
+    folder, _ = trained
+    assert sorted(os.listdir(folder)) == sorted(("model.safetensors", "log.csv", *cli.PICTURES))
+    header, rows = read_log(folder)
+    assert header == COLUMNS and [row[0] for row in rows] == list(range(1, 31))
+    best = max(rows, key=lambda row: (row[5], row[0]))
+    metadata = SequenceClassifier.load(folder / "model.safetensors").metadata
+    assert metadata["epoch"] == f"{best[0]:g}" and metadata["seed"] == "0"
+    assert float(metadata["validation_accuracy"]) == pytest.approx(best[5], rel=1e-5)
+    from matplotlib.image import imread
+
+    for name in cli.PICTURES:
+        picture = imread(folder / name)
+        assert min(picture.shape[:2]) > 300 and picture[..., :3].std() > 0.02, name
+
+
+@needs_safetensors
+def test_training_and_training_again(command, tmp_path, assert_same_bits):
+    """The same seed gives the same bits; an earlier run's files are replaced, its pictures gone."""
+    for name in cli.PICTURES:
+        (tmp_path / name).write_text("of an earlier run")
+    (tmp_path / "mine.txt").write_text("kept")
+    options = ("train", "--epochs", 2, "--hidden-size", 16, "--no-plots", "--output", tmp_path)
+    models = []
+    for seed in (3, 3, 4):
+        status, out, err = command(*options, "--seed", seed)
+        assert (status, err) == (0, "") and out.startswith("test accuracy ")
+        assert sorted(os.listdir(tmp_path)) == ["log.csv", "mine.txt", "model.safetensors"]
+        assert len(read_log(tmp_path)[1]) == 2
+        model = SequenceClassifier.load(tmp_path / "model.safetensors")
+        models.append(model.state_dict() | {"epoch": np.array(model.metadata["epoch"])})
+    assert_same_bits(models[0], models[1])
+    assert not np.array_equal(models[0]["head.weight"], models[2]["head.weight"])
+
+
+@needs_safetensors
+def test_options_reach_the_training(command, tmp_path, monkeypatch):
+    """... and training, validation and test digits are kept apart."""
+    calls = []
+
+    def fit(model, train, validation, **options):
+        calls.append((model, train, validation, options))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gru_c.learn, "fit", fit)
+    status, _, err = command(
+        "train", "--epochs", 7, "--hidden-size", 9, "--layers", 2, "--batch-size", 11, "--clip", 2,
+        "--learning-rate", 0.5, "--noise", 0, "--seed", 5, "--output", tmp_path, "--no-plots",
+    )
+    assert (status, err) == (130, "gru-c: interrupted\n")
+    [(model, train, validation, options)] = calls
+    assert (model.hidden_size, model.num_layers) == (9, 2)
+    assert {k: v for k, v in options.items() if k not in ("rng", "callback")} == {
+        "epochs": 7, "batch_size": 11, "learning_rate": 0.5, "clip": 2.0, "noise": 0.0,
+    }
+    images, labels = load_digits()
+    rows, _ = split_digits()
+    assert (len(train[0]), len(validation[0])) == (1293, 144)
+    assert np.array_equal(np.concatenate([train[0], validation[0]]), images[rows])
+    assert np.array_equal(np.concatenate([train[1], validation[1]]), labels[rows])
+
+
+@needs_safetensors
+def test_progress_bar(command, tmp_path, monkeypatch):
+    pytest.importorskip("tqdm")
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    options = ("train", "--epochs", 2, "--no-plots", "--output", tmp_path)
+    for quiet in ([], ["--quiet"]):
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert command(*options, *quiet)[0] == 0
+        shown = re.search(r"2/2 .*loss \d\.\d{4}, validation \d+\.\d %", terminal.getvalue())
+        assert bool(shown) != bool(quiet), terminal.getvalue()
+        assert bool(terminal.getvalue()) != bool(quiet)
+
+
+@needs_safetensors
+@pytest.mark.parametrize("below, message", [
+    ("", "this is a file, a folder is needed"),
+    ("sub/folder", "cannot write there (Not a directory)"),
+])
+def test_output_that_cannot_be_a_folder(below, message, command, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("kept")
+    status, out, err = command("train", "--no-plots", "--output", file / below)
+    assert (status, out) == (1, "")
+    assert err == f"gru-c: error: --output {file / below}: {message}\n"
+    assert file.read_text() == "kept" and os.listdir(tmp_path) == ["file"]
+
+
+@needs_safetensors
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere"
+)
+def test_output_without_permission(command, tmp_path):
+    tmp_path.chmod(0o500)
+    status, _, err = command("train", "--no-plots", "--output", tmp_path)
+    assert status == 1 and "cannot write there (Permission denied)" in err
+
+
+@needs_safetensors
+def test_divergence_is_one_line(command, tmp_path):
+    (tmp_path / "model.safetensors").write_text("of an earlier run")
+    status, out, err = command(
+        "train", "--learning-rate", "1e38", "--no-plots", "--output", tmp_path
+    )
+    assert (status, out) == (1, "") and err.count("\n") == 1
+    assert "in epoch 1; try a smaller learning rate" in err
+    assert (tmp_path / "model.safetensors").read_text() == "of an earlier run"
+
+
+@needs_safetensors
+def test_ctrl_c(command, tmp_path):
+    """Ctrl-C in the middle of a long training leaves the best model so far, and says so."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WITH_CTRL_C, "train", "--epochs", "100000", "--output", tmp_path],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )
+    try:
+        log, give_up = tmp_path / "log.csv", time.monotonic() + 60
+        while not (log.exists() and log.read_text().count("\n") >= 3):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < give_up, "no log of two epochs after a minute"
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (process.returncode, out) == (130, "")
+    found = re.fullmatch(
+        r"gru-c: interrupted after (\d+) of 100000 epochs; the best model so far \(epoch (\d+), "
+        r"validation accuracy [\d.]+ %\) is (.*)\n", err
+    )
+    assert found, err
+    model = tmp_path / "model.safetensors"
+    assert found[3] == str(model) and sorted(os.listdir(tmp_path)) == ["log.csv", model.name]
+    _, rows = read_log(tmp_path)
+    assert len(rows) in (int(found[1]), int(found[1]) - 1)
+    assert SequenceClassifier.load(model).metadata["epoch"] == found[2]
+    status, out, _ = command("predict", model, "--data", "digits")
+    assert status == 0 and len(out.splitlines()) == 361
+
+
+@needs_safetensors
+def test_ctrl_c_before_there_is_a_model(command, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gru_c.learn.trainer.evaluate", interrupted)
+    status, out, err = command("train", "--no-plots", "--output", tmp_path)
+    assert (status, out) == (130, "")
+    assert err == "gru-c: interrupted before the end of the first epoch; no model yet\n"
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("args, package", [
+    (["train"], "safetensors"),
+    (["train"], "tqdm"),
+    (["train", "--quiet"], "matplotlib"),
+    (["predict", "model", "--data", "digits"], "safetensors"),
+], ids=str)
+def test_missing_extra(args, package, command, tmp_path, monkeypatch):
+    for name in ("safetensors", "tqdm", "matplotlib"):
+        if name != package and cli.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    status, out, err = command(*args)
+    assert (status, out) == (1, "")
+    assert err == (
+        f"gru-c: error: {package} is needed for this and is not installed: "
+        "pip install 'gru-c[train]'\n"
+    )
+    assert os.listdir() == []
+
+
+@needs_safetensors
+def test_quiet_training_without_pictures_needs_only_safetensors(command, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    status, _, err = command(
+        "train", "--epochs", 1, "--quiet", "--no-plots", "--output", tmp_path
+    )
+    assert (status, err) == (0, "")
+
+
+# ---- predict -------------------------------------------------------------------------------------
+
+
+def test_predict_digits(trained, command):
+    """The saved model makes the mistakes that `train` counted."""
+    folder, printed = trained
+    status, out, err = command("predict", folder / "model.safetensors", "--data", "digits")
+    assert (status, err) == (0, "")
+    *lines, last = out.splitlines()
+    assert len(lines) == 360 and all(re.fullmatch(r"\d [01]\.\d{4}", line) for line in lines)
+    _, labels = stored_test_digits()
+    right = sum(int(line[0]) == label for line, label in zip(lines, labels, strict=True))
+    assert last == f"accuracy {100 * right / 360:.1f} % ({right} of 360)"
+    assert printed.startswith(f"test {last}, ")
+
+
+@pytest.mark.parametrize("shape", [(-1, 8, 8), (-1, 64)], ids=["8x8", "64"])
+@pytest.mark.parametrize("suffix", ["npz", "npz-one", "npy", "npy-uint8", "npy-fortran", "csv"])
+def test_predict_files(suffix, shape, trained, command, tmp_path):
+    model = trained[0] / "model.safetensors"
+    images, _ = stored_test_digits()
+    wanted = command("predict", model, "--data", "digits")[1].splitlines()[:20]
+    images = images[:20].reshape(shape)
+    path = tmp_path / f"images.{suffix[:3]}"
+    match suffix:
+        case "npz":
+            np.savez_compressed(path, other=np.zeros(3), images=images)
+        case "npz-one":
+            np.savez(path, whatever=images)
+        case "npy":
+            np.save(path, images)
+        case "npy-uint8":
+            np.save(path, images.astype(np.uint8))
+        case "npy-fortran":
+            np.save(path, np.asfortranarray(images))
+        case "csv":
+            np.savetxt(path, images.reshape(20, 64), "%g", ",")
+    status, out, err = command("predict", model, "--data", path)
+    assert (status, err) == (0, "") and out.splitlines() == wanted
+
+
+@pytest.mark.parametrize("data", ["digits", "file"])
+def test_predict_output(data, trained, command, tmp_path):
+    model, output, count = trained[0] / "model.safetensors", tmp_path / "out.csv", 360
+    output.write_text("of an earlier run")
+    wanted = command("predict", model, "--data", "digits")[1].splitlines()
+    source = data
+    if data == "file":
+        source, count = tmp_path / "images.npy", 1
+        np.save(source, stored_test_digits()[0][:1])
+    status, out, err = command("predict", model, "--data", source, "--output", output)
+    assert (status, err) == (0, "")
+    assert out.splitlines() == (wanted[-1:] if data == "digits" else [])
+    header, *rows = csv.reader(output.read_text().splitlines())
+    assert header == ["image", "digit", "probability"] and len(rows) == count
+    for index, (row, line) in enumerate(zip(rows, wanted[:count], strict=True)):
+        assert row[:2] == [str(index), line[0]]
+        assert float(row[2]) == pytest.approx(float(line[2:]), abs=1e-4)
+    assert "out.csv" in os.listdir(tmp_path) and not list(tmp_path.glob("*.tmp"))
+
+
+def test_predict_output_that_cannot_be_written(trained, command, tmp_path):
+    model = trained[0] / "model.safetensors"
+    for output, why in ((tmp_path / "no" / "out.csv", "No such file or directory"),
+                        (tmp_path, "Is a directory")):
+        status, _, err = command("predict", model, "--data", "digits", "--output", output)
+        assert status == 1
+        assert err == f"gru-c: error: --output {output}: cannot write there ({why})\n"
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("content, message", [
+    (None, "No such file or directory"),
+    (b"not a model", "not a readable safetensors file"),
+])
+def test_predict_without_a_model(content, message, command, tmp_path):
+    pytest.importorskip("safetensors")
+    model = tmp_path / "model.safetensors"
+    if content is not None:
+        model.write_bytes(content)
+    status, out, err = command("predict", model, "--data", "digits")
+    assert (status, out) == (1, "") and err.count("\n") == 1
+    assert message in err and str(model) in err
+
+
+@needs_safetensors
+def test_predict_with_a_model_of_something_else(command, tmp_path):
+    model = tmp_path / "model.safetensors"
+    SequenceClassifier(5, 4, 3, rng=0).save(model)
+    status, _, err = command("predict", model, "--data", "digits")
+    assert status == 1 and "rows of 5 values and knows 3 classes; digits have rows of 8" in err
+
+
+@needs_safetensors
+@pytest.mark.parametrize("name, content, message", [
+    ("a.txt", b"1,2", "expected a .npz, .npy or .csv file, or the word digits"),
+    ("a.npy", None, "No such file or directory"),
+    ("a.npy", b"", "not a readable .npy file"),
+    ("a.npz", b"PK\x03\x04", "not a readable .npz file"),
+    ("a.csv", b"", "there is no image in it"),
+    ("a.csv", b"# only a remark\n", "there is no image in it"),
+    ("a.csv", b"one,two\n", "not a readable .csv file"),
+    ("a.csv", b"\xff\xfe", "not a readable .csv file"),
+    ("a.csv", b"1,2,3\n", "expected shape (N, 8, 8) or (N, 64), got (1, 3)"),
+    ("a.csv", b",".join([b"1"] * 65), "got (1, 65); is the last column the label?"),
+    ("a.npy", np.zeros((64,)), "expected shape (N, 8, 8) or (N, 64), got (64,)"),
+    ("a.npy", np.zeros((8, 8)), "expected shape (N, 8, 8) or (N, 64), got (8, 8)"),
+    ("a.npy", np.float64(3), "expected shape (N, 8, 8) or (N, 64), got ()"),
+    ("a.npy", np.zeros((0, 8, 8)), "there is no image in it"),
+    ("a.npy", np.full((2, 64), 17), "pixel values must be in 0..16, got 17..17"),
+    ("a.npy", np.full((2, 64), -1.5), "pixel values must be in 0..16, got -1.5..-1.5"),
+    ("a.npy", np.full((2, 64), np.nan), "pixel values must be in 0..16, got nan..nan"),
+    ("a.npy", np.full((2, 64), "x"), "pixel values must be numbers, got an array of <U1"),
+    ("a.npy", np.full((2, 64), 1j), "pixel values must be numbers, got an array of complex128"),
+    ("a.npz", {"a": np.zeros(2), "b": np.zeros(2)}, "expected an array named images, got a, b"),
+    ("a.npz", {}, "expected an array named images, got none"),
+])
+def test_predict_refuses(name, content, message, command, tmp_path):
+    model, path = tmp_path / "model.safetensors", tmp_path / name
+    SequenceClassifier(8, 4, 10, rng=0).save(model)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif isinstance(content, dict):
+        np.savez(path, **content)
+    elif content is not None:
+        np.save(path, content)
+    status, out, err = command("predict", model, "--data", path)
+    assert (status, out) == (1, "")
+    assert message in err and str(path) in err and err.count("\n") == 1
+
+
+@needs_safetensors
+def test_predict_notes_a_wrong_scale(command, tmp_path):
+    model, path = tmp_path / "model.safetensors", tmp_path / "a.npy"
+    SequenceClassifier(8, 4, 10, rng=0).save(model)
+    np.save(path, np.ones((1, 64)))
+    status, out, err = command("predict", model, "--data", path)
+    assert status == 0 and out.count("\n") == 1
+    assert err == f"gru-c: note: {path} holds no pixel above 1; the scale is 0..16\n"
+
+
+def test_unexpected_errors_are_one_line(command, monkeypatch):
+    def fail():
+        raise RuntimeError("first line\nsecond line")
+
+    monkeypatch.setattr(cli, "show_config", fail)
+    assert command("info") == (1, "", "gru-c: error: RuntimeError: first line\n")

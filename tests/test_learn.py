@@ -1,0 +1,577 @@
+"""gru_c.learn: gradients, Adam and clipping, the classifier and its file, the training loop.
+
+Against finite differences in float64, against PyTorch where it is installed, and against numbers
+that PyTorch 2.13 gave, written down here.
+"""
+
+import json
+import os
+import re
+import stat
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from gru_c.learn import (
+    Adam,
+    FlatArrays,
+    Linear,
+    MissingExtraError,
+    ModelFileError,
+    SequenceClassifier,
+    clip_grad_norm,
+    cross_entropy,
+    evaluate,
+    fit,
+    log_softmax,
+    softmax,
+)
+from gru_c.learn import trainer as trainer_module
+
+LABELS = np.array([2, 0, 1, 1, 3])
+
+
+def numerical(function, x, step=1e-5):
+    """The gradient of the scalar `function()` with regard to `x`, an array that it reads."""
+    gradient = np.empty_like(x)
+    for index in np.ndindex(x.shape):
+        value = x[index]
+        x[index] = value + step
+        above = function()
+        x[index] = value - step
+        below = function()
+        x[index] = value
+        gradient[index] = (above - below) / (2 * step)
+    return gradient
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+# ---- head and loss -------------------------------------------------------------------------------
+
+
+def test_head_against_finite_differences(error):
+    head, x, dy = Linear(4, 3, np.float64, rng=0), normal(5, 4), normal(5, 3, seed=1)
+    head(x)
+    dx = head.backward(dy)
+
+    def value():
+        return float((head(x) * dy).sum())
+
+    assert error(dx, numerical(value, x)) <= 1e-7
+    for name, weight in head.state_dict().items():
+        assert error(head.grads[name], numerical(value, weight)) <= 1e-7, name
+
+
+def test_cross_entropy_against_finite_differences(error):
+    logits = normal(5, 4)
+    _, dlogits = cross_entropy(logits, LABELS)
+    assert error(dlogits, numerical(lambda: cross_entropy(logits, LABELS)[0], logits)) <= 1e-7
+
+
+def test_cross_entropy_values():
+    """Values of torch.nn.functional.cross_entropy."""
+    logits = np.array([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]])
+    loss, dlogits = cross_entropy(logits, np.array([2, 0]))
+    assert loss == pytest.approx(2.0352404030498565, abs=1e-14)
+    assert dlogits == pytest.approx(np.array([
+        [0.3018744480743129, 0.015029443784787011, -0.3169038918590999],
+        [-0.47669368871101303, 0.4681197759382529, 0.008573912772760194],
+    ]), abs=1e-14)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4, 1e30], ids=str)
+def test_softmax_of_large_logits(scale, dtype):
+    logits = (scale * normal(6, 4)).astype(dtype)
+    loss, dlogits = cross_entropy(logits, np.arange(6) % 4)
+    assert np.isfinite(loss) and np.isfinite(dlogits).all()
+    assert dlogits.dtype == softmax(logits).dtype == log_softmax(logits).dtype == dtype
+    assert softmax(logits).sum(axis=1) == pytest.approx(np.ones(6), abs=1e-6)
+    assert dlogits.sum(axis=1) == pytest.approx(np.zeros(6), abs=1e-6)
+
+
+def test_head_and_loss_against_torch(error):
+    torch = pytest.importorskip("torch")
+    x, head = normal(5, 4), Linear(4, 4, np.float64, rng=0)
+    theirs = torch.nn.Linear(4, 4, dtype=torch.float64)
+    theirs.load_state_dict({k: torch.from_numpy(a.copy()) for k, a in head.state_dict().items()})
+    x_torch = torch.tensor(x, requires_grad=True)
+    their_loss = torch.nn.functional.cross_entropy(theirs(x_torch), torch.from_numpy(LABELS))
+    their_loss.backward()
+    loss, dlogits = cross_entropy(head(x), LABELS)
+    dx = head.backward(dlogits)
+    assert loss == pytest.approx(their_loss.item(), abs=1e-12)
+    assert error(dx, x_torch.grad.numpy()) <= 1e-12
+    for name, p in theirs.named_parameters():
+        assert error(head.grads[name], p.grad.numpy()) <= 1e-12, name
+
+
+@pytest.mark.parametrize("logits, labels, kind, message", [
+    ((2, 3), [0, 3], ValueError, "label 3 is out of bounds for 3 classes"),
+    ((2, 3), [-1, 0], ValueError, "label -1 is out of bounds for 3 classes"),
+    ((2, 3), [0], ValueError, "expected logits (N, C) and labels (N,), got (2, 3) and (1,)"),
+    ((2,), [0, 0], ValueError, "expected logits (N, C) and labels (N,), got (2,) and (2,)"),
+    ((2, 3), [0.0, 1.0], TypeError, "expected integer labels, got float64"),
+    ((0, 3), [], ValueError, "the mean over an empty batch is not defined"),
+])
+def test_cross_entropy_refuses(logits, labels, kind, message):
+    with pytest.raises(kind, match=re.escape(message)):
+        cross_entropy(np.zeros(logits), np.array(labels))
+
+
+def test_head_refuses():
+    head = Linear(4, 3, rng=0)
+    with pytest.raises(RuntimeError, match="forward pass in training mode first"):
+        head.backward(np.zeros((2, 3), np.float32))
+    with pytest.raises(ValueError, match=re.escape("x of shape (N, 4), got (2, 5)")):
+        head(np.zeros((2, 5), np.float32))
+    with pytest.raises(TypeError, match="dtype float32, got float64"):
+        head(np.zeros((2, 4)))
+    head(np.zeros((2, 4), np.float32))
+    with pytest.raises(ValueError, match=re.escape("dy of shape (2, 3), got (3, 2)")):
+        head.backward(np.zeros((3, 2), np.float32))
+    with pytest.raises(ValueError, match=re.escape("bias: expected shape (3,), got (2,)")):
+        head.load_state_dict({"weight": np.ones((3, 4)), "bias": np.zeros(2)})
+    assert (head.weight != 1).all()  # nothing was copied
+    with pytest.raises(RuntimeError):
+        head.eval().backward(np.zeros((2, 3), np.float32))
+
+
+# ---- Adam and clipping ---------------------------------------------------------------------------
+
+# learning rate, gradient; the norm that torch.nn.utils.clip_grad_norm_(..., 2.0) gave, and the
+# parameters after the step of torch.optim.Adam, from [0.5, -1, 2, 0]
+ADAM_STEPS = [
+    (0.1, [3.0, -0.5, 0.0, 1e-9], 3.0413812651491097,
+     [0.40000000050689705, -0.9000000030413822, 2.0, -0.0061702071412672345]),
+    (0.1, [-1.0, 0.25, 0.5, 0.0], 1.14564392373896,
+     [0.3738979960866627, -0.8917248811616143, 1.9255863197475123, -0.00914676197794956]),
+    (0.05, [0.25, -4.0, -2.0, 1e-3], 4.479118328421342,
+     [0.362210919931094, -0.8598841557710353, 1.9394141235592808, -0.04108624172716523]),
+]
+
+
+def test_adam_and_clipping_values():
+    parameters = np.array([0.5, -1.0, 2.0, 0.0])
+    adam = Adam(parameters)
+    for rate, gradient, norm, expected in ADAM_STEPS:
+        gradient = np.array(gradient)
+        assert clip_grad_norm(gradient, 2.0) == pytest.approx(norm, rel=1e-14)
+        kept = gradient.copy()
+        adam.learning_rate = rate
+        adam.step(gradient)
+        assert adam.parameters is parameters
+        assert parameters == pytest.approx(np.array(expected), abs=1e-13)
+        assert (gradient == kept).all()
+
+
+@pytest.mark.parametrize("betas, eps", [((0.9, 0.999), 1e-8), ((0.8, 0.95), 1e-3)], ids=str)
+def test_adam_and_clipping_against_torch(betas, eps, dtype, error):
+    torch = pytest.importorskip("torch")
+    shapes = {"weight": (6, 5), "bias": (6,)}
+    rng = np.random.default_rng(0)
+    start = {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
+    ours = FlatArrays(start)
+    theirs = {name: torch.tensor(a, requires_grad=True) for name, a in start.items()}
+    adam = Adam(ours.vector, 0.01, betas, eps)
+    their_adam = torch.optim.Adam(theirs.values(), 0.01, betas, eps)
+    tolerance = 1e-12 if dtype == np.float64 else 2e-6
+    for step in range(20):
+        scale = 10.0 ** rng.integers(-3, 2)  # clipped and not clipped
+        grads = {k: (scale * rng.standard_normal(s)).astype(dtype) for k, s in shapes.items()}
+        flat = FlatArrays(grads)
+        for name, p in theirs.items():
+            p.grad = torch.tensor(grads[name])
+        norm = clip_grad_norm(flat.vector, 1.0)
+        their_norm = torch.nn.utils.clip_grad_norm_(theirs.values(), 1.0)
+        assert norm == pytest.approx(their_norm.item(), rel=tolerance)
+        adam.learning_rate = their_adam.param_groups[0]["lr"] = 0.01 / (1 + step)
+        adam.step(flat.vector)
+        their_adam.step()
+        for name, p in theirs.items():
+            assert error(flat.views[name], p.grad.numpy()) <= tolerance, (step, name)
+            assert error(ours.views[name], p.detach().numpy()) <= tolerance, (step, name)
+
+
+@pytest.mark.parametrize("gradient, expected", [
+    ([3.0, 4.0], [0.6, 0.8]),
+    ([0.3, 0.4], [0.3, 0.4]),
+    ([0.0, 0.0], [0.0, 0.0]),
+])
+def test_clip_grad_norm(gradient, expected):
+    gradient = np.array(gradient)
+    norm = np.hypot(*gradient)
+    assert clip_grad_norm(gradient, 1.0) == pytest.approx(norm)
+    assert gradient == pytest.approx(np.array(expected), rel=1e-6)
+
+
+def test_clip_grad_norm_spreads_nan():
+    gradient = np.array([1.0, np.nan])
+    assert np.isnan(clip_grad_norm(gradient, 1.0)) and np.isnan(gradient).all()
+
+
+def test_flat_arrays():
+    source = {"a": normal(2, 3), "b": normal(4)}
+    flat = FlatArrays(source)
+    assert not any(np.shares_memory(flat.vector, a) for a in source.values())
+    assert all(np.shares_memory(flat.vector, view) for view in flat.views.values())
+    flat.gather({"b": source["b"] + 1, "a": source["a"].T.copy().T})
+    assert (flat.vector == np.concatenate([source["a"].ravel(), source["b"] + 1])).all()
+    with pytest.raises(TypeError, match="one dtype"):
+        FlatArrays({"a": np.zeros(2), "b": np.zeros(2, np.float32)})
+
+
+# ---- classifier ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_classifier_against_finite_differences(layers, reset_after, error):
+    model = SequenceClassifier(3, 5, 4, layers, np.float64, reset_after, rng=0)
+    x, weights = normal(5, 6, 3), FlatArrays(model.state_dict())
+
+    def loss():
+        model.load_state_dict(weights.views)
+        return cross_entropy(model(x), LABELS)[0]
+
+    _, dlogits = cross_entropy(model(x), LABELS)
+    dx = model.backward(dlogits)
+    grads = FlatArrays(model.grads)
+    assert list(grads.views) == list(weights.views)
+    assert error(dx, numerical(loss, x)) <= 1e-7
+    assert error(grads.vector, numerical(loss, weights.vector)) <= 1e-7
+
+
+def test_classifier_against_torch(error):
+    torch = pytest.importorskip("torch")
+
+    class Theirs(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru = torch.nn.GRU(3, 5, 2, batch_first=True, dtype=torch.float64)
+            self.head = torch.nn.Linear(5, 4, dtype=torch.float64)
+
+        def forward(self, x):
+            return self.head(self.gru(x)[1][-1])
+
+    ours, theirs, x = SequenceClassifier(3, 5, 4, 2, np.float64, rng=0), Theirs(), normal(5, 6, 3)
+    theirs.load_state_dict({k: torch.from_numpy(a.copy()) for k, a in ours.state_dict().items()})
+    x_torch = torch.tensor(x, requires_grad=True)
+    logits = theirs(x_torch)
+    torch.nn.functional.cross_entropy(logits, torch.from_numpy(LABELS)).backward()
+    found = ours(x)
+    dx = ours.backward(cross_entropy(found, LABELS)[1])
+    assert error(found, logits.detach().numpy()) <= 1e-12
+    assert error(dx, x_torch.grad.numpy()) <= 1e-12
+    for name, p in theirs.named_parameters():
+        assert error(ours.grads[name], p.grad.numpy()) <= 1e-12, name
+
+
+def test_classifier_predictions(dtype):
+    model = SequenceClassifier(3, 5, 4, dtype=dtype, rng=0).eval()
+    x = normal(7, 6, 3).astype(dtype)
+    probabilities = model.predict_proba(x, batch_size=3)
+    assert probabilities.shape == (7, 4) and probabilities.dtype == dtype
+    assert probabilities == pytest.approx(softmax(model(x)), abs=1e-6)
+    assert (model.predict(x) == model(x).argmax(axis=1)).all()
+    assert model.predict_proba(x[:0]).shape == (0, 4) and model.predict(x[:0]).shape == (0,)
+    with pytest.raises(RuntimeError):
+        model.backward(np.zeros((7, 4), dtype))
+
+
+# ---- the model file ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    """A model and the file that it was saved in."""
+    pytest.importorskip("safetensors")
+    model = SequenceClassifier(3, 5, 4, 2, rng=0)
+    path = tmp_path / "model.safetensors"
+    model.save(path, {"note": "hello"})
+    return model, path
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_save_and_load(layers, dtype, reset_after, tmp_path, assert_same_bits):
+    pytest.importorskip("safetensors")
+    model = SequenceClassifier(3, 5, 4, layers, dtype, reset_after, rng=0)
+    path = tmp_path / "model.safetensors"
+    model.save(path, {"note": "h\u00e9llo"})
+    again = SequenceClassifier.load(path)
+    assert_same_bits(again.state_dict(), model.state_dict())
+    assert again.metadata == {"note": "h\u00e9llo"}
+    for name in ("input_size", "hidden_size", "num_classes", "num_layers", "dtype", "reset_after"):
+        assert getattr(again, name) == getattr(model, name), name
+    assert not again.gru.training and not again.head.training
+    x = normal(7, 6, 3).astype(dtype)
+    assert_same_bits({"logits": again(x)}, {"logits": model.eval()(x)})
+    again.save(path, again.metadata)
+    assert SequenceClassifier.load(path).metadata == again.metadata
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def change(path, tensors=None, metadata=None):
+    """Rewrite a model file with some of its tensors and metadata other (None: taken away)."""
+    from safetensors.numpy import load, save
+
+    data = path.read_bytes()
+    old = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    new_tensors, new = load(data) | (tensors or {}), old | (metadata or {})
+    path.write_bytes(save(
+        {name: a for name, a in new_tensors.items() if a is not None},
+        {name: text for name, text in new.items() if text is not None} or None,
+    ))
+
+
+NO_METADATA = dict.fromkeys((
+    "format", "dtype", "reset_after", "input_size", "hidden_size", "num_classes", "num_layers",
+    "note",
+))
+
+
+@pytest.mark.parametrize("tensors, metadata, message", [
+    ({"head.bias": None}, {}, "tensor head.bias is missing"),
+    ({"gru.weight_hh_l1": None}, {}, "tensor gru.weight_hh_l1 is missing"),
+    ({"extra": np.zeros(1, np.float32)}, {}, "unexpected tensor extra"),
+    ({"head.bias": np.zeros(3, np.float32)}, {},
+     "tensor head.bias has shape (3,), the metadata ask for (4,)"),
+    ({"head.bias": np.zeros(4)}, {}, "tensor head.bias is float64, the metadata say float32"),
+    ({"head.bias": np.full(4, np.nan, np.float32)}, {},
+     "tensor head.bias holds values that are not finite"),
+    ({}, {"hidden_size": "6"}, "has shape (15, 3), the metadata ask for (18, 3)"),
+    ({}, {"hidden_size": "2000000000"}, "has shape (15, 3), the metadata ask for"),
+    ({}, {"num_layers": "1"}, "unexpected tensor gru.bias_hh_l1"),
+    ({}, {"num_layers": "2000000000"}, "tensor gru.weight_ih_l2 is missing"),
+    ({}, {"num_layers": "0"}, "metadata num_layers should be a positive number, got '0'"),
+    ({}, {"input_size": "-3"}, "metadata input_size should be a positive number, got '-3'"),
+    ({}, {"num_classes": "\u0664"}, "metadata num_classes should be a positive number"),
+    ({}, {"input_size": None}, "metadata input_size should be a positive number, got ''"),
+    ({}, {"dtype": "float16"}, "metadata dtype should be float32 or float64, got 'float16'"),
+    ({}, {"reset_after": "yes"}, "metadata reset_after should be True or False, got 'yes'"),
+    ({}, {"format": "pt"}, "the metadata does not say that this is a gru_c.SequenceClassifier"),
+    ({}, NO_METADATA, "the metadata does not say that this is a gru_c.SequenceClassifier"),
+])
+def test_load_refuses(model_file, tensors, metadata, message):
+    _, path = model_file
+    change(path, tensors, metadata)
+    with pytest.raises(ModelFileError, match=re.escape(message)) as caught:
+        SequenceClassifier.load(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda data: b"",
+    lambda data: b"PK\x03\x04 this is a zip archive",
+    lambda data: data[:100],
+    lambda data: data[:-1],
+    lambda data: b"\xff" * 8 + data[8:],
+], ids=["empty", "zip", "no-header", "cut", "huge-header"])
+def test_load_refuses_what_is_not_safetensors(model_file, spoil):
+    _, path = model_file
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(ModelFileError, match="not a readable safetensors file") as caught:
+        SequenceClassifier.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_load_of_a_missing_file(tmp_path):
+    pytest.importorskip("safetensors")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        SequenceClassifier.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, OSError(28, "No space left")])
+def test_an_interrupted_save_leaves_the_old_file(model_file, monkeypatch, function, interruption):
+    model, path = model_file
+    old = path.read_bytes()
+    model.head.bias += 1
+
+    def interrupted(*_):
+        raise interruption
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, function, interrupted)
+        with pytest.raises((KeyboardInterrupt, OSError)):
+            model.save(path)
+    assert path.read_bytes() == old
+    assert os.listdir(path.parent) == [path.name]
+    model.save(path)
+    assert path.read_bytes() != old
+
+
+def test_save_through_a_link_and_to_a_pipe(model_file):
+    """A symbolic link stays one; a pipe (or device, /dev/null) is written to, not replaced."""
+    model, path = model_file
+    link, pipe = path.with_name("link"), path.with_name("pipe")
+    link.symlink_to(path.name)
+    model.head.bias += 1
+    model.save(link)
+    assert link.is_symlink()
+    assert (SequenceClassifier.load(path).head.bias == model.head.bias).all()
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        model.save(pipe)
+        assert len(os.read(reader, 2**16)) > 100
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_without_safetensors(model_file, monkeypatch):
+    model, path = model_file
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    for call in (lambda: model.save(path), lambda: SequenceClassifier.load(path)):
+        with pytest.raises(MissingExtraError, match=re.escape("pip install 'gru-c[train]'")):
+            call()
+
+
+# ---- the training loop ---------------------------------------------------------------------------
+
+
+def task(count=120, seed=0):
+    """A small task: is the first channel bright? Not solved in a few epochs."""
+    x = np.random.default_rng(seed).random((count, 5, 3), np.float32)
+    return x, (x[:, :, 0].sum(axis=1) > 2.5).astype(int)
+
+
+def train(seed=0, callback=None, validation=None, **options):
+    """A model trained for a few epochs, its history, and its weights after every epoch."""
+    model, weights = SequenceClassifier(3, 8, 2, rng=seed), []
+
+    def record(history):
+        weights.append(FlatArrays(model.state_dict()).vector)
+        if callback is not None:
+            callback(history)
+
+    options = {"epochs": 6, "learning_rate": 0.02, "rng": seed} | options
+    history = fit(model, task(), validation or task(60, 1), callback=record, **options)
+    return model, history, weights
+
+
+def outcome(history):
+    """The epochs without their times."""
+    return [tuple(vars(epoch).items())[:-1] for epoch in history.epochs]
+
+
+def test_same_seed_same_result(assert_same_bits):
+    one, two, other = train(), train(), train(1)
+    assert_same_bits(one[0].state_dict(), two[0].state_dict())
+    assert outcome(one[1]) == outcome(two[1]) != outcome(other[1])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_best_model_is_left(seed):
+    model, history, weights = train(seed, epochs=10, learning_rate=0.1)
+    accuracies = [epoch.validation_accuracy for epoch in history.epochs]
+    best = max(range(10), key=lambda i: (accuracies[i], i))  # the latest of the best
+    assert history.best is history.epochs[best]
+    assert (FlatArrays(model.state_dict()).vector == weights[best]).all()
+    assert evaluate(model, *task(60, 1))[1] == history.best.validation_accuracy
+    assert not model.gru.training and not model.head.training
+
+
+def test_validation_data_teach_nothing():
+    """Other validation data choose another epoch; the course of the training is the same."""
+    _, history, weights = train()
+    x, labels = task(60, 1)
+    _, other, other_weights = train(validation=(x[::-1] * 0.5, 1 - labels))
+    assert [e.train_loss for e in history.epochs] == [e.train_loss for e in other.epochs]
+    assert all((a == b).all() for a, b in zip(weights, other_weights, strict=True))
+
+
+def test_the_data_are_left_alone():
+    data = [*task(), *task(60, 1)]
+    kept = [array.copy() for array in data]
+    for array in data:
+        array.setflags(write=False)
+    fit(SequenceClassifier(3, 8, 2, rng=0), data[:2], data[2:], epochs=2, rng=0)
+    assert all((a == b).all() for a, b in zip(data, kept, strict=True))
+
+
+def test_history():
+    seen = []
+    _, history, _ = train(callback=lambda history: seen.append(len(history.epochs)))
+    assert seen == [1, 2, 3, 4, 5, 6] == [epoch.epoch for epoch in history.epochs]
+    assert not history.interrupted
+    assert history.seconds == sum(epoch.seconds for epoch in history.epochs) > 0
+    rates = [epoch.learning_rate for epoch in history.epochs]
+    assert rates == pytest.approx([0.02, 0.02, 0.02, 0.02, 0.02 * 2 / 3, 0.02 / 3])
+    for epoch in history.epochs:
+        assert 0 < epoch.train_loss < 5 and 0 < epoch.validation_loss < 5
+        assert 0 <= epoch.train_accuracy <= 1 and 0 <= epoch.validation_accuracy <= 1
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 5, 30])
+def test_learning_rate_falls_to_zero_behind_the_end(epochs):
+    rates = [trainer_module.rate_of_epoch(1.0, i, epochs) for i in range(1, epochs + 2)]
+    assert rates[0] == 1 and rates[-1] == 0
+    assert all(a >= b for a, b in pairwise(rates)) and min(rates[:-1]) > 0
+
+
+@pytest.mark.parametrize("noise", [0, 0.5])
+def test_an_epoch_sees_every_sequence_once(noise):
+    x, labels = task()
+    x = x.copy()
+    x[:, 0, 0] = np.arange(120) * 100
+    batches = list(
+        trainer_module._batches(x, labels, 32, noise, np.random.default_rng(0))
+    )
+    assert [len(batch) for batch, _ in batches] == [32, 32, 32, 24]
+    rows = np.concatenate([batch for batch, _ in batches])
+    order = (rows[:, 0, 0] / 100).round().astype(int)
+    assert sorted(order) == list(range(120)) and not (order == np.arange(120)).all()
+    assert (np.concatenate([part for _, part in batches]) == labels[order]).all()
+    spread = (rows - x[order]).std()
+    assert spread == pytest.approx(noise, rel=0.1) and rows.dtype == np.float32
+
+
+def test_ctrl_c_between_epochs():
+    def interrupt(history):
+        if len(history.epochs) == 4:
+            raise KeyboardInterrupt
+
+    model, history, weights = train(callback=interrupt)
+    assert history.interrupted and len(history.epochs) == 4
+    assert (FlatArrays(model.state_dict()).vector == weights[history.best.epoch - 1]).all()
+
+
+@pytest.mark.parametrize("batches", [2, 4 + 2], ids=["first-epoch", "second-epoch"])
+def test_ctrl_c_within_an_epoch(batches, monkeypatch):
+    calls = []
+
+    def clip(*args):
+        calls.append(args)
+        if len(calls) > batches:
+            raise KeyboardInterrupt
+        return clip_grad_norm(*args)
+
+    monkeypatch.setattr(trainer_module, "clip_grad_norm", clip)
+    model, history, weights = train()
+    assert history.interrupted and len(history.epochs) == len(weights) == batches // 4
+    found = FlatArrays(model.state_dict()).vector
+    assert not (found == FlatArrays(SequenceClassifier(3, 8, 2, rng=0).state_dict()).vector).all()
+    if weights:
+        assert (found == weights[0]).all()
+    else:
+        assert history.best is None
+
+
+def test_divergence_is_reported():
+    with pytest.raises(FloatingPointError, match="in epoch 1; try a smaller learning rate"):
+        train(learning_rate=1e38)
+
+
+@pytest.mark.parametrize("rows, labels", [(0, 0), (5, 4)])
+@pytest.mark.parametrize("which", ["training", "validation"])
+def test_fit_refuses(which, rows, labels):
+    bad = np.zeros((rows, 5, 3), np.float32), np.zeros(labels, int)
+    data = (bad, task()) if which == "training" else (task(), bad)
+    message = f"{which} data: {rows} sequences and {labels} labels"
+    with pytest.raises(ValueError, match=message):
+        fit(SequenceClassifier(3, 8, 2, rng=0), *data)
