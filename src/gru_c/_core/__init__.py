@@ -38,12 +38,12 @@ def _configure_threads() -> None:
     """As many threads as this process has processors, or as the environment says."""
     affinity = getattr(os, "sched_getaffinity", None)
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
-    for name in ("GRU_C_NUM_THREADS", "OMP_NUM_THREADS"):
-        value = os.environ.get(name, "").partition(",")[0].strip()
-        if value:
-            if not value.isdecimal() or int(value) < 1:
-                raise ImportError(f"{name} must be a positive integer, got {value!r}")
-            break
+    value = os.environ.get("GRU_C_NUM_THREADS", "")
+    if value and not (value.isdecimal() and int(value) > 0):
+        raise ImportError(f"GRU_C_NUM_THREADS must be a positive integer, got {value!r}")
+    if not value:                                          # not ours: what is no number, we ignore
+        value = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+        value = value if value.isdecimal() and int(value) > 0 else ""
     library = ctypes.CDLL(cython_blas.__file__)            # a look-up goes on to what it links to
     getter = next((getattr(library, name) for name in BLAS_THREADS if hasattr(library, name)), None)
     threads.configure(cpus, ctypes.cast(getter, ctypes.c_void_p).value if getter else 0)
