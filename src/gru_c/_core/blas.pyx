@@ -49,9 +49,12 @@ cdef void copy_start(
 cdef void blas_product(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
     const real *a, Py_ssize_t a_row, Py_ssize_t a_col, const real *b, Py_ssize_t b_row,
-    const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row,
+    Py_ssize_t b_strip, const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row,
 ) noexcept nogil:
-    """C = START + A . B, the twin of `product` in simd_real.h; a_row or a_col is 1."""
+    """C = START + A . B, the twin of `product` in simd_real.h; a_row or a_col is 1.
+
+    B is one strip, as wide as a panel; b_strip goes unused.
+    """
     cdef:
         bint transposed = a_col != 1
         Py_ssize_t i = 0, m, most = max(1, MOST_MULTIPLY_ADDS // (columns * depth))

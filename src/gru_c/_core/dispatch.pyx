@@ -20,7 +20,7 @@ compiler has no vector extensions. `GRU_C_ENGINE=blas` selects it.
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
 from gru_c._core.blas cimport blas_product
-from gru_c._core.kernels cimport Kernels, product_t
+from gru_c._core.kernels cimport PANEL_BYTES, Kernels, product_t
 
 cdef extern from "cpu.h":
     bint cpu_has_avx512()
@@ -38,7 +38,10 @@ def supported():
 
 
 def bind(capsule, bint use_blas):
-    """Make the tables in `capsule` (of a module kernels_*) the ones in use."""
+    """Make the tables in `capsule` (of a module kernels_*) the ones in use.
+
+    Before any layer is packed: how that is done depends on them.
+    """
     global kernels_f32, kernels_f64
     cdef Kernels *tables = <Kernels *> PyCapsule_GetPointer(capsule, "gru_c.kernels")
     kernels_f32 = tables[0]
@@ -46,3 +49,4 @@ def bind(capsule, bint use_blas):
     if use_blas:
         kernels_f32.product = <product_t> blas_product[float]
         kernels_f64.product = <product_t> blas_product[double]
+        kernels_f32.strip_bytes = kernels_f64.strip_bytes = PANEL_BYTES

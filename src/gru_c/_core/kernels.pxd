@@ -22,7 +22,8 @@ ctypedef fused real:
 ctypedef void (*product_t)(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
     const void *a, Py_ssize_t a_row, Py_ssize_t a_col, const void *b, Py_ssize_t b_row,
-    const void *start, Py_ssize_t start_row, void *c, Py_ssize_t c_row) noexcept nogil
+    Py_ssize_t b_strip, const void *start, Py_ssize_t start_row,
+    void *c, Py_ssize_t c_row) noexcept nogil
 
 # g, h_prev -> h; with `save` g keeps the activations
 ctypedef void (*forward_t)(
@@ -50,8 +51,12 @@ ctypedef void (*sum_rows_t)(
 # y = f(x); `count` is a multiple of 64 bytes
 ctypedef void (*map_t)(Py_ssize_t count, const void *x, void *y) noexcept nogil
 
+cdef enum:
+    PANEL_BYTES = 256          # of the columns of a panel: 4 registers of AVX-512
+
 cdef struct Kernels:
     product_t product
+    Py_ssize_t strip_bytes  # of the columns of B that `product` wants to adjoin, see panels.pxd
     forward_t gates        # reset_after=True: the whole gate arithmetic
     backward_t d_gates
     reset_t reset          # reset_after=False: the reset gate and q = r h_prev,

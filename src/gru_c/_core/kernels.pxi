@@ -19,6 +19,7 @@ cdef extern from "simd.h" nogil:
     vec_f64 tanh_f64(vec_f64 x) noexcept
     void product_f32() noexcept
     void product_f64() noexcept
+    Py_ssize_t STRIP_BYTES
 
 ctypedef fused vec:
     vec_f32
@@ -218,6 +219,7 @@ cdef void fill(Kernels *table, const vec *_) noexcept:
         table.product = <product_t> product_f32
     else:
         table.product = <product_t> product_f64
+    table.strip_bytes = STRIP_BYTES
     table.gates = <forward_t> gates[vec]
     table.d_gates = <backward_t> d_gates[vec]
     table.reset = <reset_t> reset[vec]

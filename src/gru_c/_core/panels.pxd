@@ -1,11 +1,12 @@
 """Matrices packed once into contiguous panels, and products with them.
 
 The right factor B of A . B is cut into panels of 256 bytes of columns, each contiguous (strided
-ones lose a third to TLB misses at large sizes). All rows of A go past a panel before the next. The
-kernel takes 256 bytes of a panel every 24 cycles, which the second-level cache supplies with ease,
-so blocks of rows are long: 512 against 128 gave 90 against 70 GFLOP/s at T,N,I,H = 50,16,512,1024.
-A may hold its columns in `segments` pieces, `a_segment` elements apart: the planes
-of the gate buffer.
+ones lose a third to TLB misses at large sizes), and a panel into contiguous strips of columns as
+wide as a tile of the kernel: all of it with AVX-512, 64 bytes with AVX2. All rows of A go past a
+panel before the next. The kernel takes a row of a strip every 12 to 24 cycles, which the
+second-level cache supplies with ease, so blocks of rows are long: 512 against 128 gave 90 against
+70 GFLOP/s at T,N,I,H = 50,16,512,1024. A may hold its columns in `segments` pieces, `a_segment`
+elements apart: the planes of the gate buffer.
 """
 
 from gru_c._core.kernels cimport real
@@ -28,6 +29,8 @@ cdef void multiply(
     Py_ssize_t rows, const real *a, Py_ssize_t a_row, Py_ssize_t a_segment,
     const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row) noexcept nogil
 
+cdef Py_ssize_t strip_columns(const real *_, Py_ssize_t width) noexcept nogil
+
 cdef void copy_panel(
-    Py_ssize_t rows, Py_ssize_t columns, const real *b, Py_ssize_t b_row,
-    Py_ssize_t padded, real *panel) noexcept nogil
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t padded,
+    const real *b, Py_ssize_t b_row, Py_ssize_t b_col, real *panel, Py_ssize_t depth) noexcept nogil

@@ -3,15 +3,18 @@
 from libc.string cimport memcpy, memset
 
 from gru_c._core.dispatch cimport kernels
-from gru_c._core.kernels cimport Kernels, real
+from gru_c._core.kernels cimport PANEL_BYTES, Kernels, real
 
-cdef:
-    Py_ssize_t PANEL_BYTES = 256     # 4 registers of AVX-512
-    Py_ssize_t BLOCK_ROWS = 512      # rows of B between two visits to C
+cdef Py_ssize_t BLOCK_ROWS = 512       # rows of B between two visits to C
 
 
 cdef Py_ssize_t panel_columns(const real *_) noexcept nogil:
     return PANEL_BYTES // sizeof(real)
+
+
+cdef Py_ssize_t strip_columns(const real *a, Py_ssize_t width) noexcept nogil:
+    """Columns of the strips of a panel that is `width` wide."""
+    return min(<Py_ssize_t> (kernels(a).strip_bytes // sizeof(real)), width)
 
 
 cdef Py_ssize_t pieces(Py_ssize_t length, Py_ssize_t piece) noexcept nogil:
@@ -25,16 +28,41 @@ cdef void pack(
 ) noexcept nogil:
     """Fill a segment from b[k * b_row + j * b_col]; columns from `columns` on become zero."""
     cdef:
-        Py_ssize_t wide = panel_columns(b), panel, first, width, j, k
+        Py_ssize_t wide = panel_columns(b), depth = panels.segments * panels.depth
+        Py_ssize_t panel, first, width
         real *target
     for panel in range(pieces(panels.columns, wide)):
         first = panel * wide
         width = min(wide, panels.columns - first)
-        target = <real *> panels.data + panels.depth * (panels.segments * first + segment * width)
-        for j in range(width):
-            for k in range(panels.depth):
-                target[k * width + j] = (
-                    b[k * b_row + (first + j) * b_col] if first + j < columns else 0)
+        target = <real *> panels.data + depth * first
+        target += segment * panels.depth * strip_columns(b, width)
+        copy_panel(panels.depth, min(width, columns - first), width,
+                   b + first * b_col, b_row, b_col, target, depth)
+
+
+cdef void copy_panel(
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t padded,
+    const real *b, Py_ssize_t b_row, Py_ssize_t b_col, real *panel, Py_ssize_t depth,
+) noexcept nogil:
+    """Rows of a panel whose strips are `depth` rows long; columns from `columns` on become zero.
+
+    A transposed B is read a line of 16 elements at a time, or each would be fetched 16 times.
+    """
+    cdef:
+        Py_ssize_t width = strip_columns(b, padded), strip, first, filled, line, j, k
+        real *target
+    for strip in range(padded // width):
+        first = strip * width
+        filled = max(0, min(width, columns - first))
+        target = panel + depth * first
+        for k in range(rows):
+            if b_col == 1:
+                memcpy(target + k * width, b + k * b_row + first, filled * sizeof(real))
+            memset(target + k * width + filled, 0, (width - filled) * sizeof(real))
+        for line in range(pieces(rows, 16) if b_col != 1 else 0):
+            for j in range(filled):
+                for k in range(16 * line, min(16 * line + 16, rows)):
+                    target[k * width + j] = b[k * b_row + (first + j) * b_col]
 
 
 cdef void multiply(
@@ -50,11 +78,13 @@ cdef void multiply(
         const Kernels *kernel = kernels(a)
         const real *b
         const real *from_
-        Py_ssize_t wide = panel_columns(a), panel, segment, block, depth, column, width, from_row
+        Py_ssize_t wide = panel_columns(a), length = panels.segments * panels.depth
+        Py_ssize_t panel, segment, block, depth, column, width, strip, from_row
     for panel in range(first, last):
         column = panel * wide
         width = min(wide, panels.columns - column)
-        b = <const real *> panels.data + panels.segments * panels.depth * column
+        strip = strip_columns(a, width)
+        b = <const real *> panels.data + length * column
         from_ = start + column if start != NULL else NULL
         from_row = start_row
         for segment in range(panels.segments):
@@ -62,18 +92,7 @@ cdef void multiply(
                 depth = min(BLOCK_ROWS, panels.depth - block * BLOCK_ROWS)
                 kernel.product(
                     rows, width, depth, a + segment * a_segment + block * BLOCK_ROWS, a_row, 1,
-                    b, width, from_, from_row, c + column, c_row)
-                b += depth * width
+                    b, strip, length * strip, from_, from_row, c + column, c_row)
+                b += depth * strip
                 from_ = c + column
                 from_row = c_row
-
-
-cdef void copy_panel(
-    Py_ssize_t rows, Py_ssize_t columns, const real *b, Py_ssize_t b_row,
-    Py_ssize_t padded, real *panel,
-) noexcept nogil:
-    """A contiguous panel of some rows of B, zeros in its columns from `columns` on."""
-    cdef Py_ssize_t k
-    for k in range(rows):
-        memcpy(panel + k * padded, b + k * b_row, columns * sizeof(real))
-        memset(panel + k * padded + columns, 0, (padded - columns) * sizeof(real))

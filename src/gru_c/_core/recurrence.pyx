@@ -15,7 +15,9 @@ from libc.string cimport memcpy
 
 from gru_c._core.dispatch cimport kernels
 from gru_c._core.kernels cimport Kernels, real
-from gru_c._core.panels cimport copy_panel, multiply, panel_columns, pieces
+from gru_c._core.panels cimport (
+    copy_panel, multiply, panel_columns, pieces, strip_columns,
+)
 from gru_c._core.threads cimport wait
 
 cdef enum:
@@ -272,12 +274,14 @@ cdef void add_products(
     cdef:
         char[SUM_ROWS * 256 + 64] memory
         real *panel = <real *> ((<size_t> memory + 63) & ~<size_t> 63)
-        Py_ssize_t wide = panel_columns(a), lanes = 64 // sizeof(real), j, k, padded
+        Py_ssize_t wide = panel_columns(a), lanes = 64 // sizeof(real), j, k, padded, strip
         real *target
     for j in range(0, pieces(columns, wide)):
         padded = pieces(min(wide, columns - j * wide), lanes) * lanes
-        copy_panel(rows, min(wide, columns - j * wide), b + j * wide, b_row, padded, panel)
+        copy_panel(rows, min(wide, columns - j * wide), padded, b + j * wide, b_row, 1, panel, rows)
+        strip = strip_columns(a, padded)
         for k in range(count if units > 0 else 0):
             target = c + k * c_units * c_row + j * wide
-            kernels(a).product(units, padded, rows, a + planes[k], 1, a_row, panel, padded,
+            kernels(a).product(units, padded, rows, a + planes[k], 1, a_row,
+                               panel, strip, rows * strip,
                                <real *> NULL if first else target, c_row, target, c_row)

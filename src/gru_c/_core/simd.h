@@ -24,6 +24,9 @@
 #define TILE_VECTORS 2
 #endif
 
+/* B of a product comes in strips as wide as a tile, each contiguous: a tile reads one from end to end. */
+#define STRIP_BYTES (TILE_VECTORS * VECTOR_BYTES)
+
 /* Of the portable clamp in simd_real.h compilers make compares and blends; this is 0.34 instead of 0.39 ns
  * for a sigmoid (AVX-512; no gain with AVX2). */
 #if defined(__AVX512F__)

@@ -52,9 +52,10 @@ INLINE vec NAME(tanh)(vec x)
 }
 
 /* ---- C (rows, columns) = START + A (rows, depth) . B (depth, columns) -------------------------------
- * A is read at a[i * a_row + k * a_col], so that its transpose needs no copy. START is C itself, one row
- * for all (start_row = 0: a bias) or, where NULL, zeros. Each element is one chain of multiply-adds in
- * the order of k, whatever tile it falls into: a row's bits do not depend on the rows beside it.
+ * A is read at a[i * a_row + k * a_col], so that its transpose needs no copy. B lies in strips of
+ * STRIP_BYTES of its columns, `b_strip` apart, rows `b_row` apart in each. START is C itself, one row for all
+ * (start_row = 0: a bias) or, where NULL, zeros. Each element is one chain of multiply-adds in the order
+ * of k, whatever tile it falls into: a row's bits do not depend on the rows beside it.
  *
  * The sums are named variables: the compiler spills an array of vectors to memory. `rows` and `vectors`
  * are constants at each call, so that the unused ones vanish. */
@@ -64,14 +65,15 @@ INLINE vec NAME(tanh)(vec x)
                    vec c##i##4 = {0}, c##i##5 = {0}, c##i##6 = {0}, c##i##7 = {0};
 #define LOAD_SUM(i, v) if (rows > i && vectors > v) c##i##v = *(const vec *)(start + i * start_row + v * LANES);
 #define LOAD_ROW(i) EACH_VECTOR(LOAD_SUM, i)
-#define LOAD_B(_, v) if (vectors > v) b##v = *(const vec *)(b + v * LANES);
+#define LOAD_B(_, v)                                                                                        \
+    if (vectors > v) b##v = *(const vec *)(b + v / TILE_VECTORS * b_strip + v % TILE_VECTORS * LANES);
 #define ADD(i, v) if (rows > i && vectors > v) c##i##v += a##i * b##v;
 #define ADD_ROW(i) REAL a##i = rows > i ? a[i * a_row] : 0; EACH_VECTOR(ADD, i)
 #define STORE_SUM(i, v) if (rows > i && vectors > v) *(vec *)(c + i * c_row + v * LANES) = c##i##v;
 #define STORE_ROW(i) EACH_VECTOR(STORE_SUM, i)
 
 INLINE void NAME(tile)(const int rows, const int vectors, ptrdiff_t depth,
-                       const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, const REAL *b, ptrdiff_t b_row,
+                       const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
                        const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)
 {
     EACH_ROW(DECLARE)
@@ -88,13 +90,13 @@ INLINE void NAME(tile)(const int rows, const int vectors, ptrdiff_t depth,
 
 /* All rows of a strip of `vectors` columns, in tiles of nearly equal height (two of 4 beat 6 and 2). */
 INLINE void NAME(strip)(const int most, const int vectors, ptrdiff_t rows, ptrdiff_t depth,
-                        const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, const REAL *b, ptrdiff_t b_row,
+                        const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
                         const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)
 {
 #define TILE(height)                                                                                       \
     case height:                                                                                           \
         if (height <= most)                                                                                \
-            NAME(tile)(height, vectors, depth, a, a_row, a_col, b, b_row, start, start_row, c, c_row);     \
+            NAME(tile)(height, vectors, depth, a, a_row, a_col, b, b_row, b_strip, start, start_row, c, c_row);     \
         break;
     for (ptrdiff_t tiles = (rows + most - 1) / most; tiles > 0; tiles--) {
         ptrdiff_t height = (rows + tiles - 1) / tiles;
@@ -110,12 +112,12 @@ INLINE void NAME(strip)(const int most, const int vectors, ptrdiff_t rows, ptrdi
 /* `columns` is a multiple of 64 bytes. One or two rows alone want wider tiles, or the chains of their
  * few sums wait for themselves (AVX2, 1 row: 52 instead of 31 GFLOP/s). */
 static void NAME(product)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,
-                          const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, const REAL *b, ptrdiff_t b_row,
+                          const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
                           const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)
 {
 #define STRIPS(most, n)                                                                                    \
-    for (; columns >= (n) * LANES; columns -= (n) * LANES, b += (n) * LANES, c += (n) * LANES) {           \
-        NAME(strip)(most, n, rows, depth, a, a_row, a_col, b, b_row, start, start_row, c, c_row);          \
+    for (; columns >= (n) * LANES; columns -= (n) * LANES, b += (n) / TILE_VECTORS * b_strip, c += (n) * LANES) { \
+        NAME(strip)(most, n, rows, depth, a, a_row, a_col, b, b_row, b_strip, start, start_row, c, c_row);          \
         if (start) start += (n) * LANES;                                                                   \
     }
 #if TILE_VECTORS == 2
