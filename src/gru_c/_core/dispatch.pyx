@@ -1,17 +1,19 @@
 """The choice of kernels: instruction set and engine of the products.
 
 Products run on the register-blocked kernel of simd_real.h ("panel") or on GEMM from
-scipy.linalg.cython_blas ("blas"), both on the same packed panels and both never in a piece large
-enough for OpenBLAS to thread. On two cores of an AMD EPYC (Zen 4), one thread, float32, products
-(N, H) x (H, 3H), the panel kernel beside BLAS on the same panels and one plain BLAS call, GFLOP/s:
+scipy.linalg.cython_blas ("blas"), both on packed panels, and BLAS never in a piece large
+enough for OpenBLAS to thread. GFLOP/s of a layer's inference with each (T = 20, I = H, float32, one
+thread of an AMD EPYC, Zen 4; OpenBLAS 0.3.30, for AVX2 with OPENBLAS_CORETYPE=Haswell), printed
+by `python bench/engines.py`:
 
-    H    N      AVX-512                 AVX2 (OPENBLAS_CORETYPE=Haswell)
-    128  1      57 /  51 /  55           42 /  3 /  3
-    128  8     107 / 111 / 112           80 / 21 / 21
-    128  32    114 / 116 /  70          110 / 57 / 60
-    256  8     103 / 107 /  31           90 / 24 / 25
-    512  2      80 /  74 /   9           45 /  6 /  6
-    512  32    112 / 112 /  72          104 / 58 / 60
+    H    N     AVX-512: panel  BLAS     AVX2: panel  BLAS
+    128  1                57    53               58     6
+    128  8               105   102               77    29
+    128  32              106   104               93    53
+    256  8               107   105               87    28
+    256  64              105   102               84    33
+    512  2                90    88               63     9
+    512  32              106   103               77    21
 
 So the panel kernel is the default for every product; BLAS is its check, and the choice where a
 compiler has no vector extensions. `GRU_C_ENGINE=blas` selects it.
