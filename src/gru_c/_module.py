@@ -16,6 +16,7 @@ class Module:
 
     _training = True
     _tape = None
+    _spare = None                                          # the last tape used up: its buffers
     _grads = None
 
     def __setattr__(self, name, value):
@@ -31,7 +32,7 @@ class Module:
         """Keep, in each forward, what `backward` needs. The mode of a new model. Returns self."""
         self._training = _checks.flag(mode, "mode")
         if not mode:
-            self._tape = None
+            self._tape = self._spare = None
         return self
 
     training = property(lambda self: self._training, train, doc="Whether in training mode.")
@@ -89,7 +90,7 @@ class Module:
     def __getstate__(self):
         """For copy and pickle: the model without what belongs to one run."""
         return {name: value for name, value in self.__dict__.items()
-                if name not in ("_tape", "_grads")}
+                if name not in ("_tape", "_spare", "_grads")}
 
 
 def initial_weights(shapes: dict[str, tuple], hidden_size: int, dtype, rng) -> dict:

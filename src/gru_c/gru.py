@@ -130,8 +130,9 @@ class GRU(Module):
 
     def _record(self, x, h_0, output, h_n):
         """The same, keeping a tape a layer; a layer reads the one below from its tape."""
-        old = self._tape or [None] * self.num_layers
-        self._tape, tapes = None, []                       # none until the buffers are whole again
+        old = self._tape or self._spare or [None] * self.num_layers
+        self._tape = self._spare = None                    # none until the buffers are whole again
+        tapes = []
         x = np.array(x, order="C")                         # the caller may change x before backward
         for index, layer in enumerate(self._layers):
             target, strides = (output, self._strides(output)) if layer is self._layers[-1] else (
@@ -171,7 +172,7 @@ class GRU(Module):
             _checks.shape(d_output, (*shape[:-1], self.hidden_size), "d_output")
             d_output = _checks.rows(self._time_major(d_output, batched))
         d_h_n = self._check_state(d_h_n, "d_h_n", batched, rows)
-        self._tape = None                                  # its planes become the gradients
+        self._tape, self._spare = None, tapes              # its planes become the gradients
         dh_0 = np.empty((self.num_layers, rows, self.hidden_size), self.dtype)
         grads = {}
         for index in reversed(range(self.num_layers)):
