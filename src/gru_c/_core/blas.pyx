@@ -3,6 +3,8 @@
 from libc.string cimport memcpy, memset
 from scipy.linalg.cython_blas cimport dgemm, sgemm
 
+from gru_c._core.kernels cimport TILE_ROWS
+
 include "blas_int.pxi"
 
 # OpenBLAS threads a product of more than this many multiply-adds. At or below it a call runs on the
@@ -48,8 +50,9 @@ cdef void copy_start(
 
 cdef void blas_product(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
-    const real *a, Py_ssize_t a_row, Py_ssize_t a_col, const real *b, Py_ssize_t b_row,
-    Py_ssize_t b_strip, const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row,
+    const real *a, Py_ssize_t a_row, Py_ssize_t a_col, Py_ssize_t a_tile,
+    const real *b, Py_ssize_t b_row, Py_ssize_t b_strip,
+    const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row,
 ) noexcept nogil:
     """C = START + A . B, the twin of `product` in simd_real.h; a_row or a_col is 1.
 
@@ -57,14 +60,20 @@ cdef void blas_product(
     """
     cdef:
         bint transposed = a_col != 1
-        Py_ssize_t i = 0, m, most = max(1, MOST_MULTIPLY_ADDS // (columns * depth))
+        Py_ssize_t most = max(1, MOST_MULTIPLY_ADDS // max(1, columns * depth)), calls, m
+    if a_tile:
+        most = TILE_ROWS
     if start != c:
         copy_start(rows, columns, start, start_row, c, c_row)
-    while i < rows:
-        m = min(most, rows - i)
-        gemm(transposed, m, columns, depth, a + i * a_row,
-             a_col if transposed else max(a_row, depth), b, b_row, c + i * c_row, c_row)
-        i += m
+    calls = (rows + most - 1) // most
+    while rows > 0:
+        m = (rows + calls - 1) // calls                    # heights as in simd_real.h
+        gemm(transposed, m, columns, depth, a, a_col if transposed else max(a_row, depth),
+             b, b_row, c, c_row)
+        a += a_tile if a_tile else m * a_row
+        c += m * c_row
+        rows -= m
+        calls -= 1
 
 
 INTEGER_SIZE = sizeof(blas_int)

@@ -21,8 +21,8 @@ ctypedef fused real:
 # C (rows, columns) = START + A (rows, depth) . B (depth, columns); see simd_real.h
 ctypedef void (*product_t)(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
-    const void *a, Py_ssize_t a_row, Py_ssize_t a_col, const void *b, Py_ssize_t b_row,
-    Py_ssize_t b_strip, const void *start, Py_ssize_t start_row,
+    const void *a, Py_ssize_t a_row, Py_ssize_t a_col, Py_ssize_t a_tile,
+    const void *b, Py_ssize_t b_row, Py_ssize_t b_strip, const void *start, Py_ssize_t start_row,
     void *c, Py_ssize_t c_row) noexcept nogil
 
 # g, h_prev -> h; with `save` g keeps the activations
@@ -53,6 +53,7 @@ ctypedef void (*map_t)(Py_ssize_t count, const void *x, void *y) noexcept nogil
 
 cdef enum:
     PANEL_BYTES = 256          # of the columns of a panel: 4 registers of AVX-512
+    TILE_ROWS = 6              # the most rows of a tile of `product`
 
 cdef struct Kernels:
     product_t product

@@ -14,7 +14,7 @@ from gru_c._core.dispatch cimport kernels
 from gru_c._core.kernels cimport real
 from gru_c._core.panels cimport Panels, pack
 from gru_c._core.recurrence cimport (
-    Gradients, Part, Sequence, Weights, backward, d_inputs, d_weights, forward,
+    Gradients, Part, Sequence, Weights, backward, d_inputs, d_weights, d_weights_scratch, forward,
 )
 from gru_c._core.threads cimport Barrier, parallel, share, thread_limit
 
@@ -143,6 +143,16 @@ cdef class PackedLayer:
         self.backward_block = block
         return 0
 
+    cdef Py_ssize_t chunk_of(self, Py_ssize_t steps, Py_ssize_t rows) noexcept:
+        """How many steps have their input projection made at once."""
+        cdef:
+            Py_ssize_t row_bytes = max(1, rows * self.gate_row * self.itemsize)
+            Py_ssize_t weight_bytes = 3 * self.w.padded * self.w.inputs * self.itemsize
+            Py_ssize_t chunk = CHUNK_BYTES // row_bytes
+        if weight_bytes > CACHED_BYTES:
+            chunk = max(chunk, CHUNK_ROWS // max(1, rows))
+        return max(1, min(chunk, steps))
+
     cdef int infer_rows(self, Py_ssize_t steps, Py_ssize_t rows, const char *x, const char *h_0,
                         Py_ssize_t h_0_row, char *output,
                         Py_ssize_t output_step, Py_ssize_t output_row) except -1:
@@ -150,14 +160,10 @@ cdef class PackedLayer:
         cdef:
             Sequence s
             Run run
-            Py_ssize_t row_bytes = max(1, rows * self.gate_row * self.itemsize)
+            Py_ssize_t row_bytes = rows * self.gate_row * self.itemsize
             Py_ssize_t h_bytes = rows * self.w.padded * self.itemsize, i
-            Py_ssize_t weight_bytes = 3 * self.w.padded * self.w.inputs * self.itemsize
             void *memory
-        s.chunk = CHUNK_BYTES // row_bytes
-        if weight_bytes > CACHED_BYTES:
-            s.chunk = max(s.chunk, CHUNK_ROWS // max(1, rows))
-        s.chunk = max(1, min(s.chunk, steps))
+        s.chunk = self.chunk_of(steps, rows)
         s.steps, s.rows, s.save = steps, rows, False
         s.x, s.x_row = x, self.w.inputs
         s.output, s.output_step, s.output_row = output, output_step, output_row
@@ -227,7 +233,8 @@ cdef class PackedLayer:
         cdef:
             Sequence s
             Run run
-        s.steps, s.rows, s.chunk, s.save = x.shape[0], x.shape[1], x.shape[0], True
+        s.steps, s.rows, s.save = x.shape[0], x.shape[1], True
+        s.chunk = self.chunk_of(s.steps, s.rows)
         s.x, s.x_row = pointer(x), x_row
         s.g, s.g_row, s.h = pointer(g), self.gate_row, pointer(h)
         s.output, s.output_step, s.output_row = pointer(output), output_step, output_row
@@ -242,6 +249,7 @@ cdef class PackedLayer:
         cdef:
             Sequence s
             Gradients d
+            Run run
         if self.backward_block is None:
             if self.itemsize == sizeof(float):
                 self.pack_backward(<float *> pointer(self.weights[0]),
@@ -258,11 +266,15 @@ cdef class PackedLayer:
         d.dx, d.dx_row = pointer(dx), self.padded_inputs
         d.dweight_ih, d.dweight_hh = pointer(dweight_ih), pointer(dweight_hh)
         d.dbias = pointer(dbias)
-        cdef Run run
         with nogil:
             plan(&run, &self.w, &s, &d, self.itemsize)
-            parallel(backward_part, &run, run.threads)
-            parallel(gradients_part, &run, run.threads)
+            run.scratch = PyMem_RawMalloc(run.threads * scratch_bytes(&run))
+            if run.scratch != NULL:
+                parallel(backward_part, &run, run.threads)
+                parallel(gradients_part, &run, run.threads)
+                PyMem_RawFree(run.scratch)
+        if run.scratch == NULL:
+            raise MemoryError("could not allocate scratch memory of the weight gradients")
 
 
 # ---- how a call is split over threads ----------------------------------------------------------
@@ -275,6 +287,7 @@ cdef struct Run:
     int threads
     bint by_units
     Barrier barrier
+    void *scratch              # of the weight gradients, a piece a thread
 
 cdef:
     double LEAST_WORK = 1e6        # multiply-adds a thread: about 20 us
@@ -343,15 +356,27 @@ cdef void gradients_part(void *argument, int index, int count) noexcept nogil:
         gradients_of(run, <double *> run.d.dg, index, count)
 
 
+cdef Py_ssize_t scratch_bytes(Run *run) noexcept nogil:
+    """Of a thread's piece: whole lines, so that no two threads write to one."""
+    cdef Py_ssize_t size
+    if run.itemsize == sizeof(float):
+        size = sizeof(float) * d_weights_scratch(run.w, run.s, <float *> NULL)
+    else:
+        size = sizeof(double) * d_weights_scratch(run.w, run.s, <double *> NULL)
+    return (size // ALIGNMENT + 2) * ALIGNMENT
+
+
 cdef void gradients_of(Run *run, const real *dg, int index, int count) noexcept nogil:
     """dx by rows, the gradients of the weights by units."""
     cdef:
         Py_ssize_t rows = run.s.steps * run.s.rows, lanes = ALIGNMENT // run.itemsize
         Py_ssize_t groups = run.w.padded // lanes
+        char *scratch = <char *> run.scratch + index * scratch_bytes(run) + ALIGNMENT - 1
     if run.d.dx != NULL:
         d_inputs(run.w, run.s, run.d, dg, share(rows, index, count), share(rows, index + 1, count))
     d_weights(run.w, run.s, run.d, dg,
-              lanes * share(groups, index, count), lanes * share(groups, index + 1, count))
+              lanes * share(groups, index, count), lanes * share(groups, index + 1, count),
+              <real *> (<size_t> scratch & ~<size_t> (ALIGNMENT - 1)))
 
 
 cdef Py_ssize_t row_count(a) noexcept:

@@ -34,3 +34,6 @@ cdef Py_ssize_t strip_columns(const real *_, Py_ssize_t width) noexcept nogil
 cdef void copy_panel(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t padded,
     const real *b, Py_ssize_t b_row, Py_ssize_t b_col, real *panel, Py_ssize_t depth) noexcept nogil
+
+cdef void pack_tiles(
+    Py_ssize_t depth, Py_ssize_t rows, const real *a, Py_ssize_t a_row, real *tiles) noexcept nogil

@@ -3,7 +3,7 @@
 from libc.string cimport memcpy, memset
 
 from gru_c._core.dispatch cimport kernels
-from gru_c._core.kernels cimport PANEL_BYTES, Kernels, real
+from gru_c._core.kernels cimport PANEL_BYTES, TILE_ROWS, Kernels, real
 
 cdef Py_ssize_t BLOCK_ROWS = 512       # rows of B between two visits to C
 
@@ -91,8 +91,25 @@ cdef void multiply(
             for block in range(pieces(panels.depth, BLOCK_ROWS)):
                 depth = min(BLOCK_ROWS, panels.depth - block * BLOCK_ROWS)
                 kernel.product(
-                    rows, width, depth, a + segment * a_segment + block * BLOCK_ROWS, a_row, 1,
+                    rows, width, depth, a + segment * a_segment + block * BLOCK_ROWS, a_row, 1, 0,
                     b, strip, length * strip, from_, from_row, c + column, c_row)
                 b += depth * strip
                 from_ = c + column
                 from_row = c_row
+
+
+cdef void pack_tiles(
+    Py_ssize_t depth, Py_ssize_t rows, const real *a, Py_ssize_t a_row, real *tiles,
+) noexcept nogil:
+    """A^T (rows, depth) for `product`: tiles of nearly equal height, each column by column.
+
+    A column of a lower tile has some elements too many, which A must have, too.
+    """
+    cdef Py_ssize_t left, k, height
+    for left in range(pieces(rows, TILE_ROWS), 0, -1):
+        height = pieces(rows, left)
+        for k in range(depth):
+            memcpy(tiles, a + k * a_row, TILE_ROWS * sizeof(real))
+            tiles += TILE_ROWS
+        a += height
+        rows -= height

@@ -67,6 +67,7 @@ cdef void backward(
 cdef void d_inputs(
     const Weights *w, const Sequence *s, const Gradients *d, const real *dg,
     Py_ssize_t first, Py_ssize_t last) noexcept nogil
+cdef Py_ssize_t d_weights_scratch(const Weights *w, const Sequence *s, const real *_) noexcept nogil
 cdef void d_weights(
     const Weights *w, const Sequence *s, const Gradients *d, const real *dg,
-    Py_ssize_t first, Py_ssize_t last) noexcept nogil
+    Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil

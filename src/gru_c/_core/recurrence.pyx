@@ -14,15 +14,15 @@ after it.
 from libc.string cimport memcpy
 
 from gru_c._core.dispatch cimport kernels
-from gru_c._core.kernels cimport Kernels, real
+from gru_c._core.kernels cimport TILE_ROWS, Kernels, real
 from gru_c._core.panels cimport (
-    copy_panel, multiply, panel_columns, pieces, strip_columns,
+    copy_panel, multiply, pack_tiles, panel_columns, pieces, strip_columns,
 )
 from gru_c._core.threads cimport wait
 
 cdef enum:
-    MOST_ROWS = 48                 # of a block in the time loop: eight tiles of the product kernel
-    SUM_ROWS = 64                  # of a block in a sum over all T*N rows: a panel of it is 16 KB
+    MOST_ROWS = 66                 # of a block in the time loop: eleven tiles of the product kernel
+    SUM_ROWS = 256                 # of a block in a sum over all T*N rows: a panel of it is 64 KB
 
 cdef enum:                     # the planes of a row of the gate buffer
     N_PLANE
@@ -218,9 +218,22 @@ cdef void d_inputs(
         first += rows
 
 
+cdef Py_ssize_t tiles_size(Py_ssize_t rows, Py_ssize_t units) noexcept nogil:
+    """Elements of a plane of `units` in tiles."""
+    return pieces(units, TILE_ROWS) * TILE_ROWS * rows
+
+
+cdef Py_ssize_t d_weights_scratch(
+    const Weights *w, const Sequence *s, const real *_,
+) noexcept nogil:
+    """Elements that `d_weights` wants: a panel of B, and four planes in tiles."""
+    cdef Py_ssize_t rows = min(SUM_ROWS, s.steps * s.rows)
+    return rows * panel_columns(_) + 4 * tiles_size(rows, w.padded)
+
+
 cdef void d_weights(
     const Weights *w, const Sequence *s, const Gradients *d, const real *dg,
-    Py_ssize_t first, Py_ssize_t last,
+    Py_ssize_t first, Py_ssize_t last, real *scratch,
 ) noexcept nogil:
     """dW_ih = [da_r da_z da_n]^T x, dW_hh = [da_r da_z dq]^T h, and the biases.
 
@@ -228,10 +241,13 @@ cdef void d_weights(
     for any number of threads. Without reset_after the last part of dW_hh is da_n^T q, q = r h.
     """
     cdef:
-        Py_ssize_t row = 0, rows, plane, P = w.padded, units = min(last, w.hidden) - first
-        Py_ssize_t[3] planes = [R_PLANE * P, Z_PLANE * P, N_PLANE]   # the order of the weights
+        Py_ssize_t row = 0, rows, plane, P = w.padded, units = min(last, w.hidden) - first, size
         real *dweight_ih = <real *> d.dweight_ih + first * d.dx_row
         real *dweight_hh = <real *> d.dweight_hh + first * P
+        real *panel = scratch
+        real *tiles = scratch + min(SUM_ROWS, s.steps * s.rows) * panel_columns(dg)
+        int[3] to_input = [R_PLANE, Z_PLANE, N_PLANE]      # the order of the weights
+        int[3] to_hidden = [R_PLANE, Z_PLANE, Q_PLANE]
         const real *da
         const real *x
         const real *h
@@ -240,48 +256,47 @@ cdef void d_weights(
         da = dg + row * s.g_row + first
         x = <const real *> s.x + row * s.x_row
         h = <const real *> s.h + row * P
-        planes[2] = N_PLANE
-        add_products(rows, units, da, s.g_row, planes, 3, w.inputs, x, s.x_row,
-                     dweight_ih, d.dx_row, w.hidden, row == 0)
-        if w.reset_after:
-            planes[2] = Q_PLANE * P
-            add_products(rows, units, da, s.g_row, planes, 3, w.hidden, h, P,
-                         dweight_hh, P, w.hidden, row == 0)
-        else:
-            add_products(rows, units, da, s.g_row, planes, 2, w.hidden, h, P,
-                         dweight_hh, P, w.hidden, row == 0)
-            add_products(rows, units, da, s.g_row, planes + 2, 1, w.hidden,
-                         da - first + Q_PLANE * P, s.g_row,
-                         dweight_hh + 2 * w.hidden * P, P, w.hidden, row == 0)
+        size = tiles_size(rows, units)
         for plane in range(4):
             kernels(dg).sum_rows(rows, last - first, da + plane * P, s.g_row,
                                  <real *> d.dbias + plane * P + first)
+            pack_tiles(rows, units, da + plane * P, s.g_row, tiles + plane * size)
+        add_products(rows, units, tiles, to_input, 3, w.inputs, x, s.x_row, panel,
+                     dweight_ih, d.dx_row, w.hidden, row == 0)
+        if w.reset_after:
+            add_products(rows, units, tiles, to_hidden, 3, w.hidden, h, P, panel,
+                         dweight_hh, P, w.hidden, row == 0)
+        else:
+            add_products(rows, units, tiles, to_hidden, 2, w.hidden, h, P, panel,
+                         dweight_hh, P, w.hidden, row == 0)
+            add_products(rows, units, tiles, to_input + 2, 1, w.hidden,
+                         da - first + Q_PLANE * P, s.g_row, panel,
+                         dweight_hh + 2 * w.hidden * P, P, w.hidden, row == 0)
         row += rows
 
 
 cdef void add_products(
-    Py_ssize_t rows, Py_ssize_t units, const real *a, Py_ssize_t a_row,
-    const Py_ssize_t *planes, int count, Py_ssize_t columns, const real *b, Py_ssize_t b_row,
+    Py_ssize_t rows, Py_ssize_t units, const real *tiles, const int *planes, int count,
+    Py_ssize_t columns, const real *b, Py_ssize_t b_row, real *panel,
     real *c, Py_ssize_t c_row, Py_ssize_t c_units, bint first,
 ) noexcept nogil:
-    """C_i += A_i^T . B, A_i the planes of the gate buffer, C_i `c_units` rows after one another.
+    """C_i += A_i^T . B, A_i the planes in `tiles`, C_i `c_units` rows after one another.
 
     With `first`, C_i is set, whatever it held.
-
-    A panel of B is copied to the stack: as it stands, it would lose a third to TLB misses and cache
-    conflicts.
     """
     cdef:
-        char[SUM_ROWS * 256 + 64] memory
-        real *panel = <real *> ((<size_t> memory + 63) & ~<size_t> 63)
-        Py_ssize_t wide = panel_columns(a), lanes = 64 // sizeof(real), j, k, padded, strip
+        Py_ssize_t wide = panel_columns(b), lanes = 64 // sizeof(real), block, j, k, filled, padded
+        Py_ssize_t strip
         real *target
-    for j in range(0, pieces(columns, wide)):
-        padded = pieces(min(wide, columns - j * wide), lanes) * lanes
-        copy_panel(rows, min(wide, columns - j * wide), padded, b + j * wide, b_row, 1, panel, rows)
-        strip = strip_columns(a, padded)
-        for k in range(count if units > 0 else 0):
-            target = c + k * c_units * c_row + j * wide
-            kernels(a).product(units, padded, rows, a + planes[k], 1, a_row,
-                               panel, strip, rows * strip,
-                               <real *> NULL if first else target, c_row, target, c_row)
+    for block in range(pieces(columns, wide)):
+        j = block * wide
+        filled = min(wide, columns - j)
+        padded = pieces(filled, lanes) * lanes
+        copy_panel(rows, filled, padded, b + j, b_row, 1, panel, rows)
+        strip = strip_columns(b, padded)
+        for k in range(count):
+            target = c + k * c_units * c_row + j
+            kernels(b).product(
+                units, padded, rows, tiles + planes[k] * tiles_size(rows, units), 1, TILE_ROWS,
+                TILE_ROWS * rows, panel, strip, rows * strip,
+                <real *> NULL if first else target, c_row, target, c_row)
