@@ -44,13 +44,13 @@ class Tape:
     """What a forward that saves leaves for its backward; the buffers are reused by the next one."""
 
     layer: "Layer"
-    x: np.ndarray              # (T, N, I or padded I)
+    x: np.ndarray              # (T, N, I), a copy, or the output of the tape below
     g: np.ndarray              # (T, N, gate_row): n r z q, see _core/kernels.pxd
     h: np.ndarray              # (T + 1, N, padded)
 
     def output(self) -> np.ndarray:
-        """The hidden states (T, N, padded), a view."""
-        return self.h[1:]
+        """The hidden states (T, N, H), a view."""
+        return self.h[1:, :, : self.layer.hidden_size]
 
     def plane(self, index: int) -> np.ndarray:
         """A copy (T, N, H) of one plane of the gate buffer."""
@@ -76,56 +76,36 @@ class Layer:
         """A layer with some of the parameters new."""
         return Layer(self.weights | weights, self.reset_after)
 
-    def start(self, h: np.ndarray, h_0: np.ndarray | None) -> None:
-        """Set the first slot of a hidden-state buffer."""
-        h[0, :, : self.hidden_size] = 0 if h_0 is None else h_0
-        h[0, :, self.hidden_size :] = 0
-
-    def infer(self, x, h_0, output, output_step: int, output_row: int) -> None:
-        """Run without saving; the hidden state after each step goes to `output`."""
+    def infer(self, x, h_0, output, output_step: int, output_row: int, h_n=None) -> None:
+        """Run without saving; hidden states of all steps go to `output`, the last also to h_n."""
         h_0 = None if h_0 is None else _checks.rows(h_0)
-        self.packed.infer(x, h_0, output, output_step, output_row)
+        self.packed.infer(x, h_0, output, output_step, output_row, h_n)
 
-    def record(self, x, h_0, output, output_step: int, output_row: int, old: Tape | None) -> Tape:
-        """Run and save; `x` must not change until the backward. `old` lends its buffers."""
+    def record(self, x, h_0, output, output_step: int, output_row: int, h_n=None,
+               old: Tape | None = None, own: bool = False) -> Tape:
+        """The same, and save. `old` lends its buffers; with `own`, x is a tape's: no copy is made."""
         steps, rows, _ = x.shape
         packed = self.packed
-        if old is not None and old.h.shape == (steps + 1, rows, packed.padded):
-            tape = Tape(self, x, old.g, old.h)
-        else:
-            tape = Tape(self, x, empty((steps, rows, packed.gate_row), self.dtype),
-                        empty((steps + 1, rows, packed.padded), self.dtype))
-        self.start(tape.h, h_0)
-        packed.record(x, x.shape[2], tape.g, tape.h, output, output_step, output_row)
+        h_0 = None if h_0 is None else _checks.rows(h_0)
+        if old is None or old.h.shape != (steps + 1, rows, packed.padded):
+            old = Tape(self, None if own else np.empty(x.shape, self.dtype),
+                       empty((steps, rows, packed.gate_row), self.dtype),
+                       empty((steps + 1, rows, packed.padded), self.dtype))
+        tape = Tape(self, x if own else old.x, old.g, old.h)
+        packed.record(x if own else _checks.rows(x), tape.x, tape.g, tape.h, h_0,
+                      output, output_step, output_row, h_n)
         return tape
 
     def gradients(self, tape: Tape, d_output, d_h_n, keep: bool):
-        """dx (T, N, padded I), dh_0 (N, H) and the dict of the parameters' gradients.
+        """dx (T, N, I), dh_0 (N, H) and the dict of the parameters' gradients.
 
-        `d_output` is (T, N, H or more) or None, `d_h_n` (N, H) or None. The gate buffer of the tape
-        is overwritten unless `keep`.
+        `d_output` is (T, N, H) or None, `d_h_n` (N, H) or None; their rows are contiguous. The gate
+        buffer of the tape is overwritten unless `keep`.
         """
         steps, rows, _ = tape.g.shape
-        packed, H, dtype = self.packed, self.hidden_size, self.dtype
-        dg = np.empty_like(tape.g) if keep else tape.g
-        dh = np.zeros((rows, packed.padded), dtype)
-        if d_h_n is not None:
-            dh[:, :H] = d_h_n
-        dq = np.empty_like(dh)
-        dx = empty((steps, rows, packed.padded_inputs), dtype)
-        make = np.empty if rows else np.zeros              # a sum over no rows
-        dweight_ih = make((3 * H, packed.padded_inputs), dtype)
-        dweight_hh = make((3 * H, packed.padded), dtype)
-        dbias = np.zeros((4, packed.padded), dtype)
-        d_step = d_row = 0
-        if d_output is not None:
-            d_step, d_row = (stride // dtype.itemsize for stride in d_output.strides[:2])
-        packed.backward(tape.x, tape.x.shape[2], tape.g, dg, tape.h, d_output, d_step, d_row,
-                        dh, dq, dx, dweight_ih, dweight_hh, dbias)
-        grads = {"weight_ih": np.ascontiguousarray(dweight_ih[:, : self.input_size]),
-                 "weight_hh": np.ascontiguousarray(dweight_hh[:, :H])}
-        if "bias_ih" in self.weights:
-            n, r, z, q = dbias[:, :H]
-            grads["bias_ih"] = np.concatenate([r, z, n])
-            grads["bias_hh"] = np.concatenate([r, z, q if self.reset_after else n])
-        return dx, np.ascontiguousarray(dh[:, :H]), grads
+        dx = np.empty((steps, rows, self.input_size), self.dtype)
+        dh_0 = np.empty((rows, self.hidden_size), self.dtype)
+        grads = {name: np.empty_like(value) for name, value in self.weights.items()}
+        self.packed.backward(tape.x, tape.g, tape.h, d_output, d_h_n, dx, dh_0,
+                             *map(grads.get, NAMES), keep)
+        return dx, dh_0, grads

@@ -123,17 +123,14 @@ class GRUCell(Module):
         target = result if result.flags.c_contiguous else np.empty(shape, self.dtype)
         rows = x.reshape(1, -1, self.input_size)
         h = None if h is None else h.reshape(-1, self.hidden_size)
+        if np.may_share_memory(rows, target):
+            rows = rows.copy()
         if self.training:
             old, self._tape = self._tape, None             # none until the buffers are whole again
-            # A copy: the caller may change x before the backward.
-            self._tape = self._layer.record(np.array(rows, order="C"), h, target,
-                                            0, self.hidden_size, old)
+            self._tape = self._layer.record(rows, h, target, 0, self.hidden_size, old=old)
             self._shape = x.shape
         else:
-            rows = _checks.contiguous(rows)
-            if np.may_share_memory(rows, target):
-                rows = rows.copy()
-            self._layer.infer(rows, h, target, 0, self.hidden_size)
+            self._layer.infer(_checks.contiguous(rows), h, target, 0, self.hidden_size)
         if target is not result:
             result[...] = target
         return result
@@ -185,9 +182,8 @@ class GRUCell(Module):
         delta = _checks.array(delta, "delta", self.dtype)
         _checks.shape(delta, (*self._shape[:-1], self.hidden_size), "delta")
         dx, dh, self._grads = tape.layer.gradients(
-            tape, None, delta.reshape(-1, self.hidden_size), keep=True)
-        return (dx[0, :, : self.input_size].reshape(self._shape),
-                dh.reshape(delta.shape))
+            tape, None, _checks.rows(delta.reshape(-1, self.hidden_size)), keep=True)
+        return dx.reshape(self._shape), dh.reshape(delta.shape)
 
     # ---- what the last forward left ----------------------------------------------------------
 

@@ -124,8 +124,8 @@ class GRU(Module):
         for index, layer in enumerate(layers):
             target = output if index == len(layers) - 1 else np.empty(
                 (*x.shape[:2], self.hidden_size), self.dtype)
-            layer.infer(x, None if h_0 is None else h_0[index], target, *self._strides(target))
-            h_n[index] = target[-1]
+            layer.infer(x, None if h_0 is None else h_0[index], target, *self._strides(target),
+                        h_n[index])
             x = target
 
     def _record(self, x, h_0, output, h_n):
@@ -133,15 +133,12 @@ class GRU(Module):
         old = self._tape or self._spare or [None] * self.num_layers
         self._tape = self._spare = None                    # none until the buffers are whole again
         tapes = []
-        x = np.array(x, order="C")                         # the caller may change x before backward
         for index, layer in enumerate(self._layers):
             target, strides = (output, self._strides(output)) if layer is self._layers[-1] else (
                 None, (0, 0))
-            tape = layer.record(x, None if h_0 is None else h_0[index], target, *strides,
-                                old[index])
-            x = tape.output()
-            h_n[index] = x[-1, :, : self.hidden_size]
-            tapes.append(tape)
+            tapes.append(layer.record(x, None if h_0 is None else h_0[index], target, *strides,
+                                      h_n[index], old[index], own=index > 0))
+            x = tapes[-1].output()
         self._tape = tapes
 
     def backward(self, d_output, d_h_n=None):
@@ -172,6 +169,7 @@ class GRU(Module):
             _checks.shape(d_output, (*shape[:-1], self.hidden_size), "d_output")
             d_output = _checks.rows(self._time_major(d_output, batched))
         d_h_n = self._check_state(d_h_n, "d_h_n", batched, rows)
+        d_h_n = None if d_h_n is None else _checks.rows(d_h_n)
         self._tape, self._spare = None, tapes              # its planes become the gradients
         dh_0 = np.empty((self.num_layers, rows, self.hidden_size), self.dtype)
         grads = {}
@@ -181,7 +179,7 @@ class GRU(Module):
                 tape, d_output, None if d_h_n is None else d_h_n[index], keep=False)
             grads |= {f"{name}_l{index}": value for name, value in found.items()}
         self._grads = {name: grads[name] for name in self._parameters()}
-        dx = self._time_major(d_output[..., : self.input_size], True)
+        dx = self._time_major(d_output, True)
         return np.ascontiguousarray(dx).reshape(shape), (dh_0 if batched else dh_0[:, 0])
 
     def step(self, x_t, h=None, out=None):

@@ -163,7 +163,7 @@ cdef void d_reset(
     Py_ssize_t rows, Py_ssize_t units, Py_ssize_t padded, const vec *g, vec *dg, Py_ssize_t g_row,
     const vec *h_prev, const vec *dq, vec *dh, Py_ssize_t h_row,
 ) noexcept nogil:
-    """The twin of `reset`, dq = da_n W_hn: da_r from r;  dh += dq r.  q stays, dW_hn needs it."""
+    """The twin of `reset`, dq = da_n W_hn: da_r from r;  dh += dq r."""
     cdef:
         Py_ssize_t i, j, step = lanes(g), plane = padded // step
         vec r
@@ -171,7 +171,6 @@ cdef void d_reset(
         for j in range(units // step):
             r = g[plane + j]
             dg[plane + j] = dq[j] * h_prev[j] * r * (1 - r)
-            dg[3 * plane + j] = g[3 * plane + j]
             dh[j] = dh[j] + dq[j] * r
         g += g_row // step
         dg += g_row // step

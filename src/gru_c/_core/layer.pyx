@@ -14,7 +14,7 @@ from gru_c._core.dispatch cimport kernels
 from gru_c._core.kernels cimport real
 from gru_c._core.panels cimport Panels, pack
 from gru_c._core.recurrence cimport (
-    Gradients, Part, Sequence, Weights, backward, d_inputs, d_weights, d_weights_scratch, forward,
+    Gradients, Part, Sequence, Weights, backward, forward, scratch_size,
 )
 from gru_c._core.threads cimport Barrier, parallel, share, thread_limit
 
@@ -29,6 +29,7 @@ cdef:
     Py_ssize_t CHUNK_BYTES = 1 << 17
     # Where the weights of the input exceed L2, so many rows at least share a read of them.
     Py_ssize_t CACHED_BYTES = 1 << 19, CHUNK_ROWS = 64
+    Py_ssize_t SUM_ROWS = 512          # of a chunk of a backward, at least, if there are that many
 
 
 cdef void *pointer(cnp.ndarray array) noexcept:
@@ -154,18 +155,18 @@ cdef class PackedLayer:
         return max(1, min(chunk, steps))
 
     cdef int infer_rows(self, Py_ssize_t steps, Py_ssize_t rows, const char *x, const char *h_0,
-                        Py_ssize_t h_0_row, char *output,
-                        Py_ssize_t output_step, Py_ssize_t output_row) except -1:
+                        Py_ssize_t h_0_row, char *output, Py_ssize_t output_step,
+                        Py_ssize_t output_row, char *h_n) except -1:
         """Run without saving, in scratch memory of this call. Strides in elements."""
         cdef:
             Sequence s
             Run run
             Py_ssize_t row_bytes = rows * self.gate_row * self.itemsize
-            Py_ssize_t h_bytes = rows * self.w.padded * self.itemsize, i
+            Py_ssize_t h_bytes = rows * self.w.padded * self.itemsize
             void *memory
         s.chunk = self.chunk_of(steps, rows)
         s.steps, s.rows, s.save = steps, rows, False
-        s.x, s.x_row = x, self.w.inputs
+        s.x, s.x_row, s.source = x, self.w.inputs, NULL
         s.output, s.output_step, s.output_row = output, output_step, output_row
         s.g_row = self.gate_row
         with nogil:
@@ -173,23 +174,42 @@ cdef class PackedLayer:
             if memory != NULL:
                 s.h = <void *> ((<size_t> memory + ALIGNMENT - 1) & ~<size_t> (ALIGNMENT - 1))
                 s.g = <char *> s.h + 2 * h_bytes
-                memset(s.h, 0, h_bytes)
-                for i in range(rows if h_0 != NULL else 0):
-                    memcpy(<char *> s.h + i * self.w.padded * self.itemsize,
-                           h_0 + i * h_0_row * self.itemsize, self.w.hidden * self.itemsize)
+                self.start(&s, h_0, h_0_row)
                 plan(&run, &self.w, &s, NULL, self.itemsize)
                 parallel(forward_part, &run, run.threads)
+                self.finish(&s, h_n)
                 PyMem_RawFree(memory)
         if memory == NULL:
             raise MemoryError(f"could not allocate the gate buffer of {rows} rows")
         return 0
 
+    cdef void start(self, Sequence *s, const char *h_0, Py_ssize_t h_0_row) noexcept nogil:
+        """h_0, or zeros, into the first slot of h."""
+        cdef Py_ssize_t row = self.w.padded * self.itemsize
+        if h_0 == NULL or self.w.padded > self.w.hidden:
+            memset(s.h, 0, s.rows * row)
+        if h_0 != NULL:
+            copy_rows(s.rows, self.w.hidden * self.itemsize, h_0, h_0_row * self.itemsize,
+                      <char *> s.h, row)
+
+    cdef void finish(self, Sequence *s, char *h_n) noexcept nogil:
+        """h_n (N, H) out of the last slot of h, unless NULL."""
+        cdef:
+            Py_ssize_t row = self.w.padded * self.itemsize, H = self.w.hidden * self.itemsize
+            Py_ssize_t slot = s.steps if s.save else s.steps & 1
+        if h_n != NULL:
+            copy_rows(s.rows, H, <char *> s.h + slot * s.rows * row, row, h_n, H)
+
     def infer(self, cnp.ndarray x, cnp.ndarray h_0, cnp.ndarray output,
-              Py_ssize_t output_step, Py_ssize_t output_row):
-        """Run without saving: x (T, N, I) contiguous, h_0 (N, H) of adjoining elements or None."""
+              Py_ssize_t output_step, Py_ssize_t output_row, cnp.ndarray h_n):
+        """Run without saving: x (T, N, I) and h_n (N, H) or None contiguous, h_0 (N, H) or None."""
         self.infer_rows(x.shape[0], x.shape[1], <char *> pointer(x), <char *> pointer(h_0),
-                        0 if h_0 is None else h_0.strides[0] // self.itemsize,
-                        <char *> pointer(output), output_step, output_row)
+                        self.stride(h_0, 0), <char *> pointer(output), output_step, output_row,
+                        <char *> pointer(h_n))
+
+    cdef Py_ssize_t stride(self, cnp.ndarray a, int axis) noexcept:
+        """In elements; 0 for None."""
+        return 0 if a is None else cnp.PyArray_STRIDE(a, axis) // self.itemsize
 
     def step(self, x, h, out):
         """One step where x, h (or None) and out are arrays just as the core wants them.
@@ -216,7 +236,7 @@ cdef class PackedLayer:
                 and out_data < x_data + rows * self.w.inputs * self.itemsize):
             return False                                   # a row's output could be another's input
         self.infer_rows(1, rows, x_data, <char *> pointer(h), self.w.hidden, out_data,
-                        0, self.w.hidden)
+                        0, self.w.hidden, NULL)
         return True
 
     cdef bint fits(self, a, Py_ssize_t columns) noexcept:
@@ -227,29 +247,49 @@ cdef class PackedLayer:
                 and 1 <= cnp.PyArray_NDIM(a) <= 2
                 and cnp.PyArray_DIM(a, cnp.PyArray_NDIM(a) - 1) == columns)
 
-    def record(self, cnp.ndarray x, Py_ssize_t x_row, cnp.ndarray g, cnp.ndarray h,
-               cnp.ndarray output, Py_ssize_t output_step, Py_ssize_t output_row):
-        """Run and save: x (T, N, x_row), g (T, N, gate_row), h (T + 1, N, padded) with h_0."""
+    def record(self, cnp.ndarray x, cnp.ndarray saved, cnp.ndarray g, cnp.ndarray h,
+               cnp.ndarray h_0, cnp.ndarray output, Py_ssize_t output_step, Py_ssize_t output_row,
+               cnp.ndarray h_n):
+        """Run and save: x (T, N, I), saved (T, N, x_row), g (T, N, gate_row), h (T + 1, N, padded).
+
+        `saved` becomes a copy of x, unless it is x. Rows of x and h_0 are contiguous.
+        """
         cdef:
             Sequence s
             Run run
+            char *h_0_data = <char *> pointer(h_0)
+            char *h_n_data = <char *> pointer(h_n)
+            Py_ssize_t h_0_row = self.stride(h_0, 0)
         s.steps, s.rows, s.save = x.shape[0], x.shape[1], True
         s.chunk = self.chunk_of(s.steps, s.rows)
-        s.x, s.x_row = pointer(x), x_row
+        s.x, s.x_row = pointer(saved), self.stride(saved, 1)
+        s.source = NULL if saved is x else pointer(x)
+        s.source_step, s.source_row = self.stride(x, 0), self.stride(x, 1)
         s.g, s.g_row, s.h = pointer(g), self.gate_row, pointer(h)
         s.output, s.output_step, s.output_row = pointer(output), output_step, output_row
         with nogil:
+            self.start(&s, h_0_data, h_0_row)
             plan(&run, &self.w, &s, NULL, self.itemsize)
             parallel(forward_part, &run, run.threads)
+            self.finish(&s, h_n_data)
 
-    def backward(self, cnp.ndarray x, Py_ssize_t x_row, cnp.ndarray g, dg, cnp.ndarray h,
-                 d_output, Py_ssize_t d_output_step, Py_ssize_t d_output_row,
-                 dh, dq, dx, dweight_ih, dweight_hh, dbias):
-        """Gradients of a saved call; buffers as in recurrence.pxd, strides in elements."""
+    def backward(self, cnp.ndarray x, cnp.ndarray g, cnp.ndarray h,
+                 cnp.ndarray d_output, cnp.ndarray d_h_n, cnp.ndarray dx, cnp.ndarray dh_0,
+                 cnp.ndarray dweight_ih, cnp.ndarray dweight_hh,
+                 cnp.ndarray dbias_ih, cnp.ndarray dbias_hh, bint keep):
+        """Gradients of a saved call, into dx and those after it, contiguous.
+
+        d_output (T, N, H) and d_h_n (N, H), or None, have contiguous rows. g is overwritten unless
+        `keep`.
+        """
         cdef:
             Sequence s
             Gradients d
             Run run
+            Gathered out = Gathered(
+                pointer(d_h_n), self.stride(d_h_n, 0), pointer(dh_0), pointer(dweight_ih),
+                pointer(dweight_hh), pointer(dbias_ih), pointer(dbias_hh))
+            void *memory
         if self.backward_block is None:
             if self.itemsize == sizeof(float):
                 self.pack_backward(<float *> pointer(self.weights[0]),
@@ -257,24 +297,103 @@ cdef class PackedLayer:
             else:
                 self.pack_backward(<double *> pointer(self.weights[0]),
                                    <double *> pointer(self.weights[1]))
-        s.steps, s.rows, s.chunk, s.save = g.shape[0], g.shape[1], g.shape[0], True
-        s.x, s.x_row = pointer(x), x_row
+        s.steps, s.rows, s.save = g.shape[0], g.shape[1], True
+        s.chunk = max(1, min(s.steps, SUM_ROWS // max(1, s.rows)))
+        s.x, s.x_row = pointer(x), self.stride(x, 1)
         s.g, s.g_row, s.h = pointer(g), self.gate_row, pointer(h)
-        d.dg, d.dh, d.dq = pointer(dg), pointer(dh), pointer(dq)
-        d.d_output, d.d_output_step = pointer(d_output), d_output_step
-        d.d_output_row = d_output_row
-        d.dx, d.dx_row = pointer(dx), self.padded_inputs
-        d.dweight_ih, d.dweight_hh = pointer(dweight_ih), pointer(dweight_hh)
-        d.dbias = pointer(dbias)
+        d.d_output, d.dx, d.dg = pointer(d_output), pointer(dx), NULL if keep else s.g
+        d.d_output_step, d.d_output_row = self.stride(d_output, 0), self.stride(d_output, 1)
         with nogil:
             plan(&run, &self.w, &s, &d, self.itemsize)
-            run.scratch = PyMem_RawMalloc(run.threads * scratch_bytes(&run))
-            if run.scratch != NULL:
+            memory = PyMem_RawMalloc(self.lay_out(&run, &out, NULL))
+            if memory != NULL:
+                self.lay_out(&run, &out, <char *> memory)
+                self.scatter(&run, &out)
                 parallel(backward_part, &run, run.threads)
-                parallel(gradients_part, &run, run.threads)
-                PyMem_RawFree(run.scratch)
-        if run.scratch == NULL:
-            raise MemoryError("could not allocate scratch memory of the weight gradients")
+                self.gather(&run, &out)
+                PyMem_RawFree(memory)
+        if memory == NULL:
+            raise MemoryError(f"could not allocate the gradients of {s.rows} rows")
+
+    cdef Py_ssize_t lay_out(self, Run *run, Gathered *out, char *memory) noexcept nogil:
+        """Give the buffers of a backward their places in `memory`; how many bytes that takes.
+
+        Gradients of weights whose rows are whole vectors are made where the caller wants them.
+        """
+        cdef:
+            Weights *w = run.w
+            Gradients *d = run.d
+            char *end = <char *> ((<size_t> memory + ALIGNMENT - 1) & ~<size_t> (ALIGNMENT - 1))
+            Py_ssize_t state = run.s.rows * w.padded * self.itemsize
+        d.dweight_ih, d.dweight_hh = out.dweight_ih, out.dweight_hh
+        if d.dg != run.s.g:
+            d.dg = take(&end, run.s.steps * run.s.rows * self.gate_row * self.itemsize)
+        d.dh = take(&end, state)
+        d.dq = take(&end, 0 if w.reset_after else state)
+        d.dbias = take(&end, 4 * w.padded * self.itemsize)
+        if self.padded_inputs != w.inputs:
+            d.dweight_ih = take(&end, 3 * w.hidden * self.padded_inputs * self.itemsize)
+        if w.padded != w.hidden:
+            d.dweight_hh = take(&end, 3 * w.hidden * w.padded * self.itemsize)
+        run.scratch = <char *> take(&end, run.threads * run.scratch_bytes)
+        return end - memory + ALIGNMENT
+
+    cdef void scatter(self, Run *run, Gathered *out) noexcept nogil:
+        """Set what the core adds to."""
+        cdef Py_ssize_t H = self.w.hidden * self.itemsize, P = self.w.padded * self.itemsize
+        memset(run.d.dbias, 0, 4 * P)
+        memset(run.d.dh, 0, run.s.rows * P)
+        if out.d_h_n != NULL:
+            copy_rows(run.s.rows, H, <char *> out.d_h_n, out.d_h_n_row * self.itemsize,
+                      <char *> run.d.dh, P)
+        if run.s.rows == 0:                                # sums over no rows
+            memset(run.d.dweight_ih, 0, 3 * self.w.hidden * self.padded_inputs * self.itemsize)
+            memset(run.d.dweight_hh, 0, 3 * self.w.hidden * P)
+
+    cdef void gather(self, Run *run, Gathered *out) noexcept nogil:
+        """Bring the gradients where the caller wants them."""
+        cdef:
+            Py_ssize_t H = self.w.hidden * self.itemsize, P = self.w.padded * self.itemsize
+            Py_ssize_t inputs = self.w.inputs * self.itemsize
+            char *dbias = <char *> run.d.dbias             # n r z q
+        copy_rows(run.s.rows, H, <char *> run.d.dh, P, <char *> out.dh_0, H)
+        if run.d.dweight_ih != out.dweight_ih:
+            copy_rows(3 * self.w.hidden, inputs, <char *> run.d.dweight_ih,
+                      self.padded_inputs * self.itemsize, <char *> out.dweight_ih, inputs)
+        if run.d.dweight_hh != out.dweight_hh:
+            copy_rows(3 * self.w.hidden, H, <char *> run.d.dweight_hh, P,
+                      <char *> out.dweight_hh, H)
+        if out.dbias_ih != NULL:
+            copy_rows(2, H, dbias + P, P, <char *> out.dbias_ih, H)
+            copy_rows(2, H, dbias + P, P, <char *> out.dbias_hh, H)
+            memcpy(<char *> out.dbias_ih + 2 * H, dbias, H)
+            memcpy(<char *> out.dbias_hh + 2 * H, dbias + (3 * P if self.w.reset_after else 0), H)
+
+
+# What a backward gets beside the buffers of the core, and gives.
+cdef struct Gathered:
+    void *d_h_n
+    Py_ssize_t d_h_n_row
+    void *dh_0              # (N, H)
+    void *dweight_ih        # (3H, I)
+    void *dweight_hh        # (3H, H)
+    void *dbias_ih          # (3H)
+    void *dbias_hh
+
+
+cdef void copy_rows(Py_ssize_t rows, Py_ssize_t size, const char *source, Py_ssize_t source_row,
+                    char *target, Py_ssize_t target_row) noexcept nogil:
+    """Sizes in bytes."""
+    cdef Py_ssize_t i
+    for i in range(rows):
+        memcpy(target + i * target_row, source + i * source_row, size)
+
+
+cdef void *take(char **end, Py_ssize_t size) noexcept nogil:
+    """The next piece of memory, of whole lines."""
+    cdef void *piece = end[0]
+    end[0] += round_up(size, ALIGNMENT)
+    return piece
 
 
 # ---- how a call is split over threads ----------------------------------------------------------
@@ -287,7 +406,8 @@ cdef struct Run:
     int threads
     bint by_units
     Barrier barrier
-    void *scratch              # of the weight gradients, a piece a thread
+    char *scratch              # of a backward, a piece a thread
+    Py_ssize_t scratch_bytes   # of a piece, a multiple of 64
 
 cdef:
     double LEAST_WORK = 1e6        # multiply-adds a thread: about 20 us
@@ -312,12 +432,18 @@ cdef void plan(Run *run, Weights *w, Sequence *s, Gradients *d, int itemsize) no
     if run.by_units:
         run.threads = <int> min(<double> min(<Py_ssize_t> run.threads, units), step / LEAST_STEP)
     run.threads = max(1, run.threads)
+    run.scratch_bytes = 0
+    if d != NULL and itemsize == sizeof(float):
+        run.scratch_bytes = sizeof(float) * scratch_size(w, s.chunk * s.rows, <float *> NULL)
+    elif d != NULL:
+        run.scratch_bytes = sizeof(double) * scratch_size(w, s.chunk * s.rows, <double *> NULL)
+    run.scratch_bytes = round_up(run.scratch_bytes, ALIGNMENT)
 
 
 cdef Part part_of(Run *run, int index, int count) noexcept nogil:
     cdef:
         Py_ssize_t panels = (run.w.padded * run.itemsize + 255) // 256
-        Part part = Part(0, run.s.rows, 0, panels, &run.barrier, 1)
+        Part part = Part(0, run.s.rows, 0, panels, &run.barrier, 1, index, count, NULL)
     if run.by_units:
         part.panel = share(panels, index, count)
         part.panel_end = share(panels, index + 1, count)
@@ -325,6 +451,8 @@ cdef Part part_of(Run *run, int index, int count) noexcept nogil:
     else:
         part.row = share(run.s.rows, index, count)
         part.row_end = share(run.s.rows, index + 1, count)
+    if run.d != NULL:
+        part.scratch = run.scratch + index * run.scratch_bytes
     return part
 
 
@@ -348,43 +476,12 @@ cdef void backward_part(void *argument, int index, int count) noexcept nogil:
         backward(run.w, run.s, run.d, <double *> run.d.dg, &part)
 
 
-cdef void gradients_part(void *argument, int index, int count) noexcept nogil:
-    cdef Run *run = <Run *> argument
-    if run.itemsize == sizeof(float):
-        gradients_of(run, <float *> run.d.dg, index, count)
-    else:
-        gradients_of(run, <double *> run.d.dg, index, count)
-
-
-cdef Py_ssize_t scratch_bytes(Run *run) noexcept nogil:
-    """Of a thread's piece: whole lines, so that no two threads write to one."""
-    cdef Py_ssize_t size
-    if run.itemsize == sizeof(float):
-        size = sizeof(float) * d_weights_scratch(run.w, run.s, <float *> NULL)
-    else:
-        size = sizeof(double) * d_weights_scratch(run.w, run.s, <double *> NULL)
-    return (size // ALIGNMENT + 2) * ALIGNMENT
-
-
-cdef void gradients_of(Run *run, const real *dg, int index, int count) noexcept nogil:
-    """dx by rows, the gradients of the weights by units."""
-    cdef:
-        Py_ssize_t rows = run.s.steps * run.s.rows, lanes = ALIGNMENT // run.itemsize
-        Py_ssize_t groups = run.w.padded // lanes
-        char *scratch = <char *> run.scratch + index * scratch_bytes(run) + ALIGNMENT - 1
-    if run.d.dx != NULL:
-        d_inputs(run.w, run.s, run.d, dg, share(rows, index, count), share(rows, index + 1, count))
-    d_weights(run.w, run.s, run.d, dg,
-              lanes * share(groups, index, count), lanes * share(groups, index + 1, count),
-              <real *> (<size_t> scratch & ~<size_t> (ALIGNMENT - 1)))
-
-
 cdef Py_ssize_t row_count(a) noexcept:
     """N of an array (N, columns) or (columns,)."""
     return 1 if cnp.PyArray_NDIM(a) == 1 else cnp.PyArray_DIM(a, 0)
 
 
-cdef Py_ssize_t round_up(Py_ssize_t count, Py_ssize_t multiple) noexcept:
+cdef Py_ssize_t round_up(Py_ssize_t count, Py_ssize_t multiple) noexcept nogil:
     return (count + multiple - 1) // multiple * multiple
 
 

@@ -25,10 +25,13 @@ cdef struct Weights:
 cdef struct Sequence:
     Py_ssize_t steps
     Py_ssize_t rows
-    Py_ssize_t chunk        # steps whose input projection is made at once
+    Py_ssize_t chunk        # steps whose products with x are made at once
     bint save
     const void *x           # (T, N, x_row), x_row >= I
     Py_ssize_t x_row
+    const void *source      # what x is to be a copy of, rows at t * source_step + n * source_row;
+    Py_ssize_t source_step  # NULL: x is there already
+    Py_ssize_t source_row
     void *g                 # (T or chunk, N, g_row): the gate buffer
     Py_ssize_t g_row
     void *h                 # (T + 1 or 2, N, padded): step t reads slot t (mod 2), writes the next
@@ -36,7 +39,7 @@ cdef struct Sequence:
     Py_ssize_t output_step
     Py_ssize_t output_row
 
-# The backward of a call that saved.
+# The backward of a call that saved. `chunk` steps are done before dx and dW of them.
 cdef struct Gradients:
     void *dg                # (T, N, g_row), may be g: gradients of the pre-activations
     const void *d_output    # rows at t * d_output_step + n * d_output_row, or NULL
@@ -44,30 +47,26 @@ cdef struct Gradients:
     Py_ssize_t d_output_row
     void *dh                # (N, padded): in dL/dh_n, out dL/dh_0
     void *dq                # (N, padded): scratch, without reset_after
-    void *dx                # (T, N, dx_row), dx_row = I rounded up to 64 bytes; or NULL
-    Py_ssize_t dx_row
-    void *dweight_ih        # (3H, dx_row)
+    void *dx                # (T, N, I)
+    void *dweight_ih        # (3H, I rounded up to 64 bytes)
     void *dweight_hh        # (3H, padded)
     void *dbias             # (4 padded) for n r z q; zero on entry
 
-# The part of the time loop that a thread has: some rows, or some units of all rows. Threads that
-# share rows meet at the barrier in each step.
+# The part that one thread of a crew has in the time loop: some rows, or some units of all rows.
+# Threads that share rows meet at the barrier in each step.
 cdef struct Part:
     Py_ssize_t row
     Py_ssize_t row_end
     Py_ssize_t panel        # units in panels of 256 bytes
     Py_ssize_t panel_end
     Barrier *barrier
-    int sharers
+    int sharers             # of the rows: the crew or 1
+    int index
+    int crew
+    void *scratch           # of a backward: scratch_size elements
 
 cdef void forward(const Weights *w, const Sequence *s, real *g, const Part *part) noexcept nogil
 cdef void backward(
     const Weights *w, const Sequence *s, const Gradients *d, real *dg,
     const Part *part) noexcept nogil
-cdef void d_inputs(
-    const Weights *w, const Sequence *s, const Gradients *d, const real *dg,
-    Py_ssize_t first, Py_ssize_t last) noexcept nogil
-cdef Py_ssize_t d_weights_scratch(const Weights *w, const Sequence *s, const real *_) noexcept nogil
-cdef void d_weights(
-    const Weights *w, const Sequence *s, const Gradients *d, const real *dg,
-    Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil
+cdef Py_ssize_t scratch_size(const Weights *w, Py_ssize_t rows, const real *_) noexcept nogil
