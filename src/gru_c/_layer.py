@@ -83,7 +83,7 @@ class Layer:
 
     def record(self, x, h_0, output, output_step: int, output_row: int, h_n=None,
                old: Tape | None = None, own: bool = False) -> Tape:
-        """The same, and save. `old` lends its buffers; with `own`, x is a tape's: no copy is made."""
+        """The same, and save. `old` lends its buffers; with `own`, x is a tape's: no copy then."""
         steps, rows, _ = x.shape
         packed = self.packed
         h_0 = None if h_0 is None else _checks.rows(h_0)

@@ -5,7 +5,7 @@ from libc.string cimport memcpy, memset
 from gru_c._core.dispatch cimport kernels
 from gru_c._core.kernels cimport PANEL_BYTES, TILE_ROWS, Kernels, real
 
-cdef Py_ssize_t BLOCK_ROWS = 512       # rows of B between two visits to C
+cdef Py_ssize_t BLOCK_ROWS = 1024      # rows of B between two visits to C
 
 
 cdef Py_ssize_t panel_columns(const real *_) noexcept nogil:
@@ -79,7 +79,7 @@ cdef void multiply(
         const real *b
         const real *from_
         Py_ssize_t wide = panel_columns(a), length = panels.segments * panels.depth
-        Py_ssize_t panel, segment, block, depth, column, width, strip, from_row
+        Py_ssize_t panel, segment, blocks, k, depth, column, width, strip, from_row
     for panel in range(first, last):
         column = panel * wide
         width = min(wide, panels.columns - column)
@@ -88,11 +88,13 @@ cdef void multiply(
         from_ = start + column if start != NULL else NULL
         from_row = start_row
         for segment in range(panels.segments):
-            for block in range(pieces(panels.depth, BLOCK_ROWS)):
-                depth = min(BLOCK_ROWS, panels.depth - block * BLOCK_ROWS)
+            k = 0
+            for blocks in range(pieces(panels.depth, BLOCK_ROWS), 0, -1):
+                depth = pieces(panels.depth - k, blocks)
                 kernel.product(
-                    rows, width, depth, a + segment * a_segment + block * BLOCK_ROWS, a_row, 1, 0,
+                    rows, width, depth, a + segment * a_segment + k, a_row, 1, 0,
                     b, strip, length * strip, from_, from_row, c + column, c_row)
+                k += depth
                 b += depth * strip
                 from_ = c + column
                 from_row = c_row
