@@ -347,8 +347,8 @@ cdef class PackedLayer:
             copy_rows(run.s.rows, H, <char *> out.d_h_n, out.d_h_n_row * self.itemsize,
                       <char *> run.d.dh, P)
         if run.s.rows == 0:                                # sums over no rows
-            memset(run.d.dweight_ih, 0, 3 * self.w.hidden * self.padded_inputs * self.itemsize)
-            memset(run.d.dweight_hh, 0, 3 * self.w.hidden * P)
+            memset(run.d.dweight_ih, 0, 3 * H * self.padded_inputs)
+            memset(run.d.dweight_hh, 0, 3 * P * self.w.hidden)
 
     cdef void gather(self, Run *run, Gathered *out) noexcept nogil:
         """Bring the gradients where the caller wants them."""
@@ -418,9 +418,9 @@ cdef:
 cdef void plan(Run *run, Weights *w, Sequence *s, Gradients *d, int itemsize) noexcept nogil:
     """Threads for a call: by rows where there are enough, else by units, else one.
 
-    Rows need nothing of each other. Units need a barrier in each step, but each thread reads its own
-    weights only: with few rows and many weights that pays (50,16,512,1024: 102 instead of 93 GFLOP/s
-    a core).
+    Rows need nothing of each other. Units need a barrier in each step, but each thread reads its
+    own weights only: with few rows and many weights that pays (50,16,512,1024: 102 instead of 93
+    GFLOP/s a core).
     """
     cdef:
         double step = 3.0 * w.hidden * w.hidden * s.rows

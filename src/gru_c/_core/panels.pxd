@@ -4,9 +4,9 @@ The right factor B of A . B is cut into panels of 256 bytes of columns, each con
 ones lose a third to TLB misses at large sizes), and a panel into contiguous strips of columns as
 wide as a tile of the kernel: all of it with AVX-512, 64 bytes with AVX2. All rows of A go past a
 panel before the next. The kernel takes a row of a strip every 12 to 24 cycles, which the
-second-level cache supplies with ease, so blocks of rows are long: of 128, 512 and 1024 rows came 70,
-90 and 100 GFLOP/s at T,N,I,H = 50,16,512,1024. A may hold its columns in `segments` pieces, `a_segment`
-elements apart: the planes of the gate buffer.
+second-level cache supplies with ease, so blocks of rows are long: of 128, 512 and 1024 rows came
+70, 90 and 100 GFLOP/s at T,N,I,H = 50,16,512,1024. A may hold its columns in `segments` pieces,
+`a_segment` elements apart: the planes of the gate buffer.
 """
 
 from gru_c._core.kernels cimport real

@@ -47,6 +47,15 @@ cdef inline const real *bias_of(const Weights *w, const real *_, Py_ssize_t plan
     return <const real *> w.bias + plane * w.padded if w.bias != NULL else NULL
 
 
+cdef inline Py_ssize_t panel_of(const Part *part, Py_ssize_t t, Py_ssize_t i) noexcept nogil:
+    """The i-th panel of step t: to and fro, for what a step read last is still in a cache.
+
+    One row, H = 1024: 48 instead of 46 GFLOP/s; H = 1760, more than L3 holds, on two threads: 60
+    instead of 44.
+    """
+    return part.panel_end - 1 - i if t & 1 else part.panel + i
+
+
 cdef Part block_of(const Part *part, Py_ssize_t block, Py_ssize_t blocks) noexcept nogil:
     """The part again, of its rows only one of nearly equal blocks."""
     cdef:
@@ -119,14 +128,15 @@ cdef void step(
     """h_t from h_{t-1} and the input projection."""
     cdef:
         const Kernels *kernel = kernels(g)
-        Py_ssize_t rows = part.row_end - part.row, wide = panel_columns(g), panel, j, units
+        Py_ssize_t rows = part.row_end - part.row, wide = panel_columns(g), i, panel, j, units
         real *n = gates_of(s, g, t, part.row)
         real *r = n + R_PLANE * w.padded
         real *z = n + Z_PLANE * w.padded
         real *q = n + Q_PLANE * w.padded
         const real *h_prev = state_of(w, s, g, t, part.row)
         real *h = state_of(w, s, g, t + 1, part.row)
-    for panel in range(part.panel, part.panel_end):
+    for i in range(part.panel_end - part.panel):
+        panel = panel_of(part, t, i)
         j = panel * wide
         units = min(wide, w.padded - j)
         multiply(&w.from_hidden[0], panel, panel + 1, rows, h_prev, w.padded, 0,
@@ -141,7 +151,8 @@ cdef void step(
             kernel.reset(rows, units, w.padded, n + j, s.g_row, h_prev + j, w.padded)
     if not w.reset_after:
         wait(part.barrier, part.sharers)                   # q = r h of all units
-        for panel in range(part.panel, part.panel_end):
+        for i in range(part.panel_end - part.panel):
+            panel = panel_of(part, t, i)
             j = panel * wide
             units = min(wide, w.padded - j)
             multiply(&w.from_hidden[2], panel, panel + 1, rows, q, s.g_row, 0,
@@ -197,7 +208,7 @@ cdef void d_step(
     cdef:
         const Kernels *kernel = kernels(dg)
         Py_ssize_t rows = part.row_end - part.row, j = part.panel * panel_columns(dg)
-        Py_ssize_t units = min(part.panel_end * panel_columns(dg), w.padded) - j
+        Py_ssize_t units = min(part.panel_end * panel_columns(dg), w.padded) - j, i, panel
         const real *g = gates_of(s, <real *> s.g, t, part.row)
         real *dn = gates_of(s, dg, t, part.row)
         real *dr = dn + R_PLANE * w.padded
@@ -216,8 +227,10 @@ cdef void d_step(
         kernel.d_reset(rows, units, w.padded, g + j, dn + j, s.g_row, h_prev + j, dq + j, dh + j,
                        w.padded)
     wait(part.barrier, part.sharers)                       # da_r, da_z and dq of all units
-    multiply(&w.d_hidden, part.panel, part.panel_end, rows, dr, s.g_row, w.padded,
-             dh, w.padded, dh, w.padded)
+    for i in range(part.panel_end - part.panel):
+        panel = panel_of(part, t, i)
+        multiply(&w.d_hidden, panel, panel + 1, rows, dr, s.g_row, w.padded,
+                 dh, w.padded, dh, w.padded)
 
 
 cdef void add_output_gradient(
