@@ -54,9 +54,9 @@ cdef void blas_product(
     const real *b, Py_ssize_t b_row, Py_ssize_t b_strip,
     const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row,
 ) noexcept nogil:
-    """C = START + A . B, the twin of `product` in simd_real.h; a_row or a_col is 1.
+    """C = START + A . B, the twin of the products in simd_real.h; a_row or a_col is 1.
 
-    B is one strip, as wide as a panel; b_strip goes unused.
+    A is in tiles unless a_tile is 0. B is one strip, as wide as a panel; b_strip goes unused.
     """
     cdef:
         bint transposed = a_col != 1

@@ -56,8 +56,9 @@ cdef enum:
     TILE_ROWS = 6              # the most rows of a tile of `product`
 
 cdef struct Kernels:
-    product_t product
-    Py_ssize_t strip_bytes  # of the columns of B that `product` wants to adjoin, see panels.pxd
+    product_t product       # A in rows; a_tile goes unused
+    product_t product_tiles # A in tiles
+    Py_ssize_t strip_bytes  # of the columns of B that products want to adjoin, see panels.pxd
     forward_t gates        # reset_after=True: the whole gate arithmetic
     backward_t d_gates
     reset_t reset          # reset_after=False: the reset gate and q = r h_prev,

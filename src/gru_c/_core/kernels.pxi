@@ -19,6 +19,8 @@ cdef extern from "simd.h" nogil:
     vec_f64 tanh_f64(vec_f64 x) noexcept
     void product_f32() noexcept
     void product_f64() noexcept
+    void product_tiles_f32() noexcept
+    void product_tiles_f64() noexcept
     Py_ssize_t STRIP_BYTES
 
 ctypedef fused vec:
@@ -216,8 +218,10 @@ cdef void fill(Kernels *table, const vec *_) noexcept:
     """The casts only forget what the data pointers point to."""
     if vec is vec_f32:
         table.product = <product_t> product_f32
+        table.product_tiles = <product_t> product_tiles_f32
     else:
         table.product = <product_t> product_f64
+        table.product_tiles = <product_t> product_tiles_f64
     table.strip_bytes = STRIP_BYTES
     table.gates = <forward_t> gates[vec]
     table.d_gates = <backward_t> d_gates[vec]

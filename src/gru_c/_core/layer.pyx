@@ -29,7 +29,7 @@ cdef:
     Py_ssize_t CHUNK_BYTES = 1 << 17
     # Where the weights of the input exceed L2, so many rows at least share a read of them.
     Py_ssize_t CACHED_BYTES = 1 << 19, CHUNK_ROWS = 64
-    Py_ssize_t SUM_ROWS = 512          # of a chunk of a backward, at least, if there are that many
+    Py_ssize_t BACKWARD_ROWS = 512     # of a chunk of a backward, or one step
 
 
 cdef void *pointer(cnp.ndarray array) noexcept:
@@ -298,7 +298,7 @@ cdef class PackedLayer:
                 self.pack_backward(<double *> pointer(self.weights[0]),
                                    <double *> pointer(self.weights[1]))
         s.steps, s.rows, s.save = g.shape[0], g.shape[1], True
-        s.chunk = max(1, min(s.steps, SUM_ROWS // max(1, s.rows)))
+        s.chunk = max(1, min(s.steps, BACKWARD_ROWS // max(1, s.rows)))
         s.x, s.x_row = pointer(x), self.stride(x, 1)
         s.g, s.g_row, s.h = pointer(g), self.gate_row, pointer(h)
         d.d_output, d.dx, d.dg = pointer(d_output), pointer(dx), NULL if keep else s.g

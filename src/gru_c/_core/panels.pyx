@@ -79,7 +79,9 @@ cdef void multiply(
         const real *b
         const real *from_
         Py_ssize_t wide = panel_columns(a), length = panels.segments * panels.depth
-        Py_ssize_t panel, segment, blocks, k, depth, column, width, strip, from_row
+        Py_ssize_t panel, segment, k, depth, column, width, strip, from_row, block = panels.depth
+    if block > BLOCK_ROWS:                                 # a division takes as long as a small row
+        block = pieces(block, pieces(block, BLOCK_ROWS))
     for panel in range(first, last):
         column = panel * wide
         width = min(wide, panels.columns - column)
@@ -89,8 +91,8 @@ cdef void multiply(
         from_row = start_row
         for segment in range(panels.segments):
             k = 0
-            for blocks in range(pieces(panels.depth, BLOCK_ROWS), 0, -1):
-                depth = pieces(panels.depth - k, blocks)
+            while k < panels.depth:
+                depth = min(block, panels.depth - k)
                 kernel.product(
                     rows, width, depth, a + segment * a_segment + k, a_row, 1, 0,
                     b, strip, length * strip, from_, from_row, c + column, c_row)

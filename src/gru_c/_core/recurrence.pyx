@@ -322,6 +322,8 @@ cdef void add_rows(
         const real *q = <const real *> s.g + row * s.g_row + Q_PLANE * P
         int[3] to_input = [R_PLANE, Z_PLANE, N_PLANE]      # the order of the weights
         int[3] to_hidden = [R_PLANE, Z_PLANE, Q_PLANE]
+    if units <= 0:                                         # more threads than vectors of units
+        return
     for plane in range(4 if w.reset_after else 3):
         kernels(dg).sum_rows(rows, last - first, dg + first + plane * P, s.g_row,
                              <real *> d.dbias + plane * P + first)
@@ -357,7 +359,7 @@ cdef void add_products(
         strip = strip_columns(b, padded)
         for k in range(count):
             target = c + k * c_units * c_row + j
-            kernels(b).product(
+            kernels(b).product_tiles(
                 units, padded, rows, tiles + planes[k] * tiles_size(rows, units), 1, TILE_ROWS,
                 TILE_ROWS * rows, panel, strip, rows * strip,
                 <real *> NULL if set_ else target, c_row, target, c_row)

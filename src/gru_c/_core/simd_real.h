@@ -52,8 +52,8 @@ INLINE vec NAME(tanh)(vec x)
 }
 
 /* ---- C (rows, columns) = START + A (rows, depth) . B (depth, columns) -------------------------------
- * A is read at a[i * a_row + k * a_col]; where a_tile is not 0, that is so inside of each tile, and tiles are
- * `a_tile` apart. B lies in strips of STRIP_BYTES of its columns, `b_strip` apart, rows `b_row` apart in each.
+ * A is read at a[i * a_row + k * a_col]; if `tiled`, that is so inside of each tile, and tiles are `a_tile`
+ * apart. B lies in strips of STRIP_BYTES of its columns, `b_strip` apart, rows `b_row` apart in each.
  * START is C itself, one row for all (start_row = 0: a bias) or, where NULL, zeros. Each element is one chain of multiply-adds in the order
  * of k, whatever tile it falls into: a row's bits do not depend on the rows beside it.
  *
@@ -75,7 +75,7 @@ INLINE vec NAME(tanh)(vec x)
 #define STORE_SUM(i, v) if (rows > i && vectors > v) *(vec *)(c + i * c_row + v * LANES) = c##i##v;
 #define STORE_ROW(i) EACH_VECTOR(STORE_SUM, i)
 
-INLINE void NAME(tile)(const int rows, const int vectors, ptrdiff_t depth,
+INLINE void NAME(tile)(const int tiled, const int rows, const int vectors, ptrdiff_t depth,
                        const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
                        const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)
 {
@@ -84,7 +84,9 @@ INLINE void NAME(tile)(const int rows, const int vectors, ptrdiff_t depth,
     if (start) {
         EACH_ROW(LOAD_ROW)
     }
-    EACH_ROW(FETCH_ROW) /* the next tile's sums: 99 instead of 75 GFLOP/s where C comes from L3 */
+    if (tiled) { /* C comes from L3: with the next tile's sums fetched ahead 99 instead of 75 GFLOP/s */
+        EACH_ROW(FETCH_ROW)
+    }
     for (ptrdiff_t k = 0; k < depth; k++, a += a_col, b += b_row) {
         if (STRIP_BYTES <= 64) __builtin_prefetch(b + b_strip, 0, 2); /* AVX2, H = 1760: 105, not 89 GFLOP/s */
         EACH_VECTOR(LOAD_B, _)
@@ -94,19 +96,19 @@ INLINE void NAME(tile)(const int rows, const int vectors, ptrdiff_t depth,
 }
 
 /* All rows of a strip of `vectors` columns, in tiles of nearly equal height (two of 4 beat 6 and 2). */
-INLINE void NAME(strip)(const int most, const int vectors, ptrdiff_t rows, ptrdiff_t depth,
+INLINE void NAME(strip)(const int tiled, const int most, const int vectors, ptrdiff_t rows, ptrdiff_t depth,
                         const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, ptrdiff_t a_tile, const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
                         const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)
 {
 #define TILE(height)                                                                                       \
     case height:                                                                                           \
         if (height <= most)                                                                                \
-            NAME(tile)(height, vectors, depth, a, a_row, a_col, b, b_row, b_strip, start, start_row, c, c_row);     \
+            NAME(tile)(tiled, height, vectors, depth, a, a_row, a_col, b, b_row, b_strip, start, start_row, c, c_row);     \
         break;
     for (ptrdiff_t tiles = (rows + most - 1) / most; tiles > 0; tiles--) {
         ptrdiff_t height = (rows + tiles - 1) / tiles;
         switch (height) { TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) }
-        a += a_tile ? a_tile : height * a_row;
+        a += tiled ? a_tile : height * a_row;
         c += height * c_row;
         if (start) start += height * start_row;
         rows -= height;
@@ -116,13 +118,13 @@ INLINE void NAME(strip)(const int most, const int vectors, ptrdiff_t rows, ptrdi
 
 /* `columns` is a multiple of 64 bytes. One or two rows alone want wider tiles, or the chains of their
  * few sums wait for themselves (AVX2, 1 row: 52 instead of 31 GFLOP/s). */
-static void NAME(product)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,
+INLINE void NAME(any_product)(const int tiled, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,
                           const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, ptrdiff_t a_tile, const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
                           const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)
 {
 #define STRIPS(most, n)                                                                                    \
     for (; columns >= (n) * LANES; columns -= (n) * LANES, b += (n) / TILE_VECTORS * b_strip, c += (n) * LANES) { \
-        NAME(strip)(most, n, rows, depth, a, a_row, a_col, a_tile, b, b_row, b_strip, start, start_row, c, c_row);          \
+        NAME(strip)(tiled, most, n, rows, depth, a, a_row, a_col, a_tile, b, b_row, b_strip, start, start_row, c, c_row);          \
         if (start) start += (n) * LANES;                                                                   \
     }
 #if TILE_VECTORS == 2
@@ -139,6 +141,20 @@ static void NAME(product)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,
 #endif
 #undef STRIPS
 }
+
+/* Two functions, for a row of 16 units is a matter of nanoseconds, and the tiles' code would cost 10 % of it. */
+#define PRODUCT(name, tiled)                                                                               \
+    static void NAME(name)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,                             \
+                           const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, ptrdiff_t a_tile,              \
+                           const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,                              \
+                           const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)               \
+    {                                                                                                      \
+        NAME(any_product)(tiled, rows, columns, depth, a, a_row, a_col, a_tile, b, b_row, b_strip,         \
+                          start, start_row, c, c_row);                                                     \
+    }
+PRODUCT(product, 0)
+PRODUCT(product_tiles, 1)
+#undef PRODUCT
 
 #undef EACH_ROW
 #undef EACH_VECTOR
