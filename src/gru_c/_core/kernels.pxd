@@ -56,8 +56,8 @@ cdef enum:
     TILE_ROWS = 6              # the most rows of a tile of `product`
 
 cdef struct Kernels:
-    product_t product       # A in rows; a_tile goes unused
-    product_t product_tiles # A in tiles
+    product_t product      # A in rows; a_tile goes unused
+    product_t product_tiles  # A in tiles
     Py_ssize_t strip_bytes  # of the columns of B that products want to adjoin, see panels.pxd
     forward_t gates        # reset_after=True: the whole gate arithmetic
     backward_t d_gates
