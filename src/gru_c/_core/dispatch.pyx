@@ -7,13 +7,13 @@ thread of an AMD EPYC, Zen 4; OpenBLAS 0.3.30, for AVX2 with OPENBLAS_CORETYPE=H
 by `python bench/engines.py`:
 
     H    N     AVX-512: panel  BLAS     AVX2: panel  BLAS
-    128  1                57    53               58     6
-    128  8               105   102               77    29
-    128  32              106   104               93    53
-    256  8               107   105               87    28
-    256  64              105   102               84    33
-    512  2                90    88               63     9
-    512  32              106   103               77    21
+    128  1                58    54               59     6
+    128  8               104   102               94    32
+    128  32              100    98               96    54
+    256  8               111   109              101    30
+    256  64              106   105               99    37
+    512  2                88    90               75    10
+    512  32              110   107              104    23
 
 So the panel kernel is the default for every product; BLAS is its check, and the choice where a
 compiler has no vector extensions. `GRU_C_ENGINE=blas` selects it.
