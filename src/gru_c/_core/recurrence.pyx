@@ -48,7 +48,7 @@ cdef inline const real *bias_of(const Weights *w, const real *_, Py_ssize_t plan
 
 
 cdef inline Py_ssize_t panel_of(const Part *part, Py_ssize_t t, Py_ssize_t i) noexcept nogil:
-    """The i-th panel of step t: to and fro, for what a step read last is still in a cache.
+    """The i-th panel of step t: back and forth, for what a step read last is still in a cache.
 
     One row, H = 1024: 48 instead of 46 GFLOP/s; H = 1760, more than L3 holds, on two threads: 60
     instead of 44.
