@@ -79,8 +79,10 @@ def _is_numbers(value) -> bool:
     return isinstance(value, numbers.Real)
 
 
-def rows(a: np.ndarray) -> np.ndarray:
-    """`a`, copied unless it is aligned and the elements of its last axis adjoin."""
+def rows(a: np.ndarray | None) -> np.ndarray | None:
+    """`a`, copied unless it is aligned and the elements of its last axis adjoin; None stays None."""
+    if a is None:
+        return None
     adjoin = a.shape[-1] == 1 or a.strides[-1] == a.itemsize
     if adjoin and a.flags.aligned and all(stride % a.itemsize == 0 for stride in a.strides):
         return a

@@ -78,34 +78,32 @@ class Layer:
 
     def infer(self, x, h_0, output, output_step: int, output_row: int, h_n=None) -> None:
         """Run without saving; hidden states of all steps go to `output`, the last also to h_n."""
-        h_0 = None if h_0 is None else _checks.rows(h_0)
-        self.packed.infer(x, h_0, output, output_step, output_row, h_n)
+        self.packed.infer(x, _checks.rows(h_0), output, output_step, output_row, h_n)
 
     def record(self, x, h_0, output, output_step: int, output_row: int, h_n=None,
                old: Tape | None = None, own: bool = False) -> Tape:
         """The same, and save. `old` lends its buffers; with `own`, x is a tape's: no copy then."""
         steps, rows, _ = x.shape
         packed = self.packed
-        h_0 = None if h_0 is None else _checks.rows(h_0)
         if old is None or old.h.shape != (steps + 1, rows, packed.padded):
             old = Tape(self, None if own else np.empty(x.shape, self.dtype),
                        empty((steps, rows, packed.gate_row), self.dtype),
                        empty((steps + 1, rows, packed.padded), self.dtype))
         tape = Tape(self, x if own else old.x, old.g, old.h)
-        packed.record(x if own else _checks.rows(x), tape.x, tape.g, tape.h, h_0,
+        packed.record(x if own else _checks.rows(x), tape.x, tape.g, tape.h, _checks.rows(h_0),
                       output, output_step, output_row, h_n)
         return tape
 
     def gradients(self, tape: Tape, d_output, d_h_n, keep: bool):
         """dx (T, N, I), dh_0 (N, H) and the dict of the parameters' gradients.
 
-        `d_output` is (T, N, H) or None, `d_h_n` (N, H) or None; their rows are contiguous. The gate
-        buffer of the tape is overwritten unless `keep`.
+        `d_output` is (T, N, H) or None, `d_h_n` (N, H) or None. The gate buffer of the tape is
+        overwritten unless `keep`.
         """
         steps, rows, _ = tape.g.shape
         dx = np.empty((steps, rows, self.input_size), self.dtype)
         dh_0 = np.empty((rows, self.hidden_size), self.dtype)
         grads = {name: np.empty_like(value) for name, value in self.weights.items()}
-        self.packed.backward(tape.x, tape.g, tape.h, d_output, d_h_n, dx, dh_0,
-                             *map(grads.get, NAMES), keep)
+        self.packed.backward(tape.x, tape.g, tape.h, _checks.rows(d_output), _checks.rows(d_h_n),
+                             dx, dh_0, *map(grads.get, NAMES), keep)
         return dx, dh_0, grads

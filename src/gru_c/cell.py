@@ -182,7 +182,7 @@ class GRUCell(Module):
         delta = _checks.array(delta, "delta", self.dtype)
         _checks.shape(delta, (*self._shape[:-1], self.hidden_size), "delta")
         dx, dh, self._grads = tape.layer.gradients(
-            tape, None, _checks.rows(delta.reshape(-1, self.hidden_size)), keep=True)
+            tape, None, delta.reshape(-1, self.hidden_size), keep=True)
         return dx.reshape(self._shape), dh.reshape(delta.shape)
 
     # ---- what the last forward left ----------------------------------------------------------

@@ -167,9 +167,8 @@ class GRU(Module):
         if d_output is not None:
             d_output = _checks.array(d_output, "d_output", self.dtype)
             _checks.shape(d_output, (*shape[:-1], self.hidden_size), "d_output")
-            d_output = _checks.rows(self._time_major(d_output, batched))
+            d_output = self._time_major(d_output, batched)
         d_h_n = self._check_state(d_h_n, "d_h_n", batched, rows)
-        d_h_n = None if d_h_n is None else _checks.rows(d_h_n)
         self._tape, self._spare = None, tapes              # its planes become the gradients
         dh_0 = np.empty((self.num_layers, rows, self.hidden_size), self.dtype)
         grads = {}
