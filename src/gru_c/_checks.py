@@ -80,7 +80,7 @@ def _is_numbers(value) -> bool:
 
 
 def rows(a: np.ndarray | None) -> np.ndarray | None:
-    """`a`, copied unless it is aligned and the elements of its last axis adjoin; None stays None."""
+    """`a`, copied unless aligned and with adjoining elements in its last axis; None stays None."""
     if a is None:
         return None
     adjoin = a.shape[-1] == 1 or a.strides[-1] == a.itemsize
