@@ -49,6 +49,6 @@ def bind(capsule, bint use_blas):
     kernels_f32 = tables[0]
     kernels_f64 = tables[1]
     if use_blas:
-        kernels_f32.product = kernels_f32.product_tiles = <product_t> blas_product[float]
-        kernels_f64.product = kernels_f64.product_tiles = <product_t> blas_product[double]
+        kernels_f32.product = kernels_f32.product_far = <product_t> blas_product[float]
+        kernels_f64.product = kernels_f64.product_far = <product_t> blas_product[double]
         kernels_f32.strip_bytes = kernels_f64.strip_bytes = PANEL_BYTES

@@ -43,6 +43,16 @@ ctypedef void (*d_reset_t)(
     Py_ssize_t rows, Py_ssize_t units, Py_ssize_t padded, const void *g, void *dg, Py_ssize_t g_row,
     const void *h_prev, const void *dq, void *dh, Py_ssize_t h_row) noexcept nogil
 
+# output = h
+ctypedef void (*put_rows_t)(
+    Py_ssize_t rows, Py_ssize_t units, const void *h, Py_ssize_t h_row,
+    void *output, Py_ssize_t output_row) noexcept nogil
+
+# dh += d_output
+ctypedef void (*add_rows_t)(
+    Py_ssize_t rows, Py_ssize_t units, const void *d_output, Py_ssize_t d_output_row,
+    void *dh, Py_ssize_t h_row) noexcept nogil
+
 # sums += the sum of the rows of g
 ctypedef void (*sum_rows_t)(
     Py_ssize_t rows, Py_ssize_t columns, const void *g, Py_ssize_t g_row,
@@ -57,7 +67,7 @@ cdef enum:
 
 cdef struct Kernels:
     product_t product      # A in rows; a_tile goes unused
-    product_t product_tiles  # A in tiles
+    product_t product_far  # C is in no near cache; A in rows or tiles
     Py_ssize_t strip_bytes  # of the columns of B that products want to adjoin, see panels.pxd
     forward_t gates        # reset_after=True: the whole gate arithmetic
     backward_t d_gates
@@ -65,6 +75,8 @@ cdef struct Kernels:
     forward_t blend        # then, once W_hn q stands in n, the rest
     backward_t d_blend
     d_reset_t d_reset
+    put_rows_t put_output  # any number of units, output_row any, too
+    add_rows_t add_d_output
     sum_rows_t sum_rows
     map_t sigmoid
     map_t tanh

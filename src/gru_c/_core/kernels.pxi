@@ -6,8 +6,11 @@
 # for a scalar, the C compiler for a vector (simd.h). So the loops below read as scalar formulas.
 
 from cpython.pycapsule cimport PyCapsule_New
+from libc.string cimport memcpy, memset
+
 from gru_c._core.kernels cimport (
-    Kernels, backward_t, d_reset_t, forward_t, map_t, product_t, reset_t, sum_rows_t,
+    Kernels, add_rows_t, backward_t, d_reset_t, forward_t, map_t, product_t, put_rows_t, reset_t,
+    sum_rows_t,
 )
 
 cdef extern from "simd.h" nogil:
@@ -19,9 +22,13 @@ cdef extern from "simd.h" nogil:
     vec_f64 tanh_f64(vec_f64 x) noexcept
     void product_f32() noexcept
     void product_f64() noexcept
-    void product_tiles_f32() noexcept
-    void product_tiles_f64() noexcept
+    void product_far_f32() noexcept
+    void product_far_f64() noexcept
+    void fetch(const void *p) noexcept
     Py_ssize_t STRIP_BYTES
+
+cdef enum:
+    ROWS_AHEAD = 4
 
 ctypedef fused vec:
     vec_f32
@@ -57,14 +64,16 @@ cdef void gates(
         Py_ssize_t i, j, step = lanes(g), plane = padded // step
         vec r, z, n
     for i in range(rows):
+        for j in range(units // step):                     # apart, or the chain of n follows r's:
+            r = sigmoid(g[plane + j])                      # AVX2, H = 128: 94 instead of 87 GFLOP/s
+            g[plane + j] = r
         for j in range(units // step):
-            r = sigmoid(g[plane + j])
+            r = g[plane + j]
             z = sigmoid(g[2 * plane + j])
             n = tanh(g[j] + r * g[3 * plane + j])
             h[j] = n + z * (h_prev[j] - n)
             if save:
                 g[j] = n
-                g[plane + j] = r
                 g[2 * plane + j] = z
         g += g_row // step
         h_prev += h_row // step
@@ -181,6 +190,48 @@ cdef void d_reset(
         dh += h_row // step
 
 
+# ---- the caller's rows, which are not padded ----------------------------------------------------
+
+cdef void put_output(
+    Py_ssize_t rows, Py_ssize_t units, const vec *h, Py_ssize_t h_row,
+    vec *output, Py_ssize_t output_row,
+) noexcept nogil:
+    """output = h; the rows to come are asked for ahead, for the caller's memory is far."""
+    cdef:
+        Py_ssize_t i, j, step = lanes(h), item = sizeof(vec) // step
+        size_t rest = units % step * item
+        vec *ahead
+    for i in range(rows):
+        ahead = <vec *> (<char *> output + ROWS_AHEAD * output_row * item)
+        for j in range(units // step):
+            fetch(ahead + j)
+            output[j] = h[j]
+        if rest:
+            memcpy(output + units // step, h + units // step, rest)
+        h += h_row // step
+        output = <vec *> (<char *> output + output_row * item)
+
+
+cdef void add_d_output(
+    Py_ssize_t rows, Py_ssize_t units, const vec *d_output, Py_ssize_t d_output_row,
+    vec *dh, Py_ssize_t h_row,
+) noexcept nogil:
+    """The twin of `put_output`: dh += dL/d output."""
+    cdef:
+        Py_ssize_t i, j, step = lanes(d_output), item = sizeof(vec) // step
+        size_t rest = units % step * item
+        vec last
+    for i in range(rows):
+        for j in range(units // step):
+            dh[j] = dh[j] + d_output[j]
+        if rest:
+            memset(&last, 0, sizeof(vec))
+            memcpy(&last, d_output + units // step, rest)
+            dh[units // step] = dh[units // step] + last
+        d_output = <const vec *> (<const char *> d_output + d_output_row * item)
+        dh += h_row // step
+
+
 # ---- small ones --------------------------------------------------------------------------------
 
 cdef void sum_rows(
@@ -218,10 +269,10 @@ cdef void fill(Kernels *table, const vec *_) noexcept:
     """The casts only forget what the data pointers point to."""
     if vec is vec_f32:
         table.product = <product_t> product_f32
-        table.product_tiles = <product_t> product_tiles_f32
+        table.product_far = <product_t> product_far_f32
     else:
         table.product = <product_t> product_f64
-        table.product_tiles = <product_t> product_tiles_f64
+        table.product_far = <product_t> product_far_f64
     table.strip_bytes = STRIP_BYTES
     table.gates = <forward_t> gates[vec]
     table.d_gates = <backward_t> d_gates[vec]
@@ -229,6 +280,8 @@ cdef void fill(Kernels *table, const vec *_) noexcept:
     table.blend = <forward_t> blend[vec]
     table.d_blend = <backward_t> d_blend[vec]
     table.d_reset = <d_reset_t> d_reset[vec]
+    table.put_output = <put_rows_t> put_output[vec]
+    table.add_d_output = <add_rows_t> add_d_output[vec]
     table.sum_rows = <sum_rows_t> sum_rows[vec]
     table.sigmoid = <map_t> map_sigmoid[vec]
     table.tanh = <map_t> map_tanh[vec]

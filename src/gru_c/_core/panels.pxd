@@ -27,7 +27,7 @@ cdef void pack(
 cdef void multiply(
     const Panels *panels, Py_ssize_t first, Py_ssize_t last,
     Py_ssize_t rows, const real *a, Py_ssize_t a_row, Py_ssize_t a_segment,
-    const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row) noexcept nogil
+    const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row, bint far) noexcept nogil
 
 cdef Py_ssize_t strip_columns(const real *_, Py_ssize_t width) noexcept nogil
 

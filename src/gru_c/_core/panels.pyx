@@ -3,7 +3,7 @@
 from libc.string cimport memcpy, memset
 
 from gru_c._core.dispatch cimport kernels
-from gru_c._core.kernels cimport PANEL_BYTES, TILE_ROWS, Kernels, real
+from gru_c._core.kernels cimport PANEL_BYTES, TILE_ROWS, product_t, real
 
 cdef Py_ssize_t BLOCK_ROWS = 1024      # rows of B between two visits to C
 
@@ -68,14 +68,14 @@ cdef void copy_panel(
 cdef void multiply(
     const Panels *panels, Py_ssize_t first, Py_ssize_t last,
     Py_ssize_t rows, const real *a, Py_ssize_t a_row, Py_ssize_t a_segment,
-    const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row,
+    const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row, bint far,
 ) noexcept nogil:
     """C = START + A . B, of which panels first .. last of the columns.
 
-    START may be C, a bias row (start_row = 0) or NULL.
+    START may be C, a bias row (start_row = 0) or NULL. `far`: C is in no near cache.
     """
     cdef:
-        const Kernels *kernel = kernels(a)
+        product_t product = kernels(a).product_far if far else kernels(a).product
         const real *b
         const real *from_
         Py_ssize_t wide = panel_columns(a), length = panels.segments * panels.depth
@@ -93,7 +93,7 @@ cdef void multiply(
             k = 0
             while k < panels.depth:
                 depth = min(block, panels.depth - k)
-                kernel.product(
+                product(
                     rows, width, depth, a + segment * a_segment + k, a_row, 1, 0,
                     b, strip, length * strip, from_, from_row, c + column, c_row)
                 k += depth

@@ -98,7 +98,7 @@ cdef void project(
         target = gates_of(s, g, t, part.row)
         for plane in range(3):
             multiply(&w.from_input[plane], part.panel, part.panel_end, steps * rows, x, s.x_row, 0,
-                     bias_of(w, g, plane), 0, target + plane * w.padded, s.g_row)
+                     bias_of(w, g, plane), 0, target + plane * w.padded, s.g_row, s.save)
         t += steps
 
 
@@ -140,12 +140,12 @@ cdef void step(
         j = panel * wide
         units = min(wide, w.padded - j)
         multiply(&w.from_hidden[0], panel, panel + 1, rows, h_prev, w.padded, 0,
-                 r, s.g_row, r, s.g_row)
+                 r, s.g_row, r, s.g_row, False)
         multiply(&w.from_hidden[1], panel, panel + 1, rows, h_prev, w.padded, 0,
-                 z, s.g_row, z, s.g_row)
+                 z, s.g_row, z, s.g_row, False)
         if w.reset_after:
             multiply(&w.from_hidden[2], panel, panel + 1, rows, h_prev, w.padded, 0,
-                     bias_of(w, g, Q_PLANE), 0, q, s.g_row)
+                     bias_of(w, g, Q_PLANE), 0, q, s.g_row, s.save)
             kernel.gates(rows, units, w.padded, n + j, s.g_row, h_prev + j, h + j, w.padded, s.save)
         else:
             kernel.reset(rows, units, w.padded, n + j, s.g_row, h_prev + j, w.padded)
@@ -156,7 +156,7 @@ cdef void step(
             j = panel * wide
             units = min(wide, w.padded - j)
             multiply(&w.from_hidden[2], panel, panel + 1, rows, q, s.g_row, 0,
-                     n, s.g_row, n, s.g_row)
+                     n, s.g_row, n, s.g_row, False)
             kernel.blend(rows, units, w.padded, n + j, s.g_row, h_prev + j, h + j, w.padded, s.save)
     if s.output != NULL:
         copy_output(w, s, h, t, part)
@@ -168,11 +168,11 @@ cdef void copy_output(
 ) noexcept nogil:
     """output_t = h_t; the caller's rows are not padded."""
     cdef:
-        Py_ssize_t first = part.panel * panel_columns(h), i
+        Py_ssize_t first = part.panel * panel_columns(h)
         Py_ssize_t units = min(part.panel_end * panel_columns(h), w.hidden) - first
         real *output = <real *> s.output + t * s.output_step + part.row * s.output_row + first
-    for i in range(part.row_end - part.row):
-        memcpy(output + i * s.output_row, h + i * w.padded + first, units * sizeof(real))
+    kernels(h).put_output(part.row_end - part.row, units, h + first, w.padded,
+                          output, s.output_row)
 
 
 # ---- backward ----------------------------------------------------------------------------------
@@ -223,14 +223,14 @@ cdef void d_step(
         kernel.d_blend(rows, units, w.padded, g + j, dn + j, s.g_row, h_prev + j, dh + j, w.padded)
         wait(part.barrier, part.sharers)                   # da_n of all units
         multiply(&w.d_reset, part.panel, part.panel_end, rows, dn, s.g_row, 0,
-                 <real *> NULL, 0, dq, w.padded)
+                 <real *> NULL, 0, dq, w.padded, False)
         kernel.d_reset(rows, units, w.padded, g + j, dn + j, s.g_row, h_prev + j, dq + j, dh + j,
                        w.padded)
     wait(part.barrier, part.sharers)                       # da_r, da_z and dq of all units
     for i in range(part.panel_end - part.panel):
         panel = panel_of(part, t, i)
         multiply(&w.d_hidden, panel, panel + 1, rows, dr, s.g_row, w.padded,
-                 dh, w.padded, dh, w.padded)
+                 dh, w.padded, dh, w.padded, False)
 
 
 cdef void add_output_gradient(
@@ -238,13 +238,12 @@ cdef void add_output_gradient(
 ) noexcept nogil:
     """dh += dL/d output_t; the caller's rows are not padded."""
     cdef:
-        Py_ssize_t i, j, first = part.panel * panel_columns(dh)
-        Py_ssize_t last = min(part.panel_end * panel_columns(dh), w.hidden)
+        Py_ssize_t first = part.panel * panel_columns(dh)
+        Py_ssize_t units = min(part.panel_end * panel_columns(dh), w.hidden) - first
         const real *d_output = (
-            <const real *> d.d_output + t * d.d_output_step + part.row * d.d_output_row)
-    for i in range(part.row_end - part.row):
-        for j in range(first, last):
-            dh[i * w.padded + j] += d_output[i * d.d_output_row + j]
+            <const real *> d.d_output + t * d.d_output_step + part.row * d.d_output_row + first)
+    kernels(dh).add_d_output(part.row_end - part.row, units, d_output, d.d_output_row,
+                             dh + first, w.padded)
 
 
 # ---- of a chunk of steps -----------------------------------------------------------------------
@@ -269,7 +268,7 @@ cdef void d_inputs(
         target = dx if columns == w.inputs else <real *> part.scratch
         multiply(&w.d_input, 0, pieces(columns, panel_columns(dg)), rows,
                  dg + first * s.g_row, s.g_row, w.padded,
-                 <real *> NULL, 0, target, columns)
+                 <real *> NULL, 0, target, columns, target == dx)
         for i in range(rows if target != dx else 0):
             memcpy(dx + i * w.inputs, target + i * columns, w.inputs * sizeof(real))
         first += rows
@@ -359,7 +358,7 @@ cdef void add_products(
         strip = strip_columns(b, padded)
         for k in range(count):
             target = c + k * c_units * c_row + j
-            kernels(b).product_tiles(
+            kernels(b).product_far(
                 units, padded, rows, tiles + planes[k] * tiles_size(rows, units), 1, TILE_ROWS,
                 TILE_ROWS * rows, panel, strip, rows * strip,
                 <real *> NULL if set_ else target, c_row, target, c_row)

@@ -52,8 +52,8 @@ INLINE vec NAME(tanh)(vec x)
 }
 
 /* ---- C (rows, columns) = START + A (rows, depth) . B (depth, columns) -------------------------------
- * A is read at a[i * a_row + k * a_col]; if `tiled`, that is so inside of each tile, and tiles are `a_tile`
- * apart. B lies in strips of STRIP_BYTES of its columns, `b_strip` apart, rows `b_row` apart in each.
+ * A is read at a[i * a_row + k * a_col]. If `far`, C is in no near cache, and A may be in tiles: then that
+ * is so inside of each tile, and tiles are `a_tile` apart, which else is 0. B lies in strips of STRIP_BYTES of its columns, `b_strip` apart, rows `b_row` apart in each.
  * START is C itself, one row for all (start_row = 0: a bias) or, where NULL, zeros. Each element is one chain of multiply-adds in the order
  * of k, whatever tile it falls into: a row's bits do not depend on the rows beside it.
  *
@@ -64,8 +64,7 @@ INLINE vec NAME(tanh)(vec x)
 #define DECLARE(i) vec c##i##0 = {0}, c##i##1 = {0}, c##i##2 = {0}, c##i##3 = {0}; \
                    vec c##i##4 = {0}, c##i##5 = {0}, c##i##6 = {0}, c##i##7 = {0};
 #define LOAD_SUM(i, v) if (rows > i && vectors > v) c##i##v = *(const vec *)(start + i * start_row + v * LANES);
-#define FETCH(i, v) if (rows > i && vectors > v && v * VECTOR_BYTES % 64 == 0) \
-                        __builtin_prefetch(c + (rows + i) * c_row + v * LANES, 1);
+#define FETCH(i, v) if (rows > i && vectors > v && v * VECTOR_BYTES % 64 == 0) fetch(c + (rows + i) * c_row + v * LANES);
 #define FETCH_ROW(i) EACH_VECTOR(FETCH, i)
 #define LOAD_ROW(i) EACH_VECTOR(LOAD_SUM, i)
 #define LOAD_B(_, v)                                                                                        \
@@ -75,7 +74,7 @@ INLINE vec NAME(tanh)(vec x)
 #define STORE_SUM(i, v) if (rows > i && vectors > v) *(vec *)(c + i * c_row + v * LANES) = c##i##v;
 #define STORE_ROW(i) EACH_VECTOR(STORE_SUM, i)
 
-INLINE void NAME(tile)(const int tiled, const int rows, const int vectors, ptrdiff_t depth,
+INLINE void NAME(tile)(const int far, const int rows, const int vectors, ptrdiff_t depth,
                        const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
                        const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)
 {
@@ -84,7 +83,7 @@ INLINE void NAME(tile)(const int tiled, const int rows, const int vectors, ptrdi
     if (start) {
         EACH_ROW(LOAD_ROW)
     }
-    if (tiled) { /* C comes from L3: with the next tile's sums fetched ahead 99 instead of 75 GFLOP/s */
+    if (far) { /* dW: with the next tile's C fetched ahead 99 instead of 75 GFLOP/s */
         EACH_ROW(FETCH_ROW)
     }
     for (ptrdiff_t k = 0; k < depth; k++, a += a_col, b += b_row) {
@@ -96,19 +95,19 @@ INLINE void NAME(tile)(const int tiled, const int rows, const int vectors, ptrdi
 }
 
 /* All rows of a strip of `vectors` columns, in tiles of nearly equal height (two of 4 beat 6 and 2). */
-INLINE void NAME(strip)(const int tiled, const int most, const int vectors, ptrdiff_t rows, ptrdiff_t depth,
+INLINE void NAME(strip)(const int far, const int most, const int vectors, ptrdiff_t rows, ptrdiff_t depth,
                         const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, ptrdiff_t a_tile, const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
                         const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)
 {
 #define TILE(height)                                                                                       \
     case height:                                                                                           \
         if (height <= most)                                                                                \
-            NAME(tile)(tiled, height, vectors, depth, a, a_row, a_col, b, b_row, b_strip, start, start_row, c, c_row);     \
+            NAME(tile)(far, height, vectors, depth, a, a_row, a_col, b, b_row, b_strip, start, start_row, c, c_row);     \
         break;
     for (ptrdiff_t tiles = (rows + most - 1) / most; tiles > 0; tiles--) {
         ptrdiff_t height = (rows + tiles - 1) / tiles;
         switch (height) { TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) }
-        a += tiled ? a_tile : height * a_row;
+        a += far && a_tile ? a_tile : height * a_row;
         c += height * c_row;
         if (start) start += height * start_row;
         rows -= height;
@@ -118,13 +117,13 @@ INLINE void NAME(strip)(const int tiled, const int most, const int vectors, ptrd
 
 /* `columns` is a multiple of 64 bytes. One or two rows alone want wider tiles, or the chains of their
  * few sums wait for themselves (AVX2, 1 row: 52 instead of 31 GFLOP/s). */
-INLINE void NAME(any_product)(const int tiled, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,
+INLINE void NAME(any_product)(const int far, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,
                           const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, ptrdiff_t a_tile, const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
                           const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)
 {
 #define STRIPS(most, n)                                                                                    \
     for (; columns >= (n) * LANES; columns -= (n) * LANES, b += (n) / TILE_VECTORS * b_strip, c += (n) * LANES) { \
-        NAME(strip)(tiled, most, n, rows, depth, a, a_row, a_col, a_tile, b, b_row, b_strip, start, start_row, c, c_row);          \
+        NAME(strip)(far, most, n, rows, depth, a, a_row, a_col, a_tile, b, b_row, b_strip, start, start_row, c, c_row);          \
         if (start) start += (n) * LANES;                                                                   \
     }
 #if TILE_VECTORS == 2
@@ -142,18 +141,18 @@ INLINE void NAME(any_product)(const int tiled, ptrdiff_t rows, ptrdiff_t columns
 #undef STRIPS
 }
 
-/* Two functions, for a row of 16 units is a matter of nanoseconds, and the tiles' code would cost 10 % of it. */
-#define PRODUCT(name, tiled)                                                                               \
+/* Two functions, for a row of 16 units is a matter of nanoseconds, and the code of `far` would cost 10 % of it. */
+#define PRODUCT(name, far)                                                                               \
     static void NAME(name)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,                             \
                            const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, ptrdiff_t a_tile,              \
                            const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,                              \
                            const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)               \
     {                                                                                                      \
-        NAME(any_product)(tiled, rows, columns, depth, a, a_row, a_col, a_tile, b, b_row, b_strip,         \
+        NAME(any_product)(far, rows, columns, depth, a, a_row, a_col, a_tile, b, b_row, b_strip,         \
                           start, start_row, c, c_row);                                                     \
     }
 PRODUCT(product, 0)
-PRODUCT(product_tiles, 1)
+PRODUCT(product_far, 1)
 #undef PRODUCT
 
 #undef EACH_ROW
