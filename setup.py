@@ -71,7 +71,7 @@ def extension(name: str, flags: list[str]) -> Extension:
 
 
 write_blas_int()
-PLAIN = ("blas", "dispatch", "threads", "panels", "recurrence", "layer")
+PLAIN = ("blas", "dispatch", "threads", "panels", "recurrence", "call", "layer")
 modules = [extension(name, []) for name in PLAIN]
 modules += [extension(f"kernels_{isa}", flags) for isa, flags in ISA_FLAGS.items()]
 setup(ext_modules=cythonize(modules, compiler_directives=DIRECTIVES, annotate=DEBUG, nthreads=2))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "src" / "gru_c" / "_core"
-MODULES = ("blas", "kernels_baseline", "panels", "recurrence", "threads")
-PYTHON_CALL = re.compile(r"\b(_?Py[A-Z]\w*|__Pyx_(?!pretend|RefNanny)\w+)\s*\(")
+MODULES = ("blas", "call", "kernels_baseline", "panels", "recurrence", "threads")
+PYTHON_CALL = re.compile(r"\b(_?Py(?!Mem_Raw)[A-Z]\w*|__Pyx_(?!pretend|RefNanny)\w+)\s*\(")
 FUNCTION = re.compile(
     r"^static [^;{}]*?(__pyx_(?:fuse_\w*?)?(?:__pyx_)?f_\w+)\([^;{}]*\) \{$", re.M)
 NOGIL = re.compile(

@@ -5,19 +5,20 @@ from collections.abc import Mapping
 import numpy as np
 
 from gru_c import _checks
-from gru_c._layer import frozen
+from gru_c._core import Trace
+from gru_c._parameters import frozen
 
 FIXED = frozenset(("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dtype",
                    "reset_after"))
 
 
 class Module:
-    """Base class. A subclass implements `_parameters` and `_load`; its tape stands in `_tape`."""
+    """Base class. A subclass implements `_parameters` and `_load`, and calls our `__init__`."""
 
     _training = True
-    _tape = None
-    _spare = None                                          # the last tape used up: its buffers
-    _grads = None
+
+    def __init__(self):
+        self._trace = Trace()                              # of the last forward in training mode
 
     def __setattr__(self, name, value):
         if name in FIXED and name in self.__dict__:
@@ -32,7 +33,7 @@ class Module:
         """Keep, in each forward, what `backward` needs. The mode of a new model. Returns self."""
         self._training = _checks.flag(mode, "mode")
         if not mode:
-            self._tape = self._spare = None
+            self._trace.drop()
         return self
 
     training = property(lambda self: self._training, train, doc="Whether in training mode.")
@@ -75,26 +76,21 @@ class Module:
     @property
     def grads(self) -> dict[str, np.ndarray]:
         """Gradients of the parameters from the last `backward`, by the names of `state_dict`."""
-        if self._grads is None:
+        if self._trace.grads is None:
             raise RuntimeError("no gradients yet: call backward first")
-        return self._grads
+        return self._trace.grads
 
     def _recorded(self):
-        """The tape that `backward` works on."""
-        if self._tape is None:
+        """The tapes that `backward` works on, one a layer."""
+        if self._trace.tapes is None:
             raise RuntimeError("backward needs a forward in training mode before it, once for each"
                                if self.training else
                                "backward needs training mode: call train(), then forward")
-        return self._tape
+        return self._trace.tapes
 
     def __getstate__(self):
         """For copy and pickle: the model without what belongs to one run."""
-        return {name: value for name, value in self.__dict__.items()
-                if name not in ("_tape", "_spare", "_grads")}
+        return {name: value for name, value in self.__dict__.items() if name != "_trace"}
 
-
-def initial_weights(shapes: dict[str, tuple], hidden_size: int, dtype, rng) -> dict:
-    """Parameters drawn from U(-1/sqrt(H), 1/sqrt(H)), as PyTorch does."""
-    bound = 1.0 / np.sqrt(hidden_size)
-    return {name: rng.uniform(-bound, bound, shape).astype(dtype)
-            for name, shape in shapes.items()}
+    def __setstate__(self, state):
+        self.__dict__.update(state, _trace=Trace())

@@ -3,8 +3,9 @@
 import numpy as np
 
 from gru_c import _checks
-from gru_c._layer import Layer, frozen, shapes
-from gru_c._module import Module, initial_weights
+from gru_c._core import Layer
+from gru_c._module import Module
+from gru_c._parameters import frozen, initial, shapes
 
 # Blocks of the stacked parameters by their own names: gate r z n, from x or from h.
 BLOCKS = {f"{letter}{gate}{source}": (f"{'weight' if letter == 'W' else 'bias'}_{stack}", index)
@@ -68,6 +69,7 @@ class GRUCell(Module):
 
     def __init__(self, input_size, hidden_size, bias=True, dtype=np.float32, reset_after=True,
                  rng=None):
+        super().__init__()
         self.input_size = _checks.size(input_size, "input_size")
         self.hidden_size = _checks.size(hidden_size, "hidden_size")
         self.bias = _checks.flag(bias, "bias")
@@ -75,8 +77,7 @@ class GRUCell(Module):
         self.reset_after = _checks.flag(reset_after, "reset_after")
         named = shapes(self.input_size, self.hidden_size, self.bias)
         rng = _checks.generator(rng)
-        self._layer = Layer(initial_weights(named, self.hidden_size, self.dtype, rng),
-                            self.reset_after)
+        self._layer = Layer(initial(named, self.hidden_size, self.dtype, rng), self.reset_after)
 
     def __repr__(self):
         return (f"GRUCell({self.input_size}, {self.hidden_size}, bias={self.bias}, "
@@ -111,7 +112,7 @@ class GRUCell(Module):
             result = out
             if out is None and type(x) is np.ndarray and x.ndim:
                 result = np.empty((*x.shape[:-1], self.hidden_size), self.dtype)
-            if self._layer.packed.step(x, h_prev_t, result):
+            if self._layer.step(x, h_prev_t, result):
                 return result
         x = _checks.array(x, "input", self.dtype)
         h = None if h_prev_t is None else _checks.array(h_prev_t, "hidden", self.dtype)
@@ -126,9 +127,9 @@ class GRUCell(Module):
         if np.may_share_memory(rows, target):
             rows = rows.copy()
         if self.training:
-            old, self._tape = self._tape, None             # none until the buffers are whole again
-            self._tape = self._layer.record(rows, h, target, 0, self.hidden_size, old=old)
-            self._shape = x.shape
+            old, = self._trace.lend(1)
+            tape = self._layer.record(rows, h, target, 0, self.hidden_size, old=old)
+            self._trace.keep([tape], x.shape)
         else:
             self._layer.infer(_checks.contiguous(rows), h, target, 0, self.hidden_size)
         if target is not result:
@@ -178,21 +179,22 @@ class GRUCell(Module):
         RuntimeError
             No forward in training mode came before.
         """
-        tape = self._recorded()
+        tape, = self._recorded()
+        shape = self._trace.shape
         delta = _checks.array(delta, "delta", self.dtype)
-        _checks.shape(delta, (*self._shape[:-1], self.hidden_size), "delta")
-        dx, dh, self._grads = tape.layer.gradients(
+        _checks.shape(delta, (*shape[:-1], self.hidden_size), "delta")
+        dx, dh, self._trace.grads = tape.layer.gradients(
             tape, None, delta.reshape(-1, self.hidden_size), keep=True)
-        return dx.reshape(self._shape), dh.reshape(delta.shape)
+        return dx.reshape(shape), dh.reshape(delta.shape)
 
     # ---- what the last forward left ----------------------------------------------------------
 
     def _saved(self, rows, name):
-        tape = self._tape
-        if tape is None:
+        trace = self._trace
+        if trace.tapes is None:
             raise RuntimeError(f"no {name} yet: call forward in training mode first")
-        saved = rows(tape)
-        return saved.reshape(*self._shape[:-1], saved.shape[-1])
+        saved = rows(trace.tapes[0])
+        return saved.reshape(*trace.shape[:-1], saved.shape[-1])
 
     x = property(lambda self: self._saved(lambda tape: tape.x[0].copy(), "x"))
     hidden = property(lambda self: self._saved(

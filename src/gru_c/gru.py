@@ -3,8 +3,9 @@
 import numpy as np
 
 from gru_c import _checks
-from gru_c._layer import NAMES, Layer, frozen, shapes
-from gru_c._module import Module, initial_weights
+from gru_c._core import Layer
+from gru_c._module import Module
+from gru_c._parameters import NAMES, frozen, initial, shapes
 
 
 class GRU(Module):
@@ -50,6 +51,7 @@ class GRU(Module):
 
     def __init__(self, input_size, hidden_size, num_layers=1, bias=True, batch_first=False,
                  dropout=0.0, bidirectional=False, dtype=np.float32, reset_after=True, rng=None):
+        super().__init__()
         self.input_size = _checks.size(input_size, "input_size")
         self.hidden_size = _checks.size(hidden_size, "hidden_size")
         self.num_layers = _checks.size(num_layers, "num_layers")
@@ -64,9 +66,10 @@ class GRU(Module):
         rng = _checks.generator(rng)
         sizes = [self.input_size] + [self.hidden_size] * (self.num_layers - 1)
         self._layers = tuple(
-            Layer(initial_weights(shapes(size, self.hidden_size, self.bias), self.hidden_size,
-                                  self.dtype, rng), self.reset_after)
+            Layer(initial(shapes(size, self.hidden_size, self.bias), self.hidden_size, self.dtype,
+                          rng), self.reset_after)
             for size in sizes)
+        self._plain = self.num_layers == 1 and not self.batch_first
 
     def __repr__(self):
         return (f"GRU({self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, "
@@ -102,6 +105,10 @@ class GRU(Module):
         """
         if lengths is not None:
             raise ValueError("lengths is not supported yet: pad or run rows one by one")
+        if self._plain:                                    # the usual case, without a detour
+            done = self._layers[0].run(x, h_0, self._trace if self._training else None)
+            if done is not None:
+                return done
         x = _checks.array(x, "input", self.dtype)
         batched, rows = self._check_input(x)
         h_0 = self._check_state(h_0, "h_0", batched, rows)
@@ -109,8 +116,7 @@ class GRU(Module):
         output = np.empty((*x.shape[:-1], self.hidden_size), self.dtype)
         h_n = np.empty((self.num_layers, rows, self.hidden_size), self.dtype)
         if self.training:
-            self._record(time_major, h_0, self._time_major(output, batched), h_n)
-            self._shape = x.shape
+            self._record(time_major, h_0, self._time_major(output, batched), h_n, x.shape)
         else:
             self._infer(time_major, h_0, self._time_major(output, batched), h_n)
         return output, (h_n if batched else h_n[:, 0])
@@ -128,10 +134,9 @@ class GRU(Module):
                         h_n[index])
             x = target
 
-    def _record(self, x, h_0, output, h_n):
+    def _record(self, x, h_0, output, h_n, shape):
         """The same, keeping a tape a layer; a layer reads the one below from its tape."""
-        old = self._tape or self._spare or [None] * self.num_layers
-        self._tape = self._spare = None                    # none until the buffers are whole again
+        old = self._trace.lend(self.num_layers)
         tapes = []
         for index, layer in enumerate(self._layers):
             target, strides = (output, self._strides(output)) if layer is self._layers[-1] else (
@@ -139,7 +144,7 @@ class GRU(Module):
             tapes.append(layer.record(x, None if h_0 is None else h_0[index], target, *strides,
                                       h_n[index], old[index], own=index > 0))
             x = tapes[-1].output()
-        self._tape = tapes
+        self._trace.keep(tapes, shape)
 
     def backward(self, d_output, d_h_n=None):
         """Gradients of the last forward; the parameters' are in `grads`. Once for each forward.
@@ -160,8 +165,12 @@ class GRU(Module):
         RuntimeError
             No forward in training mode came before, or its backward was run already.
         """
+        if self._plain:
+            done = self._trace.backward(d_output, d_h_n)
+            if done is not None:
+                return done
         tapes = self._recorded()
-        shape = self._shape
+        shape = self._trace.shape
         batched = len(shape) == 3
         rows = tapes[0].g.shape[1]
         if d_output is not None:
@@ -169,7 +178,7 @@ class GRU(Module):
             _checks.shape(d_output, (*shape[:-1], self.hidden_size), "d_output")
             d_output = self._time_major(d_output, batched)
         d_h_n = self._check_state(d_h_n, "d_h_n", batched, rows)
-        self._tape, self._spare = None, tapes              # its planes become the gradients
+        self._trace.use_up()
         dh_0 = np.empty((self.num_layers, rows, self.hidden_size), self.dtype)
         grads = {}
         for index in reversed(range(self.num_layers)):
@@ -177,7 +186,7 @@ class GRU(Module):
             d_output, dh_0[index], found = tape.layer.gradients(
                 tape, d_output, None if d_h_n is None else d_h_n[index], keep=False)
             grads |= {f"{name}_l{index}": value for name, value in found.items()}
-        self._grads = {name: grads[name] for name in self._parameters()}
+        self._trace.grads = {name: grads[name] for name in self._parameters()}
         dx = self._time_major(d_output, True)
         return np.ascontiguousarray(dx).reshape(shape), (dh_0 if batched else dh_0[:, 0])
 

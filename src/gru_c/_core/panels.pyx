@@ -22,6 +22,21 @@ cdef Py_ssize_t pieces(Py_ssize_t length, Py_ssize_t piece) noexcept nogil:
     return (length + piece - 1) // piece
 
 
+cdef Py_ssize_t round_up(Py_ssize_t length, Py_ssize_t piece) noexcept nogil:
+    """The length of whole pieces."""
+    return pieces(length, piece) * piece
+
+
+cdef void copy_rows(
+    Py_ssize_t rows, Py_ssize_t size, const void *source, Py_ssize_t source_row,
+    void *target, Py_ssize_t target_row,
+) noexcept nogil:
+    """Sizes in bytes."""
+    cdef Py_ssize_t i
+    for i in range(rows):
+        memcpy(<char *> target + i * target_row, <const char *> source + i * source_row, size)
+
+
 cdef void pack(
     Panels *panels, Py_ssize_t segment,
     const real *b, Py_ssize_t b_row, Py_ssize_t b_col, Py_ssize_t columns,

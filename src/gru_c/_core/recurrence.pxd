@@ -13,6 +13,9 @@ cdef struct Weights:
     Py_ssize_t inputs
     Py_ssize_t hidden
     Py_ssize_t padded
+    Py_ssize_t padded_inputs
+    Py_ssize_t gate_row     # from row to row of the gate buffer
+    int itemsize
     bint reset_after
     void *bias              # (4 padded) for n r z q, or NULL
     Panels[3] from_input    # x -> n, r, z

@@ -11,12 +11,10 @@ state goes step by step; the input projection, dx and the weight gradients are p
 rows of a chunk of steps, whose gates are then still in a cache.
 """
 
-from libc.string cimport memcpy
-
 from gru_c._core.dispatch cimport kernels
 from gru_c._core.kernels cimport TILE_ROWS, Kernels, real
 from gru_c._core.panels cimport (
-    copy_panel, multiply, pack_tiles, panel_columns, pieces, strip_columns,
+    copy_panel, copy_rows, multiply, pack_tiles, panel_columns, pieces, round_up, strip_columns,
 )
 from gru_c._core.threads cimport share, wait
 
@@ -105,19 +103,19 @@ cdef void project(
 cdef void save_input(
     const Sequence *s, const real *_, Py_ssize_t t, Py_ssize_t stop, const Part *part,
 ) noexcept nogil:
-    """x = source of steps t .. stop: a copy, for the caller may change his before the backward."""
+    """x = source of steps t .. stop: a copy, for the caller may change it before the backward."""
     cdef:
-        Py_ssize_t first = part.row, last = part.row_end, i
+        Py_ssize_t first = part.row, last = part.row_end
         const real *source
         real *x
     if part.sharers > 1:
         first = share(s.rows, part.index, part.crew)
         last = share(s.rows, part.index + 1, part.crew)
     while t < stop:
-        source = <const real *> s.source + t * s.source_step
-        x = <real *> s.x + t * s.rows * s.x_row
-        for i in range(first, last):
-            memcpy(x + i * s.x_row, source + i * s.source_row, s.x_row * sizeof(real))
+        source = <const real *> s.source + t * s.source_step + first * s.source_row
+        x = <real *> s.x + (t * s.rows + first) * s.x_row
+        copy_rows(last - first, s.x_row * sizeof(real), source, s.source_row * sizeof(real),
+                  x, s.x_row * sizeof(real))
         t += 1
     wait(part.barrier, part.sharers)
 
@@ -257,7 +255,7 @@ cdef void d_inputs(
     Rows of the product are whole vectors; where those of dx are not, it is made in scratch memory.
     """
     cdef:
-        Py_ssize_t first = share((stop - start) * s.rows, part.index, part.crew), rows, i
+        Py_ssize_t first = share((stop - start) * s.rows, part.index, part.crew), rows
         Py_ssize_t last = share((stop - start) * s.rows, part.index + 1, part.crew)
         Py_ssize_t columns = w.d_input.columns
         real *dx
@@ -269,14 +267,15 @@ cdef void d_inputs(
         multiply(&w.d_input, 0, pieces(columns, panel_columns(dg)), rows,
                  dg + first * s.g_row, s.g_row, w.padded,
                  <real *> NULL, 0, target, columns, target == dx)
-        for i in range(rows if target != dx else 0):
-            memcpy(dx + i * w.inputs, target + i * columns, w.inputs * sizeof(real))
+        if target != dx:
+            copy_rows(rows, w.inputs * sizeof(real), target, columns * sizeof(real),
+                      dx, w.inputs * sizeof(real))
         first += rows
 
 
 cdef Py_ssize_t tiles_size(Py_ssize_t rows, Py_ssize_t units) noexcept nogil:
     """Elements of a plane of `units` in tiles."""
-    return pieces(units, TILE_ROWS) * TILE_ROWS * rows
+    return round_up(units, TILE_ROWS) * rows
 
 
 cdef Py_ssize_t scratch_size(const Weights *w, Py_ssize_t rows, const real *_) noexcept nogil:
@@ -353,7 +352,7 @@ cdef void add_products(
     for block in range(pieces(columns, wide)):
         j = block * wide
         filled = min(wide, columns - j)
-        padded = pieces(filled, lanes) * lanes
+        padded = round_up(filled, lanes)
         copy_panel(rows, filled, padded, b + j, b_row, 1, panel, rows)
         strip = strip_columns(b, padded)
         for k in range(count):

@@ -1,0 +1,260 @@
+"""One call of the core: its memory, and its split over threads."""
+
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from libc.string cimport memcpy, memset
+
+from gru_c._core.kernels cimport PANEL_BYTES
+from gru_c._core.panels cimport copy_rows, pieces, round_up
+from gru_c._core.recurrence cimport Part, backward, forward, scratch_size
+from gru_c._core.threads cimport Barrier, parallel, share, thread_limit
+
+cdef:
+    # Of gate buffer whose input projection is made at once: it is read soon after, from L2.
+    Py_ssize_t CHUNK_BYTES = 1 << 17
+    # Where the weights of the input exceed L2, so many rows at least share a read of them.
+    Py_ssize_t CACHED_BYTES = 1 << 19, CHUNK_ROWS = 64
+    Py_ssize_t BACKWARD_ROWS = 512     # of a chunk of a backward, or one step
+
+
+# ---- forward -----------------------------------------------------------------------------------
+
+cdef bint infer(
+    Weights *w, Sequence *s, const void *h_0, Py_ssize_t h_0_row, void *h_n,
+) noexcept nogil:
+    cdef:
+        Call call
+        Py_ssize_t h_bytes = 2 * s.rows * w.padded * w.itemsize, chunk = chunk_of(w, s)
+        void *memory = PyMem_RawMalloc(h_bytes + chunk * s.rows * w.gate_row * w.itemsize
+                                       + ALIGNMENT)
+        char *end = aligned(memory)
+    if memory == NULL:
+        return False
+    s.save, s.chunk, s.g_row = False, chunk, w.gate_row
+    s.h = take(&end, h_bytes)
+    s.g = end
+    start(w, s, h_0, h_0_row)
+    plan(&call, w, s, NULL)
+    parallel(forward_part, &call, call.threads)
+    finish(w, s, h_n)
+    PyMem_RawFree(memory)
+    return True
+
+
+cdef void record(
+    Weights *w, Sequence *s, const void *h_0, Py_ssize_t h_0_row, void *h_n,
+) noexcept nogil:
+    cdef Call call
+    s.save, s.chunk, s.g_row = True, chunk_of(w, s), w.gate_row
+    start(w, s, h_0, h_0_row)
+    plan(&call, w, s, NULL)
+    parallel(forward_part, &call, call.threads)
+    finish(w, s, h_n)
+
+
+cdef Py_ssize_t chunk_of(const Weights *w, const Sequence *s) noexcept nogil:
+    """How many steps have their input projection made at once."""
+    cdef:
+        Py_ssize_t chunk = CHUNK_BYTES // max(1, s.rows * w.gate_row * w.itemsize)
+    if 3 * w.padded * w.inputs * w.itemsize > CACHED_BYTES:
+        chunk = max(chunk, CHUNK_ROWS // max(1, s.rows))
+    return max(1, min(chunk, s.steps))
+
+
+cdef void start(
+    const Weights *w, Sequence *s, const void *h_0, Py_ssize_t h_0_row,
+) noexcept nogil:
+    """h_0, or zeros, into the first slot of h."""
+    cdef Py_ssize_t row = w.padded * w.itemsize
+    if h_0 == NULL or w.padded > w.hidden:
+        memset(s.h, 0, s.rows * row)
+    if h_0 != NULL:
+        copy_rows(s.rows, w.hidden * w.itemsize, h_0, h_0_row * w.itemsize, s.h, row)
+
+
+cdef void finish(const Weights *w, const Sequence *s, void *h_n) noexcept nogil:
+    """h_n (N, H) out of the last slot of h, unless NULL."""
+    cdef:
+        Py_ssize_t row = w.padded * w.itemsize, H = w.hidden * w.itemsize
+        Py_ssize_t slot = s.steps if s.save else s.steps & 1
+    if h_n != NULL:
+        copy_rows(s.rows, H, <char *> s.h + slot * s.rows * row, row, h_n, H)
+
+
+# ---- backward ----------------------------------------------------------------------------------
+
+cdef bint differentiate(
+    Weights *w, Sequence *s, Gradients *d, Arrays *out, bint keep,
+) noexcept nogil:
+    cdef:
+        Call call
+        void *memory
+    s.save, s.g_row = True, w.gate_row
+    s.chunk = max(1, min(s.steps, BACKWARD_ROWS // max(1, s.rows)))
+    d.dg = NULL if keep else s.g
+    plan(&call, w, s, d)
+    memory = PyMem_RawMalloc(lay_out(&call, out, NULL))
+    if memory == NULL:
+        return False
+    lay_out(&call, out, memory)
+    scatter(w, s, d, out)
+    parallel(backward_part, &call, call.threads)
+    gather(w, s, d, out)
+    PyMem_RawFree(memory)
+    return True
+
+
+cdef Py_ssize_t lay_out(Call *call, Arrays *out, void *memory) noexcept nogil:
+    """Give the buffers of a backward their places in `memory`; how many bytes that takes.
+
+    Gradients of weights whose rows are whole vectors are made where the caller wants them.
+    """
+    cdef:
+        Weights *w = call.w
+        Gradients *d = call.d
+        char *end = aligned(memory)
+        Py_ssize_t state = call.s.rows * w.padded * w.itemsize
+    d.dweight_ih, d.dweight_hh = out.dweight_ih, out.dweight_hh
+    if d.dg != call.s.g:
+        d.dg = take(&end, call.s.steps * call.s.rows * w.gate_row * w.itemsize)
+    d.dh = take(&end, state)
+    d.dq = take(&end, 0 if w.reset_after else state)
+    d.dbias = take(&end, 4 * w.padded * w.itemsize)
+    if w.padded_inputs != w.inputs:
+        d.dweight_ih = take(&end, 3 * w.hidden * w.padded_inputs * w.itemsize)
+    if w.padded != w.hidden:
+        d.dweight_hh = take(&end, 3 * w.hidden * w.padded * w.itemsize)
+    call.scratch = <char *> take(&end, call.threads * call.scratch_bytes)
+    return end - <char *> memory + ALIGNMENT
+
+
+cdef void scatter(
+    const Weights *w, const Sequence *s, Gradients *d, const Arrays *out,
+) noexcept nogil:
+    """Set what the core adds to."""
+    cdef Py_ssize_t H = w.hidden * w.itemsize, P = w.padded * w.itemsize
+    memset(d.dbias, 0, 4 * P)
+    memset(d.dh, 0, s.rows * P)
+    if out.d_h_n != NULL:
+        copy_rows(s.rows, H, out.d_h_n, out.d_h_n_row * w.itemsize, d.dh, P)
+    if s.rows == 0:                                        # sums over no rows
+        memset(d.dweight_ih, 0, 3 * H * w.padded_inputs)
+        memset(d.dweight_hh, 0, 3 * P * w.hidden)
+
+
+cdef void gather(
+    const Weights *w, const Sequence *s, const Gradients *d, Arrays *out,
+) noexcept nogil:
+    """Bring the gradients where the caller wants them."""
+    cdef:
+        Py_ssize_t H = w.hidden * w.itemsize, P = w.padded * w.itemsize
+        Py_ssize_t inputs = w.inputs * w.itemsize, padded_inputs = w.padded_inputs * w.itemsize
+        char *dbias = <char *> d.dbias                     # n r z q
+    copy_rows(s.rows, H, d.dh, P, out.dh_0, H)
+    if d.dweight_ih != out.dweight_ih:
+        copy_rows(3 * w.hidden, inputs, d.dweight_ih, padded_inputs, out.dweight_ih, inputs)
+    if d.dweight_hh != out.dweight_hh:
+        copy_rows(3 * w.hidden, H, d.dweight_hh, P, out.dweight_hh, H)
+    if out.dbias_ih != NULL:
+        copy_rows(2, H, dbias + P, P, out.dbias_ih, H)
+        copy_rows(2, H, dbias + P, P, out.dbias_hh, H)
+        memcpy(<char *> out.dbias_ih + 2 * H, dbias, H)
+        memcpy(<char *> out.dbias_hh + 2 * H, dbias + (3 * P if w.reset_after else 0), H)
+
+
+cdef char *aligned(void *memory) noexcept nogil:
+    """The first place in `memory` for a buffer."""
+    return <char *> ((<size_t> memory + ALIGNMENT - 1) & ~<size_t> (ALIGNMENT - 1))
+
+
+cdef void *take(char **end, Py_ssize_t size) noexcept nogil:
+    """The next piece of memory, of whole lines."""
+    cdef void *piece = end[0]
+    end[0] += round_up(size, ALIGNMENT)
+    return piece
+
+
+# ---- the split over threads --------------------------------------------------------------------
+
+cdef struct Call:
+    Weights *w
+    Sequence *s
+    Gradients *d               # NULL in a forward
+    int threads
+    bint by_units
+    Barrier barrier
+    char *scratch              # of a backward, a piece a thread
+    Py_ssize_t scratch_bytes   # of a piece, a multiple of 64
+
+cdef:
+    double LEAST_WORK = 1e6        # multiply-adds a thread: about 20 us
+    double LEAST_STEP = 2e4        # the same of a step, where threads meet in each: 0.4 us
+    Py_ssize_t MANY_WEIGHTS = 1 << 23                      # bytes, of a layer
+
+
+cdef Py_ssize_t panel_count(const Weights *w) noexcept nogil:
+    """Panels of the hidden units."""
+    return pieces(w.padded * w.itemsize, PANEL_BYTES)
+
+
+cdef void plan(Call *call, Weights *w, Sequence *s, Gradients *d) noexcept nogil:
+    """Threads for a call: by rows where there are enough, else by units, else one.
+
+    Rows need nothing of each other. Units need a barrier in each step, but each thread reads its
+    own weights only: with few rows and many weights that pays (50,16,512,1024: 102 instead of 93
+    GFLOP/s a core).
+    """
+    cdef:
+        double step = 3.0 * w.hidden * w.hidden * s.rows
+        double work = s.steps * (step + 3.0 * w.hidden * w.inputs * s.rows)
+        Py_ssize_t units = w.padded * w.itemsize // PANEL_BYTES
+        Py_ssize_t weights = 3 * w.padded * (w.inputs + w.hidden) * w.itemsize
+        int limit = thread_limit()
+    call.w, call.s, call.d = w, s, d
+    call.barrier = Barrier(0, 0)
+    call.by_units = s.rows < 4 * limit or s.rows < 16 * limit and weights > MANY_WEIGHTS
+    call.threads = <int> min(<double> limit, work / LEAST_WORK)
+    if call.by_units:
+        call.threads = <int> min(<double> min(<Py_ssize_t> call.threads, units), step / LEAST_STEP)
+    call.threads = max(1, call.threads)
+    call.scratch_bytes = 0
+    if d != NULL and w.itemsize == sizeof(float):
+        call.scratch_bytes = sizeof(float) * scratch_size(w, s.chunk * s.rows, <float *> NULL)
+    elif d != NULL:
+        call.scratch_bytes = sizeof(double) * scratch_size(w, s.chunk * s.rows, <double *> NULL)
+    call.scratch_bytes = round_up(call.scratch_bytes, ALIGNMENT)
+
+
+cdef Part part_of(Call *call, int index, int count) noexcept nogil:
+    cdef:
+        Py_ssize_t panels = panel_count(call.w)
+        Part part = Part(0, call.s.rows, 0, panels, &call.barrier, 1, index, count, NULL)
+    if call.by_units:
+        part.panel = share(panels, index, count)
+        part.panel_end = share(panels, index + 1, count)
+        part.sharers = count
+    else:
+        part.row = share(call.s.rows, index, count)
+        part.row_end = share(call.s.rows, index + 1, count)
+    if call.d != NULL:
+        part.scratch = call.scratch + index * call.scratch_bytes
+    return part
+
+
+cdef void forward_part(void *argument, int index, int count) noexcept nogil:
+    cdef:
+        Call *call = <Call *> argument
+        Part part = part_of(call, index, count)
+    if call.w.itemsize == sizeof(float):
+        forward(call.w, call.s, <float *> call.s.g, &part)
+    else:
+        forward(call.w, call.s, <double *> call.s.g, &part)
+
+
+cdef void backward_part(void *argument, int index, int count) noexcept nogil:
+    cdef:
+        Call *call = <Call *> argument
+        Part part = part_of(call, index, count)
+    if call.w.itemsize == sizeof(float):
+        backward(call.w, call.s, call.d, <float *> call.d.dg, &part)
+    else:
+        backward(call.w, call.s, call.d, <double *> call.d.dg, &part)
