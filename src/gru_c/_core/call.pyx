@@ -32,6 +32,8 @@ cdef bint infer(
     s.save, s.chunk, s.g_row = False, chunk, w.gate_row
     s.h = take(&end, h_bytes)
     s.g = end
+    if w.padded > w.hidden:                                # padding that products leave as it is
+        memset(s.g, 0, chunk * s.rows * w.gate_row * w.itemsize)
     start(w, s, h_0, h_0_row)
     plan(&call, w, s, NULL)
     parallel(forward_part, &call, call.threads)
@@ -134,6 +136,7 @@ cdef void scatter(
     cdef Py_ssize_t H = w.hidden * w.itemsize, P = w.padded * w.itemsize
     memset(d.dbias, 0, 4 * P)
     memset(d.dh, 0, s.rows * P)
+    memset(d.dq, 0, 0 if w.reset_after else s.rows * P)
     if out.d_h_n != NULL:
         copy_rows(s.rows, H, out.d_h_n, out.d_h_n_row * w.itemsize, d.dh, P)
     if s.rows == 0:                                        # sums over no rows

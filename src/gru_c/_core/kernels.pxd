@@ -18,7 +18,8 @@ ctypedef fused real:
     float
     double
 
-# C (rows, columns) = START + A (rows, depth) . B (depth, columns); see simd_real.h
+# C (rows, columns) = START + A (rows, depth) . B (depth, columns); columns are a multiple of 32
+# bytes. See simd_real.h.
 ctypedef void (*product_t)(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
     const void *a, Py_ssize_t a_row, Py_ssize_t a_col, Py_ssize_t a_tile,
@@ -63,6 +64,7 @@ ctypedef void (*map_t)(Py_ssize_t count, const void *x, void *y) noexcept nogil
 
 cdef enum:
     PANEL_BYTES = 256          # of the columns of a panel: 4 registers of AVX-512
+    HALF_BYTES = 32            # columns of a product are a multiple of half a register
     TILE_ROWS = 6              # the most rows of a tile of `product`
 
 cdef struct Kernels:

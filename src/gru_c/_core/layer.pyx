@@ -18,7 +18,7 @@ from gru_c._parameters import NAMES, frozen
 
 from gru_c._core.call cimport ALIGNMENT, Arrays, differentiate, infer, record
 from gru_c._core.dispatch cimport kernels
-from gru_c._core.kernels cimport real
+from gru_c._core.kernels cimport HALF_BYTES, real
 from gru_c._core.panels cimport Panels, pack, round_up
 from gru_c._core.recurrence cimport Gradients, Sequence, Weights
 
@@ -62,9 +62,12 @@ cdef cnp.ndarray new_array(int type_number, int ndim, Py_ssize_t a, Py_ssize_t b
 
 
 def aligned(shape, dtype):
-    """np.empty at a multiple of 64 bytes, the width of a vector and of a cache line."""
+    """np.zeros at a multiple of 64 bytes, the width of a vector and of a cache line.
+
+    Zeros, for products leave up to half a line of padding as it is, and gates go over it.
+    """
     size = int(np.prod(shape)) * dtype.itemsize
-    memory = np.empty(size + ALIGNMENT, np.uint8)
+    memory = np.zeros(size + ALIGNMENT, np.uint8)
     offset = -memory.ctypes.data % ALIGNMENT
     return memory[offset : offset + size].view(dtype).reshape(shape)
 
@@ -93,8 +96,10 @@ cdef class Block:
 cdef void allot(Panels *panels, Block block, Py_ssize_t segments, Py_ssize_t depth,
                 Py_ssize_t columns, const real *_) noexcept:
     """Give `panels` its shape and its part of the block."""
-    panels.segments, panels.depth, panels.columns = segments, depth, columns
-    panels.data = block.take(sizeof(real) * segments * depth * columns)
+    panels.segments, panels.depth = segments, depth
+    panels.columns = round_up(columns, ALIGNMENT // sizeof(real))
+    panels.used = round_up(columns, HALF_BYTES // sizeof(real))
+    panels.data = block.take(sizeof(real) * segments * depth * panels.columns)
 
 
 # ---- one direction of one layer ------------------------------------------------------------------
@@ -162,10 +167,10 @@ cdef class Layer:
             Block block = Block(sizeof(real) * P * (3 * K + 3 * H + 4))
         # Rows of the weights are units: B[k, j] = W[j, k].
         for i in range(3):
-            allot(&w.from_input[i], block, 1, K, P, weight_ih)
+            allot(&w.from_input[i], block, 1, K, H, weight_ih)
             pack(&w.from_input[i], 0, weight_ih + gates[i] * H * K, 1, K, H)
         for i in range(3):
-            allot(&w.from_hidden[i], block, 1, H, P, weight_hh)
+            allot(&w.from_hidden[i], block, 1, H, H, weight_hh)
             pack(&w.from_hidden[i], 0, weight_hh + i * H * H, 1, H, H)
         if bias_ih != NULL:
             bias = <real *> block.take(sizeof(real) * 4 * P)
@@ -187,14 +192,14 @@ cdef class Layer:
             Py_ssize_t K = w.inputs, H = w.hidden, P = w.padded, Q = w.padded_inputs, i
             Py_ssize_t[3] gates = [2, 0, 1]
             Block block = Block(sizeof(real) * 3 * H * (Q + P))
-        allot(&w.d_input, block, 3, H, Q, weight_ih)
+        allot(&w.d_input, block, 3, H, K, weight_ih)
         for i in range(3):
             pack(&w.d_input, i, weight_ih + gates[i] * H * K, K, 1, K)
-        allot(&w.d_hidden, block, 3 if w.reset_after else 2, H, P, weight_hh)
+        allot(&w.d_hidden, block, 3 if w.reset_after else 2, H, H, weight_hh)
         for i in range(w.d_hidden.segments):
             pack(&w.d_hidden, i, weight_hh + i * H * H, H, 1, H)
         if not w.reset_after:
-            allot(&w.d_reset, block, 1, H, P, weight_hh)
+            allot(&w.d_reset, block, 1, H, H, weight_hh)
             pack(&w.d_reset, 0, weight_hh + 2 * H * H, H, 1, H)
         self.backward_block = block
         return 0

@@ -14,7 +14,8 @@ from gru_c._core.kernels cimport real
 cdef struct Panels:
     Py_ssize_t segments
     Py_ssize_t depth           # rows of B in a segment
-    Py_ssize_t columns         # of B, a multiple of 64 bytes
+    Py_ssize_t columns         # of B with padding, a multiple of 64 bytes
+    Py_ssize_t used            # of them, those that products compute, a multiple of 32 bytes
     void *data                 # segments * depth * columns elements
 
 cdef Py_ssize_t panel_columns(const real *_) noexcept nogil

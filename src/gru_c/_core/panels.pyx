@@ -109,8 +109,8 @@ cdef void multiply(
             while k < panels.depth:
                 depth = min(block, panels.depth - k)
                 product(
-                    rows, width, depth, a + segment * a_segment + k, a_row, 1, 0,
-                    b, strip, length * strip, from_, from_row, c + column, c_row)
+                    rows, min(width, panels.used - column), depth, a + segment * a_segment + k,
+                    a_row, 1, 0, b, strip, length * strip, from_, from_row, c + column, c_row)
                 k += depth
                 b += depth * strip
                 from_ = c + column

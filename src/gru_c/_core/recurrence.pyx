@@ -346,18 +346,19 @@ cdef void add_products(
     With `set_`, C_i is set, whatever it held.
     """
     cdef:
-        Py_ssize_t wide = panel_columns(b), lanes = 64 // sizeof(real), block, j, k, filled, padded
-        Py_ssize_t strip
+        Py_ssize_t wide = panel_columns(b), lanes = 64 // sizeof(real), block, j, k
+        Py_ssize_t filled, used, padded, strip
         real *target
     for block in range(pieces(columns, wide)):
         j = block * wide
         filled = min(wide, columns - j)
+        used = round_up(filled, lanes // 2)
         padded = round_up(filled, lanes)
         copy_panel(rows, filled, padded, b + j, b_row, 1, panel, rows)
         strip = strip_columns(b, padded)
         for k in range(count):
             target = c + k * c_units * c_row + j
             kernels(b).product_far(
-                units, padded, rows, tiles + planes[k] * tiles_size(rows, units), 1, TILE_ROWS,
+                units, used, rows, tiles + planes[k] * tiles_size(rows, units), 1, TILE_ROWS,
                 TILE_ROWS * rows, panel, strip, rows * strip,
                 <real *> NULL if set_ else target, c_row, target, c_row)
