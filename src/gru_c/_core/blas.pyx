@@ -60,9 +60,8 @@ cdef void blas_product(
     """
     cdef:
         bint transposed = a_col != 1
-        Py_ssize_t most = max(1, MOST_MULTIPLY_ADDS // max(1, columns * depth)), calls, m
-    if a_tile:
-        most = TILE_ROWS
+        Py_ssize_t calls, m
+        Py_ssize_t most = TILE_ROWS if a_tile else max(1, MOST_MULTIPLY_ADDS // (columns * depth))
     if start != c:
         copy_start(rows, columns, start, start_row, c, c_row)
     calls = (rows + most - 1) // most
@@ -74,6 +73,18 @@ cdef void blas_product(
         c += m * c_row
         rows -= m
         calls -= 1
+
+
+cdef void blas_product_far(
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
+    const real *a, Py_ssize_t a_row, Py_ssize_t a_col, Py_ssize_t a_tile,
+    const real *b, Py_ssize_t b_row, Py_ssize_t b_strip,
+    const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row,
+    const char *ahead, Py_ssize_t ahead_step,
+) noexcept nogil:
+    """The same; nothing is asked for ahead."""
+    blas_product(rows, columns, depth, a, a_row, a_col, a_tile, b, b_row, b_strip, start, start_row,
+                 c, c_row)
 
 
 INTEGER_SIZE = sizeof(blas_int)

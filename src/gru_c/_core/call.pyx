@@ -14,6 +14,7 @@ cdef:
     # Where the weights of the input exceed L2, so many rows at least share a read of them.
     Py_ssize_t CACHED_BYTES = 1 << 19, CHUNK_ROWS = 64
     Py_ssize_t BACKWARD_ROWS = 512     # of a chunk of a backward, or one step
+    Py_ssize_t FUSED_ROWS = 2          # at most, that the fused weights are for
 
 
 # ---- forward -----------------------------------------------------------------------------------
@@ -29,7 +30,7 @@ cdef bint infer(
         char *end = aligned(memory)
     if memory == NULL:
         return False
-    s.save, s.chunk, s.g_row = False, chunk, w.gate_row
+    s.save, s.fused, s.chunk, s.g_row = False, is_fused(w, s), chunk, w.gate_row
     s.h = take(&end, h_bytes)
     s.g = end
     if w.padded > w.hidden:                                # padding that products leave as it is
@@ -46,11 +47,15 @@ cdef void record(
     Weights *w, Sequence *s, const void *h_0, Py_ssize_t h_0_row, void *h_n,
 ) noexcept nogil:
     cdef Call call
-    s.save, s.chunk, s.g_row = True, chunk_of(w, s), w.gate_row
+    s.save, s.fused, s.chunk, s.g_row = True, is_fused(w, s), chunk_of(w, s), w.gate_row
     start(w, s, h_0, h_0_row)
     plan(&call, w, s, NULL)
     parallel(forward_part, &call, call.threads)
     finish(w, s, h_n)
+
+
+cdef bint is_fused(const Weights *w, const Sequence *s) noexcept nogil:
+    return w.fused.data != NULL and s.rows <= FUSED_ROWS
 
 
 cdef Py_ssize_t chunk_of(const Weights *w, const Sequence *s) noexcept nogil:

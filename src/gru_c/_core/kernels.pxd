@@ -18,13 +18,20 @@ ctypedef fused real:
     float
     double
 
-# C (rows, columns) = START + A (rows, depth) . B (depth, columns); columns are a multiple of 32
-# bytes. See simd_real.h.
+# C (rows, columns) = START + A (rows, depth) . B (depth, columns); see simd_real.h
 ctypedef void (*product_t)(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
     const void *a, Py_ssize_t a_row, Py_ssize_t a_col, Py_ssize_t a_tile,
     const void *b, Py_ssize_t b_row, Py_ssize_t b_strip, const void *start, Py_ssize_t start_row,
     void *c, Py_ssize_t c_row) noexcept nogil
+
+# The same where C is in no near cache: the lines of C are fetched ahead, and with each row of B
+# memory from `ahead` on, `ahead_step` bytes further each time.
+ctypedef void (*product_far_t)(
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
+    const void *a, Py_ssize_t a_row, Py_ssize_t a_col, Py_ssize_t a_tile,
+    const void *b, Py_ssize_t b_row, Py_ssize_t b_strip, const void *start, Py_ssize_t start_row,
+    void *c, Py_ssize_t c_row, const char *ahead, Py_ssize_t ahead_step) noexcept nogil
 
 # g, h_prev -> h; with `save` g keeps the activations
 ctypedef void (*forward_t)(
@@ -64,13 +71,13 @@ ctypedef void (*map_t)(Py_ssize_t count, const void *x, void *y) noexcept nogil
 
 cdef enum:
     PANEL_BYTES = 256          # of the columns of a panel: 4 registers of AVX-512
-    HALF_BYTES = 32            # columns of a product are a multiple of half a register
     TILE_ROWS = 6              # the most rows of a tile of `product`
 
 cdef struct Kernels:
     product_t product      # A in rows; a_tile goes unused
-    product_t product_far  # C is in no near cache; A in rows or tiles
+    product_far_t product_far  # A in rows or tiles
     Py_ssize_t strip_bytes  # of the columns of B that products want to adjoin, see panels.pxd
+    Py_ssize_t unit_bytes  # of which columns of a product are a multiple: 32, or 64 with BLAS
     forward_t gates        # reset_after=True: the whole gate arithmetic
     backward_t d_gates
     reset_t reset          # reset_after=False: the reset gate and q = r h_prev,

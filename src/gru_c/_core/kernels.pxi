@@ -9,8 +9,8 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.string cimport memcpy, memset
 
 from gru_c._core.kernels cimport (
-    Kernels, add_rows_t, backward_t, d_reset_t, forward_t, map_t, product_t, put_rows_t, reset_t,
-    sum_rows_t,
+    Kernels, add_rows_t, backward_t, d_reset_t, forward_t, map_t, product_far_t, product_t,
+    put_rows_t, reset_t, sum_rows_t,
 )
 
 cdef extern from "simd.h" nogil:
@@ -269,11 +269,12 @@ cdef void fill(Kernels *table, const vec *_) noexcept:
     """The casts only forget what the data pointers point to."""
     if vec is vec_f32:
         table.product = <product_t> product_f32
-        table.product_far = <product_t> product_far_f32
+        table.product_far = <product_far_t> product_far_f32
     else:
         table.product = <product_t> product_f64
-        table.product_far = <product_t> product_far_f64
+        table.product_far = <product_far_t> product_far_f64
     table.strip_bytes = STRIP_BYTES
+    table.unit_bytes = 32
     table.gates = <forward_t> gates[vec]
     table.d_gates = <backward_t> d_gates[vec]
     table.reset = <reset_t> reset[vec]

@@ -8,6 +8,7 @@ Python's code is in no near cache, and a training call spent 0.35 ms there inste
 
 cimport cython
 cimport numpy as cnp
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdlib cimport free
 from libc.string cimport memset
 
@@ -18,7 +19,7 @@ from gru_c._parameters import NAMES, frozen
 
 from gru_c._core.call cimport ALIGNMENT, Arrays, differentiate, infer, record
 from gru_c._core.dispatch cimport kernels
-from gru_c._core.kernels cimport HALF_BYTES, real
+from gru_c._core.kernels cimport real
 from gru_c._core.panels cimport Panels, pack, round_up
 from gru_c._core.recurrence cimport Gradients, Sequence, Weights
 
@@ -26,6 +27,8 @@ cdef extern from "cpu.h" nogil:
     void *allocate_weights(size_t size)
 
 cnp.import_array()
+
+cdef Py_ssize_t FUSED_UNITS = 32                 # of layers whose products are fused for few rows
 
 cdef tuple ONE_LAYER = tuple(f"{name}_l0" for name in NAMES)      # names in a model of one layer
 
@@ -98,7 +101,7 @@ cdef void allot(Panels *panels, Block block, Py_ssize_t segments, Py_ssize_t dep
     """Give `panels` its shape and its part of the block."""
     panels.segments, panels.depth = segments, depth
     panels.columns = round_up(columns, ALIGNMENT // sizeof(real))
-    panels.used = round_up(columns, HALF_BYTES // sizeof(real))
+    panels.used = round_up(columns, kernels(_).unit_bytes // sizeof(real))
     panels.data = block.take(sizeof(real) * segments * depth * panels.columns)
 
 
@@ -163,8 +166,9 @@ cdef class Layer:
             Weights *w = &self.w
             Py_ssize_t K = w.inputs, H = w.hidden, P = w.padded, i, j
             Py_ssize_t[3] gates = [2, 0, 1]                # of n r z in weights stacked r z n
-            real *bias
-            Block block = Block(sizeof(real) * P * (3 * K + 3 * H + 4))
+            Py_ssize_t fused = (3 if w.reset_after else 2) if P <= FUSED_UNITS else 0
+            Block block = Block(sizeof(real) * P * (3 * K + (3 + fused) * H + 4))
+            real *bias = <real *> block.take(sizeof(real) * 4 * P)
         # Rows of the weights are units: B[k, j] = W[j, k].
         for i in range(3):
             allot(&w.from_input[i], block, 1, K, H, weight_ih)
@@ -172,8 +176,10 @@ cdef class Layer:
         for i in range(3):
             allot(&w.from_hidden[i], block, 1, H, H, weight_hh)
             pack(&w.from_hidden[i], 0, weight_hh + i * H * H, 1, H, H)
+        if fused:
+            allot(&w.fused, block, 1, H, fused * P, weight_hh)
+            self.pack_fused(fused, weight_hh)
         if bias_ih != NULL:
-            bias = <real *> block.take(sizeof(real) * 4 * P)
             for j in range(H):
                 bias[P + j] = bias_ih[j] + bias_hh[j]
                 bias[2 * P + j] = bias_ih[H + j] + bias_hh[H + j]
@@ -182,8 +188,23 @@ cdef class Layer:
                     bias[3 * P + j] = bias_hh[2 * H + j]
                 else:
                     bias[j] += bias_hh[2 * H + j]
-            w.bias = bias
+        w.bias = bias
         self.forward_block = block
+        return 0
+
+    cdef int pack_fused(self, int gates, const real *weight_hh) except -1:
+        """W_hr, W_hz and with reset_after W_hn side by side, each with its padding."""
+        cdef:
+            Py_ssize_t H = self.w.hidden, P = self.w.padded, gate, j, k
+            real *b = <real *> PyMem_Calloc(H * gates * P, sizeof(real))
+        if b == NULL:
+            raise MemoryError("could not allocate memory to pack weights")
+        for gate in range(gates):
+            for j in range(H):
+                for k in range(H):
+                    b[(k * gates + gate) * P + j] = weight_hh[(gate * H + j) * H + k]
+        pack(&self.w.fused, 0, b, gates * P, 1, gates * P)
+        PyMem_Free(b)
         return 0
 
     cdef int pack_backward(self, const real *weight_ih, const real *weight_hh) except -1:

@@ -15,8 +15,14 @@ cdef struct Panels:
     Py_ssize_t segments
     Py_ssize_t depth           # rows of B in a segment
     Py_ssize_t columns         # of B with padding, a multiple of 64 bytes
-    Py_ssize_t used            # of them, those that products compute, a multiple of 32 bytes
+    Py_ssize_t used            # of them, those that products compute
     void *data                 # segments * depth * columns elements
+
+# What a product asks of memory in passing: the lines of C, which is in no near cache then, and
+# `bytes` from `data` on, which something after the product will want.
+cdef struct Ahead:
+    const void *data
+    Py_ssize_t bytes
 
 cdef Py_ssize_t panel_columns(const real *_) noexcept nogil
 cdef Py_ssize_t pieces(Py_ssize_t length, Py_ssize_t piece) noexcept nogil
@@ -34,13 +40,16 @@ cdef void pack(
 cdef void multiply(
     const Panels *panels, Py_ssize_t first, Py_ssize_t last,
     Py_ssize_t rows, const real *a, Py_ssize_t a_row, Py_ssize_t a_segment,
-    const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row, bint far) noexcept nogil
+    const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row,
+    const Ahead *ahead) noexcept nogil
 
 cdef Py_ssize_t strip_columns(const real *_, Py_ssize_t width) noexcept nogil
 
 cdef void copy_panel(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t padded,
     const real *b, Py_ssize_t b_row, Py_ssize_t b_col, real *panel, Py_ssize_t depth) noexcept nogil
+
+cdef Ahead panel_ahead(const Panels *panels, Py_ssize_t panel, const real *_) noexcept nogil
 
 cdef void pack_tiles(
     Py_ssize_t depth, Py_ssize_t rows, const real *a, Py_ssize_t a_row, real *tiles) noexcept nogil

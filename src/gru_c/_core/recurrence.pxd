@@ -17,9 +17,10 @@ cdef struct Weights:
     Py_ssize_t gate_row     # from row to row of the gate buffer
     int itemsize
     bint reset_after
-    void *bias              # (4 padded) for n r z q, or NULL
+    void *bias              # (4 padded) for n r z q
     Panels[3] from_input    # x -> n, r, z
     Panels[3] from_hidden   # h -> r, z; then h -> q with reset_after, q = r h -> n without
+    Panels fused            # h -> r z q or r z side by side, of few units; else no data
     Panels d_input          # da_n da_r da_z -> dx
     Panels d_hidden         # da_r da_z dq -> dh with reset_after, da_r da_z -> dh without
     Panels d_reset          # da_n -> d(r h) without reset_after
@@ -30,6 +31,7 @@ cdef struct Sequence:
     Py_ssize_t rows
     Py_ssize_t chunk        # steps whose products with x are made at once
     bint save
+    bint fused              # rows are few, and w.fused is there
     const void *x           # (T, N, x_row), x_row >= I
     Py_ssize_t x_row
     const void *source      # what x is to be a copy of, rows at t * source_step + n * source_row;

@@ -89,7 +89,8 @@ INLINE vec NAME(tanh)(vec x)
 INLINE void NAME(tile)(const int far, const int rows, const int vectors, const int halves, ptrdiff_t depth,
                        const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col,
                        const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
-                       const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)
+                       const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row,
+                       const char *ahead, ptrdiff_t ahead_step)
 {
     const ptrdiff_t end = vectors * LANES; /* of the whole vectors */
     vec b0 = {0}, b1 = {0}, b2 = {0}, b3 = {0}, b4 = {0}, b5 = {0}, b6 = {0}, b7 = {0};
@@ -103,6 +104,7 @@ INLINE void NAME(tile)(const int far, const int rows, const int vectors, const i
     }
     for (ptrdiff_t k = 0; k < depth; k++, a += a_col, b += b_row) {
         if (STRIP_BYTES <= 64) __builtin_prefetch(b + b_strip, 0, 2); /* AVX2, H = 1760: 105, not 89 GFLOP/s */
+        if (far) __builtin_prefetch(ahead + k * ahead_step, 0, 2);
         EACH_VECTOR(LOAD_B, _)
         if (halves) b_half = *(const half *)(b + end);
         EACH_ROW(ADD_ROW)
@@ -114,13 +116,14 @@ INLINE void NAME(tile)(const int far, const int rows, const int vectors, const i
 INLINE void NAME(strip)(const int far, const int most, const int vectors, const int halves, ptrdiff_t rows,
                         ptrdiff_t depth, const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, ptrdiff_t a_tile,
                         const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
-                        const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)
+                        const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row,
+                        const char *ahead, ptrdiff_t ahead_step)
 {
 #define TILE(height)                                                                                        \
     case height:                                                                                            \
         if (height <= most)                                                                                 \
             NAME(tile)(far, height, vectors, halves, depth, a, a_row, a_col, b, b_row, b_strip,             \
-                       start, start_row, c, c_row);                                                         \
+                       start, start_row, c, c_row, ahead, ahead_step);                                      \
         break;
     for (ptrdiff_t tiles = (rows + most - 1) / most; tiles > 0; tiles--) {
         ptrdiff_t height = (rows + tiles - 1) / tiles;
@@ -128,6 +131,7 @@ INLINE void NAME(strip)(const int far, const int most, const int vectors, const 
         a += far && a_tile ? a_tile : height * a_row;
         c += height * c_row;
         if (start) start += height * start_row;
+        ahead += depth * ahead_step;
         rows -= height;
     }
 #undef TILE
@@ -139,17 +143,19 @@ INLINE void NAME(strip)(const int far, const int most, const int vectors, const 
 INLINE void NAME(any_product)(const int far, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,
                               const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, ptrdiff_t a_tile,
                               const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
-                              const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)
+                              const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row,
+                              const char *ahead, ptrdiff_t ahead_step)
 {
 #define STRIP(most, vectors, halves)                                                                        \
     NAME(strip)(far, most, vectors, halves, rows, depth, a, a_row, a_col, a_tile, b, b_row, b_strip,        \
-                start, start_row, c, c_row);
+                start, start_row, c, c_row, ahead, ahead_step);
 #define STRIPS(most, n)                                                                                     \
     for (; columns >= (n) * LANES; columns -= (n) * LANES) {                                                \
         STRIP(most, n, 0)                                                                                   \
         b += (n) / TILE_VECTORS * b_strip;                                                                  \
         c += (n) * LANES;                                                                                   \
         if (start) start += (n) * LANES;                                                                    \
+        ahead += (rows + most - 1) / most * depth * ahead_step;                                             \
     }
 #define LAST(n)                                                                                             \
     case 2 * (n): if (n) STRIP(6, n, 0) break;                                                              \
@@ -169,18 +175,24 @@ INLINE void NAME(any_product)(const int far, ptrdiff_t rows, ptrdiff_t columns, 
 }
 
 /* Two functions: a row of 16 units takes nanoseconds, and the code of `far` would cost 10 % of them. */
-#define PRODUCT(name, far)                                                                               \
-    static void NAME(name)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,                             \
-                           const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, ptrdiff_t a_tile,              \
-                           const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,                              \
-                           const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)               \
-    {                                                                                                      \
-        NAME(any_product)(far, rows, columns, depth, a, a_row, a_col, a_tile, b, b_row, b_strip,         \
-                          start, start_row, c, c_row);                                                     \
-    }
-PRODUCT(product, 0)
-PRODUCT(product_far, 1)
-#undef PRODUCT
+static void NAME(product)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,
+                          const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, ptrdiff_t a_tile,
+                          const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
+                          const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)
+{
+    NAME(any_product)(0, rows, columns, depth, a, a_row, a_col, a_tile, b, b_row, b_strip,
+                      start, start_row, c, c_row, NULL, 0);
+}
+
+static void NAME(product_far)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,
+                              const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, ptrdiff_t a_tile,
+                              const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
+                              const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row,
+                              const char *ahead, ptrdiff_t ahead_step)
+{
+    NAME(any_product)(1, rows, columns, depth, a, a_row, a_col, a_tile, b, b_row, b_strip,
+                      start, start_row, c, c_row, ahead, ahead_step);
+}
 
 #undef EACH_ROW
 #undef EACH_VECTOR
