@@ -138,7 +138,7 @@ INLINE void NAME(strip)(const int far, const int most, const int vectors, const 
 }
 
 /* `columns` is a multiple of 32 bytes: the last of a row may be half a vector of AVX-512, for H = 100 would
- * else compute 112 (92 instead of 85 GFLOP/s). One or two rows alone want wider tiles, or the chains of their
+ * else compute 112 (20,256,64,100: 89 instead of 85 GFLOP/s). One or two rows alone want wider tiles, or the chains of their
  * few sums wait for themselves (AVX2, 1 row: 52 instead of 31 GFLOP/s). */
 INLINE void NAME(any_product)(const int far, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,
                               const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, ptrdiff_t a_tile,
