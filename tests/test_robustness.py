@@ -49,12 +49,14 @@ def test_many_threads_on_one_model(dtype, reset_after):
     """In eval, eight threads with calls of all shapes get the bits that they get one by one."""
     options = {"rng": 0, "dtype": dtype, "reset_after": reset_after}
     gru = gru_c.GRU(17, 33, num_layers=2, **options).eval()
+    one = gru_c.GRU(17, 33, **options).eval()              # takes the short way
     cell = gru_c.GRUCell(17, 33, **options).eval()
     calls = []
     for seed, (steps, rows) in enumerate([(1, 1), (2, 3), (40, 1), (7, 12), (20, 60), (5, 0)]):
         x, h = normal(steps, rows, 17, dtype=dtype, seed=seed), normal(2, rows, 33, dtype=dtype)
         calls += [lambda x=x: gru(x)[0], lambda x=x, h=h: gru(x, h)[1],
-                  lambda x=x, h=h: gru.step(x[0], h), lambda x=x, h=h: cell(x[0], h[0])]
+                  lambda x=x, h=h: gru.step(x[0], h), lambda x=x, h=h: cell(x[0], h[0]),
+                  lambda x=x, h=h: one(x, h[:1])[0]]
     expected = [call() for call in calls]
     start = threading.Barrier(8)
 
@@ -237,13 +239,14 @@ def use(cell, gru):
 def test_no_memory_leaks():
     """tracemalloc sees arrays, packed weights (PyMem_Raw) and Python objects alike. A leak of one
     small object a round would be 14 KB each time; the interpreter's free lists fill up and stop."""
-    cell, gru = gru_c.GRUCell(3, 4), gru_c.GRU(3, 4, num_layers=2)
+    cell, gru, one = gru_c.GRUCell(3, 4), gru_c.GRU(3, 4, num_layers=2), gru_c.GRU(3, 4)
 
     def growth():
         gc.collect()
         before, _ = tracemalloc.get_traced_memory()
         for _ in range(250):
             use(cell, gru)
+            use(cell, one)
         gc.collect()
         return tracemalloc.get_traced_memory()[0] - before
 

@@ -178,7 +178,7 @@ class GRU(Module):
             _checks.shape(d_output, (*shape[:-1], self.hidden_size), "d_output")
             d_output = self._time_major(d_output, batched)
         d_h_n = self._check_state(d_h_n, "d_h_n", batched, rows)
-        self._trace.use_up()
+        self._trace.take()
         dh_0 = np.empty((self.num_layers, rows, self.hidden_size), self.dtype)
         grads = {}
         for index in reversed(range(self.num_layers)):
@@ -186,6 +186,7 @@ class GRU(Module):
             d_output, dh_0[index], found = tape.layer.gradients(
                 tape, d_output, None if d_h_n is None else d_h_n[index], keep=False)
             grads |= {f"{name}_l{index}": value for name, value in found.items()}
+        self._trace.give_back(tapes)
         self._trace.grads = {name: grads[name] for name in self._parameters()}
         dx = self._time_major(d_output, True)
         return np.ascontiguousarray(dx).reshape(shape), (dh_0 if batched else dh_0[:, 0])

@@ -33,7 +33,8 @@ cdef bint infer(
     s.save, s.fused, s.chunk, s.g_row = False, is_fused(w, s), chunk, w.gate_row
     s.h = take(&end, h_bytes)
     s.g = end
-    if w.padded > w.hidden:                                # padding that products leave as it is
+    if w.from_input[0].used < w.padded:                    # products leave the rest as it is, and
+        # gates go over it: what lies there may be denormal
         memset(s.g, 0, chunk * s.rows * w.gate_row * w.itemsize)
     start(w, s, h_0, h_0_row)
     plan(&call, w, s, NULL)
@@ -137,7 +138,7 @@ cdef Py_ssize_t lay_out(Call *call, Arrays *out, void *memory) noexcept nogil:
 cdef void scatter(
     const Weights *w, const Sequence *s, Gradients *d, const Arrays *out,
 ) noexcept nogil:
-    """Set what the core adds to."""
+    """Set what the core adds to, and padding that products leave as it is."""
     cdef Py_ssize_t H = w.hidden * w.itemsize, P = w.padded * w.itemsize
     memset(d.dbias, 0, 4 * P)
     memset(d.dh, 0, s.rows * P)

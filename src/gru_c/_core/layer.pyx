@@ -64,7 +64,7 @@ cdef cnp.ndarray new_array(int type_number, int ndim, Py_ssize_t a, Py_ssize_t b
     return cnp.PyArray_EMPTY(ndim, extents, type_number, 0)
 
 
-def aligned(shape, dtype):
+def aligned_zeros(shape, dtype):
     """np.zeros at a multiple of 64 bytes, the width of a vector and of a cache line.
 
     Zeros, for products leave up to half a line of padding as it is, and gates go over it.
@@ -275,8 +275,8 @@ cdef class Layer:
             tape.x, tape.g, tape.h = x if own else old.x, old.g, old.h
         else:
             tape.x = x if own else new_array(self.type_number, 3, s.steps, s.rows, self.w.inputs)
-            tape.g = aligned((s.steps, s.rows, self.w.gate_row), self.dtype)
-            tape.h = aligned((s.steps + 1, s.rows, self.w.padded), self.dtype)
+            tape.g = aligned_zeros((s.steps, s.rows, self.w.gate_row), self.dtype)
+            tape.h = aligned_zeros((s.steps + 1, s.rows, self.w.padded), self.dtype)
         s.x, s.x_row = pointer(tape.x), stride(tape.x, -2)
         s.source = NULL if own else pointer(x)
         s.source_step, s.source_row = stride(x, -3), stride(x, -2)
@@ -309,12 +309,13 @@ cdef class Layer:
             dict grads = {}
             void *data[4]
             Py_ssize_t i
-        if self.backward_block is None:
-            weight_ih, weight_hh = self.weights["weight_ih"], self.weights["weight_hh"]
-            if self.w.itemsize == sizeof(float):
-                self.pack_backward(<float *> pointer(weight_ih), <float *> pointer(weight_hh))
-            else:
-                self.pack_backward(<double *> pointer(weight_ih), <double *> pointer(weight_hh))
+        with cython.critical_section(self):
+            if self.backward_block is None:
+                weight_ih, weight_hh = self.weights["weight_ih"], self.weights["weight_hh"]
+                if self.w.itemsize == sizeof(float):
+                    self.pack_backward(<float *> pointer(weight_ih), <float *> pointer(weight_hh))
+                else:
+                    self.pack_backward(<double *> pointer(weight_ih), <double *> pointer(weight_hh))
         for i in range(4):
             weight = self.weights.get(NAMES[i])
             data[i] = NULL
@@ -451,22 +452,31 @@ cdef class Trace:
 
     def lend(self, Py_ssize_t count):
         """Tapes of the last forward (or None) whose buffers the next may have: it is over then."""
-        found = self.tapes or self.spare or [None] * count
-        self.tapes = self.spare = None                     # none until the buffers are whole again
+        with cython.critical_section(self):
+            found = self.tapes or self.spare or [None] * count
+            self.tapes = self.spare = None                 # none until the buffers are whole again
         return found
 
     def keep(self, list tapes, tuple shape):
         """The tapes of a forward, and the shape of its input."""
-        self.tapes, self.shape = tapes, shape
+        with cython.critical_section(self):
+            self.tapes, self.shape = tapes, shape
 
-    def use_up(self):
-        """The tapes, once: their planes become gradients."""
-        self.spare, self.tapes = self.tapes, None
-        return self.spare
+    def take(self):
+        """The tapes, for their planes to become gradients; `give_back` when that is done."""
+        with cython.critical_section(self):
+            found, self.tapes = self.tapes, None
+        return found
+
+    def give_back(self, list tapes):
+        """Tapes used up: a forward may have their buffers."""
+        with cython.critical_section(self):
+            self.spare = tapes
 
     def drop(self):
         """Forget the forward."""
-        self.tapes = self.spare = None
+        with cython.critical_section(self):
+            self.tapes = self.spare = None
 
     def backward(self, d_output, d_h_n):
         """The backward of a model of one layer: (dx, dh_0), or None, and nothing happened.
@@ -477,17 +487,23 @@ cdef class Trace:
             Tape tape
             Layer layer
             Py_ssize_t T, N
-        if self.tapes is None or len(self.shape) != 3:
+            list tapes = self.tapes
+        if tapes is None or len(self.shape) != 3:
             return None
-        tape = self.tapes[0]
+        tape = tapes[0]
         layer = tape.layer
         T, N = tape.steps(), tape.rows()
         if not (layer.fits_rows(d_output, T, N) and layer.fits_rows(d_h_n, 1, N)):
             return None
         dx = new_array(layer.type_number, 3, T, N, layer.w.inputs)
         dh_0 = new_array(layer.type_number, 3, 1, N, layer.w.hidden)
-        self.use_up()
-        self.grads = layer.gradients_rows(tape, d_output, d_h_n, dx, dh_0, False, ONE_LAYER)
+        self.take()
+        try:
+            self.grads = layer.gradients_rows(tape, d_output, d_h_n, dx, dh_0, False, ONE_LAYER)
+        except MemoryError:
+            self.keep(tapes, self.shape)                   # nothing happened
+            raise
+        self.give_back(tapes)
         return dx, dh_0
 
 

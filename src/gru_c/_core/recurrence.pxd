@@ -37,8 +37,8 @@ cdef struct Sequence:
     const void *source      # what x is to be a copy of, rows at t * source_step + n * source_row;
     Py_ssize_t source_step  # NULL: x is there already
     Py_ssize_t source_row
-    void *g                 # (T or chunk, N, g_row): the gate buffer
-    Py_ssize_t g_row
+    void *g                 # (T or chunk, N, g_row): the gate buffer; its padding finite on entry,
+    Py_ssize_t g_row        # that of h, too
     void *h                 # (T + 1 or 2, N, padded): step t reads slot t (mod 2), writes the next
     void *output            # h after each step, at t * output_step + n * output_row; or NULL
     Py_ssize_t output_step
@@ -50,8 +50,8 @@ cdef struct Gradients:
     const void *d_output    # rows at t * d_output_step + n * d_output_row, or NULL
     Py_ssize_t d_output_step
     Py_ssize_t d_output_row
-    void *dh                # (N, padded): in dL/dh_n, out dL/dh_0
-    void *dq                # (N, padded): scratch, without reset_after
+    void *dh                # (N, padded): in dL/dh_n, out dL/dh_0; its padding zero on entry
+    void *dq                # (N, padded): scratch, without reset_after; likewise
     void *dx                # (T, N, I)
     void *dweight_ih        # (3H, I rounded up to 64 bytes)
     void *dweight_hh        # (3H, padded)

@@ -102,7 +102,7 @@ cdef void project(
             multiply(&w.from_input[plane], part.panel, part.panel_end, steps * rows, x, s.x_row, 0,
                      bias_of(w, g, plane), 0, target + plane * w.padded, s.g_row,
                      &far if s.save else NULL)
-        if s.fused:                                        # the product with h adds to q, too
+        if s.fused and w.reset_after:                      # the product with h adds to q, too
             kernels(g).put_output(steps * rows, w.padded, bias_of(w, g, Q_PLANE), 0,
                                   target + Q_PLANE * w.padded, s.g_row)
         t += steps
