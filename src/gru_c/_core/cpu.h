@@ -23,6 +23,10 @@ static inline void *allocate_weights(size_t size)
     return memory;
 }
 
+/* The line of p will be read, or written: asked for early, it need not be waited for. */
+static inline void fetch(const void *p) { __builtin_prefetch(p); }
+static inline void fetch_to_write(void *p) { __builtin_prefetch(p, 1); }
+
 #if defined(__x86_64__)
 static inline int cpu_has_avx2(void)
 {

@@ -24,11 +24,15 @@ cdef extern from "simd.h" nogil:
     void product_f64() noexcept
     void product_far_f32() noexcept
     void product_far_f64() noexcept
-    void fetch(const void *p) noexcept
     Py_ssize_t STRIP_BYTES
 
+cdef extern from "cpu.h" nogil:
+    void fetch(const void *p)
+    void fetch_to_write(void *p)
+
 cdef enum:
-    ROWS_AHEAD = 4
+    ROWS_AHEAD = 4             # whose lines are asked for
+    SUM_VECTORS = 16           # of a row at a time
 
 ctypedef fused vec:
     vec_f32
@@ -204,7 +208,7 @@ cdef void put_output(
     for i in range(rows):
         ahead = <vec *> (<char *> output + ROWS_AHEAD * output_row * item)
         for j in range(units // step):
-            fetch(ahead + j)
+            fetch_to_write(ahead + j)
             output[j] = h[j]
         if rest:
             memcpy(output + units // step, h + units // step, rest)
@@ -239,13 +243,20 @@ cdef void sum_rows(
 ) noexcept nogil:
     """sums += sum_i g[i]; the rows are summed first, which loses fewer digits over many calls."""
     cdef:
-        Py_ssize_t i, j, step = lanes(g)
-        vec total
-    for j in range(columns // step):
-        total = g[j]
+        Py_ssize_t step = lanes(g), row = g_row // step, count = columns // step
+        Py_ssize_t block, first, last, i, j
+        vec totals[SUM_VECTORS]
+    for block in range((count + SUM_VECTORS - 1) // SUM_VECTORS):
+        first = block * SUM_VECTORS
+        last = min(first + SUM_VECTORS, count)
+        for j in range(first, last):
+            totals[j - first] = g[j]
         for i in range(1, rows):
-            total = total + g[i * (g_row // step) + j]
-        sums[j] = sums[j] + total
+            for j in range(first, last):
+                fetch(g + (i + ROWS_AHEAD) * row + j)
+                totals[j - first] = totals[j - first] + g[i * row + j]
+        for j in range(first, last):
+            sums[j] = sums[j] + totals[j - first]
 
 
 cdef void map_sigmoid(Py_ssize_t count, const vec *x, vec *y) noexcept nogil:

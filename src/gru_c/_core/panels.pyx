@@ -5,7 +5,11 @@ from libc.string cimport memcpy, memset
 from gru_c._core.dispatch cimport kernels
 from gru_c._core.kernels cimport PANEL_BYTES, TILE_ROWS, Kernels, real
 
+cdef extern from "cpu.h" nogil:
+    void fetch(const void *p)
+
 cdef Py_ssize_t BLOCK_ROWS = 1024      # rows of B between two visits to C
+cdef Py_ssize_t ROWS_AHEAD = 8         # whose lines are asked for while a panel is copied
 
 
 cdef Py_ssize_t panel_columns(const real *_) noexcept nogil:
@@ -55,6 +59,16 @@ cdef void pack(
                    b + first * b_col, b_row, b_col, target, depth)
 
 
+cdef inline void copy_strip_row(void *target, const void *source, Py_ssize_t size) noexcept nogil:
+    """memcpy, without a call for the usual sizes: AVX-512's and AVX2's."""
+    if size == 256:
+        memcpy(target, source, 256)
+    elif size == 64:
+        memcpy(target, source, 64)
+    else:
+        memcpy(target, source, size)
+
+
 cdef void copy_panel(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t padded,
     const real *b, Py_ssize_t b_row, Py_ssize_t b_col, real *panel, Py_ssize_t depth,
@@ -72,8 +86,11 @@ cdef void copy_panel(
         target = panel + depth * first
         for k in range(rows):
             if b_col == 1:
-                memcpy(target + k * width, b + k * b_row + first, filled * sizeof(real))
-            memset(target + k * width + filled, 0, (width - filled) * sizeof(real))
+                for line in range(pieces(filled * sizeof(real), 64)):
+                    fetch(<const char *> (b + (k + ROWS_AHEAD) * b_row + first) + 64 * line)
+                copy_strip_row(target + k * width, b + k * b_row + first, filled * sizeof(real))
+            if filled < width:
+                memset(target + k * width + filled, 0, (width - filled) * sizeof(real))
         for line in range(pieces(rows, 16) if b_col != 1 else 0):
             for j in range(filled):
                 for k in range(16 * line, min(16 * line + 16, rows)):

@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "cpu.h"
+
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
 #define TILE_VECTORS 4 /* 6 rows x 4 vectors of sums leave 8 of the 32 registers free */
@@ -49,9 +51,6 @@
 #endif
 
 #define INLINE static inline __attribute__((always_inline, unused))
-/* The line of p is about to be written: asked for early, it need not be waited for. */
-INLINE void fetch(void *p) { __builtin_prefetch(p, 1); }
-
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)
 
