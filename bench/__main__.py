@@ -6,6 +6,7 @@
     python -m bench --report FILE.md      and write the Markdown report, its plots beside it
     python -m bench show RESULTS.json     tables, plots and report of an earlier run
     python -m bench compare OLD NEW       two runs (JSON files), case by case
+    python -m bench merge A B             runs of the same code as one: the best of each library
 
 Results go to bench_results/, results.json after each shape: Ctrl-C leaves what was measured.
 """
@@ -22,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import compare, footprint, markdown, peers, plan, report, shapes, summary
+from . import compare, footprint, markdown, merge, peers, plan, report, shapes, summary
 from .machine import useful_isas, useful_threads
 from .plan import DTYPES, ISAS, KINDS, Plan
 from .runner import Runner, empty_results, find_peers, save
@@ -276,8 +277,23 @@ def compare_files(arguments: list[str]) -> int:
     return 0
 
 
+def merge_files(arguments: list[str]) -> int:
+    made = argparse.ArgumentParser(prog="python -m bench merge")
+    made.add_argument("results", nargs="+", help="JSON of earlier runs, the largest first")
+    made.add_argument("--output", type=Path, default=Path("bench_results"), metavar="DIR")
+    made.add_argument("--report", type=Path, metavar="FILE.md")
+    given = made.parse_args(arguments)
+    try:
+        results = merge.merged([load(path) for path in given.results])
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    save(results, given.output / "results.json")
+    present(results, given.output, given.report)
+    return 0
+
+
 def main(arguments: list[str]) -> int:
-    commands = {"compare": compare_files, "show": show}
+    commands = {"compare": compare_files, "merge": merge_files, "show": show}
     if arguments and arguments[0] in commands:
         return commands[arguments[0]](arguments[1:])
     return run(arguments)

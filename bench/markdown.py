@@ -8,8 +8,12 @@ from . import report
 from .summary import NAMES, groups, rows
 from .targets import losses, targets
 
+ONE_RUN = "Every figure comes from one run."
+MORE_RUNS = """\
+Every figure is the best of {} runs of the same code, for every library alike (`python -m bench
+merge`); not every run measured everything."""
 METHOD = """\
-Every figure comes from one run. For each number of threads, instruction set and dtype one process
+For each number of threads, instruction set and dtype one process
 holds gru_c and all peers. For each shape all of them get the same weights and data, and all results
 (outputs, and in training the gradients of input, initial state, weights and biases) are compared
 with a float64 oracle before anything is timed, and once more afterwards. Then they take turns:
@@ -44,6 +48,15 @@ def _machine(results: dict[str, Any]) -> str:
         "peers: " + ", ".join(f"{NAMES[name]} {v}" for name, v in results["peers"].items()),
     ]
     return _bullets(lines)
+
+
+def _runs(results: dict[str, Any]) -> str:
+    runs = results.get("runs")
+    if not runs:
+        return ONE_RUN
+    return "\n\n".join([MORE_RUNS.format(len(runs)), _bullets(
+        f"`{' '.join(['python -m bench', *run['command']])}`, begun {run['started']}"
+        for run in runs)])
 
 
 def _losses(results: dict[str, Any]) -> str:
@@ -90,7 +103,7 @@ def document(results: dict[str, Any], images: dict[str, str]) -> str:
         "## Targets",
         report.markdown(report.table_of_targets(targets(results))),
         "## How it was measured",
-        METHOD,
+        _runs(results) + "\n\n" + METHOD,
         "## Machine and versions",
         _machine(results),
         report.markdown(report.table_of_rooflines(results)),

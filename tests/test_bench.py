@@ -395,6 +395,31 @@ def test_comparison_of_what_both_have(bench, results):
     assert "no case" in bench("report").compared([], 1, 1)
 
 
+# ---- merging -----------------------------------------------------------------------------------
+
+
+def test_of_merged_runs_the_best_counts(bench, results):
+    merge, second = bench("merge"), copy.deepcopy(results)
+    second["records"] = second["records"][:4]
+    second["records"][0]["best"] /= 2
+    second["records"][1]["best"] *= 2
+    before = copy.deepcopy(results)
+    found = merge.merged([results, second])
+    assert results == before
+    assert len(found["records"]) == len(results["records"])
+    pairs = zip(found["records"], results["records"], strict=True)
+    bests = [record["best"] / old["best"] for record, old in pairs]
+    assert bests == [0.5] + [1] * (len(bests) - 1)
+    assert found["records"][0]["rounds"] == 2 * results["records"][0]["rounds"]
+    assert "best of 2 runs" in bench("markdown").document(found, {})
+
+
+@pytest.mark.parametrize("name", ["revision", "versions", "machine"])
+def test_runs_that_differ_are_not_merged(bench, results, name):
+    with pytest.raises(ValueError, match=name):
+        bench("merge").merged([results, results | {name: "another"}])
+
+
 # ---- the oracle --------------------------------------------------------------------------------
 
 

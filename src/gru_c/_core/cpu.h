@@ -1,4 +1,5 @@
-/* What the processor and the operating system support: with atomic.h the one place that asks. */
+/* What the processor and the operating system support, and hints to them: with atomic.h the one place for
+ * that. */
 #ifndef GRU_C_CPU_H
 #define GRU_C_CPU_H
 
