@@ -1,9 +1,10 @@
 """The one file that names BLAS routines."""
 
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 from scipy.linalg.cython_blas cimport dgemm, sgemm
 
 from gru_c._core.kernels cimport TILE_ROWS
+from gru_c._core.rows cimport copy_rows, pieces
 
 include "blas_int.pxi"
 
@@ -41,11 +42,12 @@ cdef void copy_start(
     real *c, Py_ssize_t c_row,
 ) noexcept nogil:
     cdef Py_ssize_t i
+    if start != NULL:
+        copy_rows(rows, columns * sizeof(real), start, start_row * sizeof(real),
+                  c, c_row * sizeof(real))
+        return
     for i in range(rows):
-        if start == NULL:
-            memset(c + i * c_row, 0, columns * sizeof(real))
-        else:
-            memcpy(c + i * c_row, start + i * start_row, columns * sizeof(real))
+        memset(c + i * c_row, 0, columns * sizeof(real))
 
 
 cdef void blas_product(
@@ -64,9 +66,9 @@ cdef void blas_product(
         Py_ssize_t most = TILE_ROWS if a_tile else max(1, MOST_MULTIPLY_ADDS // (columns * depth))
     if start != c:
         copy_start(rows, columns, start, start_row, c, c_row)
-    calls = (rows + most - 1) // most
+    calls = pieces(rows, most)
     while rows > 0:
-        m = (rows + calls - 1) // calls                    # heights as in simd_real.h
+        m = pieces(rows, calls)                            # heights as in simd_real.h
         gemm(transposed, m, columns, depth, a, a_col if transposed else max(a_row, depth),
              b, b_row, c, c_row)
         a += a_tile if a_tile else m * a_row

@@ -4,8 +4,8 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.string cimport memcpy, memset
 
 from gru_c._core.kernels cimport PANEL_BYTES
-from gru_c._core.panels cimport copy_rows, pieces, round_up
 from gru_c._core.recurrence cimport Part, backward, forward, scratch_size
+from gru_c._core.rows cimport copy_rows, pieces, round_up
 from gru_c._core.threads cimport Barrier, parallel, share, thread_limit
 
 cdef:
@@ -200,11 +200,6 @@ cdef:
     Py_ssize_t MANY_WEIGHTS = 1 << 23                      # bytes, of a layer
 
 
-cdef Py_ssize_t panel_count(const Weights *w) noexcept nogil:
-    """Panels of the hidden units."""
-    return pieces(w.padded * w.itemsize, PANEL_BYTES)
-
-
 cdef void plan(Call *call, Weights *w, Sequence *s, Gradients *d) noexcept nogil:
     """Threads for a call: by rows where there are enough, else by units, else one.
 
@@ -235,7 +230,7 @@ cdef void plan(Call *call, Weights *w, Sequence *s, Gradients *d) noexcept nogil
 
 cdef Part part_of(Call *call, int index, int count) noexcept nogil:
     cdef:
-        Py_ssize_t panels = panel_count(call.w)
+        Py_ssize_t panels = pieces(call.w.padded * call.w.itemsize, PANEL_BYTES)
         Part part = Part(0, call.s.rows, 0, panels, &call.barrier, 1, index, count, NULL)
     if call.by_units:
         part.panel = share(panels, index, count)

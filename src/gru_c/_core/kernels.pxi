@@ -13,6 +13,8 @@ from gru_c._core.kernels cimport (
     put_rows_t, reset_t, sum_rows_t,
 )
 
+from gru_c._core.rows cimport pieces
+
 cdef extern from "simd.h" nogil:
     ctypedef float vec_f32
     ctypedef double vec_f64
@@ -246,7 +248,7 @@ cdef void sum_rows(
         Py_ssize_t step = lanes(g), row = g_row // step, count = columns // step
         Py_ssize_t block, first, last, i, j
         vec totals[SUM_VECTORS]
-    for block in range((count + SUM_VECTORS - 1) // SUM_VECTORS):
+    for block in range(pieces(count, SUM_VECTORS)):
         first = block * SUM_VECTORS
         last = min(first + SUM_VECTORS, count)
         for j in range(first, last):

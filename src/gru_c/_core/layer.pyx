@@ -20,8 +20,9 @@ from gru_c._parameters import NAMES, frozen
 from gru_c._core.call cimport ALIGNMENT, Arrays, differentiate, infer, record
 from gru_c._core.dispatch cimport kernels
 from gru_c._core.kernels cimport real
-from gru_c._core.panels cimport Panels, pack, round_up
+from gru_c._core.panels cimport Panels, pack
 from gru_c._core.recurrence cimport Gradients, Sequence, Weights
+from gru_c._core.rows cimport round_up
 
 cdef extern from "cpu.h" nogil:
     void *allocate_weights(size_t size)
@@ -463,10 +464,9 @@ cdef class Trace:
             self.tapes, self.shape = tapes, shape
 
     def take(self):
-        """The tapes, for their planes to become gradients; `give_back` when that is done."""
+        """The tapes are the caller's now: their planes become gradients. `give_back` then."""
         with cython.critical_section(self):
-            found, self.tapes = self.tapes, None
-        return found
+            self.tapes = None
 
     def give_back(self, list tapes):
         """Tapes used up: a forward may have their buffers."""

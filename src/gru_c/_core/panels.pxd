@@ -25,13 +25,6 @@ cdef struct Ahead:
     Py_ssize_t bytes
 
 cdef Py_ssize_t panel_columns(const real *_) noexcept nogil
-cdef Py_ssize_t pieces(Py_ssize_t length, Py_ssize_t piece) noexcept nogil
-
-cdef Py_ssize_t round_up(Py_ssize_t length, Py_ssize_t piece) noexcept nogil
-
-cdef void copy_rows(
-    Py_ssize_t rows, Py_ssize_t size, const void *source, Py_ssize_t source_row,
-    void *target, Py_ssize_t target_row) noexcept nogil
 
 cdef void pack(
     Panels *panels, Py_ssize_t segment,

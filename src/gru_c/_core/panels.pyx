@@ -4,6 +4,7 @@ from libc.string cimport memcpy, memset
 
 from gru_c._core.dispatch cimport kernels
 from gru_c._core.kernels cimport PANEL_BYTES, TILE_ROWS, Kernels, real
+from gru_c._core.rows cimport pieces
 
 cdef extern from "cpu.h" nogil:
     void fetch(const void *p)
@@ -19,26 +20,6 @@ cdef Py_ssize_t panel_columns(const real *_) noexcept nogil:
 cdef Py_ssize_t strip_columns(const real *a, Py_ssize_t width) noexcept nogil:
     """Columns of the strips of a panel that is `width` wide."""
     return min(<Py_ssize_t> (kernels(a).strip_bytes // sizeof(real)), width)
-
-
-cdef Py_ssize_t pieces(Py_ssize_t length, Py_ssize_t piece) noexcept nogil:
-    """How many pieces a length takes."""
-    return (length + piece - 1) // piece
-
-
-cdef Py_ssize_t round_up(Py_ssize_t length, Py_ssize_t piece) noexcept nogil:
-    """The length of whole pieces."""
-    return pieces(length, piece) * piece
-
-
-cdef void copy_rows(
-    Py_ssize_t rows, Py_ssize_t size, const void *source, Py_ssize_t source_row,
-    void *target, Py_ssize_t target_row,
-) noexcept nogil:
-    """Sizes in bytes."""
-    cdef Py_ssize_t i
-    for i in range(rows):
-        memcpy(<char *> target + i * target_row, <const char *> source + i * source_row, size)
 
 
 cdef void pack(

@@ -14,9 +14,9 @@ rows of a chunk of steps, whose gates are then still in a cache.
 from gru_c._core.dispatch cimport kernels
 from gru_c._core.kernels cimport TILE_ROWS, Kernels, real
 from gru_c._core.panels cimport (
-    Ahead, copy_panel, copy_rows, multiply, pack_tiles, panel_ahead, panel_columns, pieces,
-    round_up, strip_columns,
+    Ahead, copy_panel, multiply, pack_tiles, panel_ahead, panel_columns, strip_columns,
 )
+from gru_c._core.rows cimport copy_rows, pieces, round_up
 from gru_c._core.threads cimport share, wait
 
 cdef enum:
