@@ -33,9 +33,6 @@ cdef bint infer(
     s.save, s.fused, s.chunk, s.g_row = False, is_fused(w, s), chunk, w.gate_row
     s.h = take(&end, h_bytes)
     s.g = end
-    if w.from_input[0].used < w.padded:                    # products leave the rest as it is, and
-        # gates go over it: what lies there may be denormal
-        memset(s.g, 0, chunk * s.rows * w.gate_row * w.itemsize)
     start(w, s, h_0, h_0_row)
     plan(&call, w, s, NULL)
     parallel(forward_part, &call, call.threads)

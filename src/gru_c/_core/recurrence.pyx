@@ -11,6 +11,8 @@ state goes step by step; the input projection, dx and the weight gradients are p
 rows of a chunk of steps, whose gates are then still in a cache.
 """
 
+from libc.string cimport memset
+
 from gru_c._core.dispatch cimport kernels
 from gru_c._core.kernels cimport TILE_ROWS, Kernels, real
 from gru_c._core.panels cimport (
@@ -21,8 +23,9 @@ from gru_c._core.threads cimport share, wait
 
 cdef enum:
     MOST_ROWS = 66                 # of a block in the time loop: eleven tiles of the product kernel
-    AHEAD_BYTES = 1 << 18          # asked for while a step is in work: a quarter of L2
+    AHEAD_BYTES = 1 << 20          # asked for while a step is in work; what L2 drops is in L3 then
     NEAR_BYTES = 1 << 20           # of the weights of a step that L2 holds
+    HALF_LINE = 32                 # bytes
     SUM_ROWS = 256                 # of a block in a sum over all T*N rows: a panel of it is 64 KB
 
 cdef enum:                     # the planes of a row of the gate buffer
@@ -76,10 +79,31 @@ cdef void forward(const Weights *w, const Sequence *s, real *g, const Part *part
         Part block
     for i in range(blocks):
         block = block_of(part, i, blocks)
+        if not s.save:
+            clear_padding(w, s, g, &block)
         for t in range(s.steps):
             if t % s.chunk == 0:
                 project(w, s, g, t, min(t + s.chunk, s.steps), &block)
             step(w, s, g, t, &block)
+
+
+cdef void clear_padding(
+    const Weights *w, const Sequence *s, real *g, const Part *part,
+) noexcept nogil:
+    """Zero the half line that products leave as it is where a layer ends in half a vector.
+
+    Gates go over it, and what lies in new memory may be denormal.
+    """
+    cdef:
+        Py_ssize_t used = w.from_input[0].used, t, row, plane
+        real *gates
+    if used == w.padded or part.panel_end * panel_columns(g) < w.padded:
+        return
+    for t in range(s.chunk):
+        gates = gates_of(s, g, t, part.row)
+        for row in range(part.row_end - part.row):
+            for plane in range(4):
+                memset(gates + row * s.g_row + plane * w.padded + used, 0, HALF_LINE)
 
 
 cdef void project(
