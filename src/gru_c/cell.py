@@ -108,12 +108,11 @@ class GRUCell(Module):
         ValueError
             A shape that does not fit.
         """
-        if not self.training:                              # the usual case, without a detour
-            result = out
-            if out is None and type(x) is np.ndarray and x.ndim:
-                result = np.empty((*x.shape[:-1], self.hidden_size), self.dtype)
-            if self._layer.step(x, h_prev_t, result):
-                return result
+        result = out                                       # the usual case, without a detour
+        if out is None and type(x) is np.ndarray and x.ndim:
+            result = np.empty((*x.shape[:-1], self.hidden_size), self.dtype)
+        if self._layer.step(x, h_prev_t, result, self._trace if self._training else None):
+            return result
         x = _checks.array(x, "input", self.dtype)
         h = None if h_prev_t is None else _checks.array(h_prev_t, "hidden", self.dtype)
         self._check_shapes(x, h)
@@ -179,6 +178,9 @@ class GRUCell(Module):
         RuntimeError
             No forward in training mode came before.
         """
+        done = self._trace.backward_step(delta)
+        if done is not None:
+            return done
         tape, = self._recorded()
         shape = self._trace.shape
         delta = _checks.array(delta, "delta", self.dtype)

@@ -42,8 +42,8 @@ cdef void *pointer(cnp.ndarray array) noexcept:
 
 
 cdef Py_ssize_t stride(cnp.ndarray a, int axis) noexcept:
-    """In elements, of an axis counted from the last, -1; 0 for None."""
-    if a is None:
+    """In elements, of an axis counted from the last, -1; 0 for None, or if there is no such axis."""
+    if a is None or cnp.PyArray_NDIM(a) + axis < 0:
         return 0
     return cnp.PyArray_STRIDE(a, cnp.PyArray_NDIM(a) + axis) // cnp.PyArray_ITEMSIZE(a)
 
@@ -61,8 +61,9 @@ cdef cnp.ndarray rows_of(a):
 
 
 cdef cnp.ndarray new_array(int type_number, int ndim, Py_ssize_t a, Py_ssize_t b, Py_ssize_t c):
+    """Of the last `ndim` of the extents a, b, c."""
     cdef cnp.npy_intp[3] extents = [a, b, c]
-    return cnp.PyArray_EMPTY(ndim, extents, type_number, 0)
+    return cnp.PyArray_EMPTY(ndim, extents + 3 - ndim, type_number, 0)
 
 
 def aligned_zeros(shape, dtype):
@@ -257,34 +258,39 @@ cdef class Layer:
 
         With `own`, x is a tape's, which nobody changes: no copy then.
         """
-        return self.record_rows(x if own else rows_of(x), rows_of(h_0), output, output_step,
-                                output_row, h_n, old, own)
+        cdef:
+            cnp.ndarray source = x if own else rows_of(x)
+            cnp.ndarray state = rows_of(h_0)
+        return self.record_rows(
+            source.shape[0], source.shape[1], pointer(source), stride(source, -3),
+            stride(source, -2), pointer(state), stride(state, -2), pointer(output), output_step,
+            output_row, pointer(h_n), old, source if own else None)
 
-    cdef Tape record_rows(self, cnp.ndarray x, cnp.ndarray h_0, cnp.ndarray output,
-                          Py_ssize_t output_step, Py_ssize_t output_row, cnp.ndarray h_n,
-                          Tape old, bint own):
-        """h_0 may have an axis of one layer in front."""
+    cdef Tape record_rows(self, Py_ssize_t steps, Py_ssize_t rows, const void *x, Py_ssize_t x_step,
+                          Py_ssize_t x_row, const void *h_0, Py_ssize_t h_0_row, void *output,
+                          Py_ssize_t output_step, Py_ssize_t output_row, void *h_n, Tape old,
+                          cnp.ndarray own):
+        """x lies in `own`, unless that is None."""
         cdef:
             Sequence s
             Tape tape = Tape.__new__(Tape)
-            void *h_0_data = pointer(h_0)
-            void *h_n_data = pointer(h_n)
-            Py_ssize_t h_0_row = stride(h_0, -2)
-        s.steps, s.rows = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1)
+        s.steps, s.rows = steps, rows
         tape.layer = self
         if old is not None and old.fits(&s, &self.w):
-            tape.x, tape.g, tape.h = x if own else old.x, old.g, old.h
+            tape.x, tape.g, tape.h = old.x, old.g, old.h
         else:
-            tape.x = x if own else new_array(self.type_number, 3, s.steps, s.rows, self.w.inputs)
-            tape.g = aligned_zeros((s.steps, s.rows, self.w.gate_row), self.dtype)
-            tape.h = aligned_zeros((s.steps + 1, s.rows, self.w.padded), self.dtype)
+            tape.g = aligned_zeros((steps, rows, self.w.gate_row), self.dtype)
+            tape.h = aligned_zeros((steps + 1, rows, self.w.padded), self.dtype)
+        if own is not None:
+            tape.x = own
+        elif tape.x is None:
+            tape.x = new_array(self.type_number, 3, steps, rows, self.w.inputs)
+        s.source, s.source_step, s.source_row = NULL if own is not None else x, x_step, x_row
         s.x, s.x_row = pointer(tape.x), stride(tape.x, -2)
-        s.source = NULL if own else pointer(x)
-        s.source_step, s.source_row = stride(x, -3), stride(x, -2)
         s.g, s.h = pointer(tape.g), pointer(tape.h)
-        s.output, s.output_step, s.output_row = pointer(output), output_step, output_row
+        s.output, s.output_step, s.output_row = output, output_step, output_row
         with nogil:
-            record(&self.w, &s, h_0_data, h_0_row, h_n_data)
+            record(&self.w, &s, h_0, h_0_row, h_n)
         return tape
 
     def gradients(self, Tape tape, d_output, d_h_n, bint keep):
@@ -295,13 +301,13 @@ cdef class Layer:
         """
         T, N = tape.steps(), tape.rows()
         dx = new_array(self.type_number, 3, T, N, self.w.inputs)
-        dh_0 = new_array(self.type_number, 2, N, self.w.hidden, 0)
+        dh_0 = new_array(self.type_number, 2, 1, N, self.w.hidden)
         grads = self.gradients_rows(tape, rows_of(d_output), rows_of(d_h_n), dx, dh_0, keep, NAMES)
         return dx, dh_0, grads
 
     cdef dict gradients_rows(self, Tape tape, cnp.ndarray d_output, cnp.ndarray d_h_n,
                              cnp.ndarray dx, cnp.ndarray dh_0, bint keep, tuple names):
-        """The gradients of the parameters, by these names; d_h_n may be (1, N, H)."""
+        """The gradients of the parameters, by these names; d_h_n may be (1, N, H) or (H,)."""
         cdef:
             Sequence s
             Gradients d
@@ -352,33 +358,38 @@ cdef class Layer:
         return a is None or (self.fits(a, 3, self.w.hidden) and cnp.PyArray_DIM(a, 0) == first
                              and cnp.PyArray_DIM(a, 1) == rows)
 
-    def step(self, x, h, out):
+    def step(self, x, h, out, Trace trace):
         """One step where x (N, I) or (I,), h (or None) and out are just as the core wants them.
 
         Else nothing happens and the answer is False: the caller finds out what to do, or to say.
+        With a trace, it keeps what its `backward_step` needs.
         """
         cdef:
-            Py_ssize_t rows
+            Py_ssize_t rows, I = self.w.inputs, H = self.w.hidden
             int ndim
             char *x_data
             char *out_data
+            Tape old
         if not cnp.PyArray_CheckExact(x):
             return False
         ndim = cnp.PyArray_NDIM(x)
-        if not (1 <= ndim <= 2 and self.fits(x, ndim, self.w.inputs)
-                and self.fits(out, ndim, self.w.hidden) and cnp.PyArray_ISWRITEABLE(out)
-                and (h is None or self.fits(h, ndim, self.w.hidden))):
+        if not (1 <= ndim <= 2 and self.fits(x, ndim, I) and self.fits(out, ndim, H)
+                and cnp.PyArray_ISWRITEABLE(out) and (h is None or self.fits(h, ndim, H))):
             return False
         rows = row_count(x)
         if row_count(out) != rows or h is not None and row_count(h) != rows:
             return False
         x_data = <char *> pointer(x)
         out_data = <char *> pointer(out)
-        if (x_data < out_data + rows * self.w.hidden * self.w.itemsize
-                and out_data < x_data + rows * self.w.inputs * self.w.itemsize):
+        if (x_data < out_data + rows * H * self.w.itemsize
+                and out_data < x_data + rows * I * self.w.itemsize):
             return False                                   # a row's output could be another's input
-        self.infer_rows(1, rows, x_data, pointer(h), self.w.hidden, out_data, 0, self.w.hidden,
-                        NULL)
+        if trace is None:
+            self.infer_rows(1, rows, x_data, pointer(h), H, out_data, 0, H, NULL)
+        else:
+            old = trace.lend(1)[0]
+            trace.keep([self.record_rows(1, rows, x_data, 0, I, pointer(h), H, out_data, 0, H, NULL,
+                                         old, None)], x.shape)
         return True
 
     def run(self, x, h_0, Trace trace):
@@ -388,11 +399,11 @@ cdef class Layer:
         keeps what its `backward` needs.
         """
         cdef:
-            Py_ssize_t T, N, H = self.w.hidden
+            Py_ssize_t T, N, I = self.w.inputs, H = self.w.hidden
             cnp.ndarray output
             cnp.ndarray h_n
             Tape old
-        if not self.fits(x, 3, self.w.inputs):
+        if not self.fits(x, 3, I):
             return None
         T, N = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1)
         if T == 0 or not self.fits_rows(h_0, 1, N):
@@ -404,8 +415,8 @@ cdef class Layer:
                             pointer(h_n))
         else:
             old = trace.lend(1)[0]
-            trace.keep([self.record_rows(x, h_0, output, N * H, H, h_n, old, False)],
-                       (T, N, self.w.inputs))
+            trace.keep([self.record_rows(T, N, pointer(x), N * I, I, pointer(h_0), H, pointer(output),
+                                         N * H, H, pointer(h_n), old, None)], (T, N, I))
         return output, h_n
 
 
@@ -505,6 +516,29 @@ cdef class Trace:
             raise
         self.give_back(tapes)
         return dx, dh_0
+
+    def backward_step(self, delta):
+        """The backward of a cell's step: (dx, dh), or None, and nothing happened.
+
+        None where delta, (N, H) or (H,), is not just as the core wants it. The tape stays: a cell's
+        gates can be read, and its backward run again.
+        """
+        cdef:
+            Tape tape
+            Layer layer
+            int ndim
+            list tapes = self.tapes
+        if tapes is None:
+            return None
+        tape = tapes[0]
+        layer = tape.layer
+        ndim = len(self.shape)
+        if not (layer.fits(delta, ndim, layer.w.hidden) and row_count(delta) == tape.rows()):
+            return None
+        dx = new_array(layer.type_number, ndim, 1, tape.rows(), layer.w.inputs)
+        dh = new_array(layer.type_number, ndim, 1, tape.rows(), layer.w.hidden)
+        self.grads = layer.gradients_rows(tape, None, delta, dx, dh, True, NAMES)
+        return dx, dh
 
 
 def activation(name, x, y):
