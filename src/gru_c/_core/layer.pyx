@@ -42,7 +42,7 @@ cdef void *pointer(cnp.ndarray array) noexcept:
 
 
 cdef Py_ssize_t stride(cnp.ndarray a, int axis) noexcept:
-    """In elements, of an axis counted from the last, -1; 0 for None, or if there is no such axis."""
+    """In elements, of an axis counted from the last, -1; 0 for None or where there is no such."""
     if a is None or cnp.PyArray_NDIM(a) + axis < 0:
         return 0
     return cnp.PyArray_STRIDE(a, cnp.PyArray_NDIM(a) + axis) // cnp.PyArray_ITEMSIZE(a)
@@ -365,7 +365,7 @@ cdef class Layer:
         With a trace, it keeps what its `backward_step` needs.
         """
         cdef:
-            Py_ssize_t rows, I = self.w.inputs, H = self.w.hidden
+            Py_ssize_t rows, K = self.w.inputs, H = self.w.hidden
             int ndim
             char *x_data
             char *out_data
@@ -373,7 +373,7 @@ cdef class Layer:
         if not cnp.PyArray_CheckExact(x):
             return False
         ndim = cnp.PyArray_NDIM(x)
-        if not (1 <= ndim <= 2 and self.fits(x, ndim, I) and self.fits(out, ndim, H)
+        if not (1 <= ndim <= 2 and self.fits(x, ndim, K) and self.fits(out, ndim, H)
                 and cnp.PyArray_ISWRITEABLE(out) and (h is None or self.fits(h, ndim, H))):
             return False
         rows = row_count(x)
@@ -382,13 +382,13 @@ cdef class Layer:
         x_data = <char *> pointer(x)
         out_data = <char *> pointer(out)
         if (x_data < out_data + rows * H * self.w.itemsize
-                and out_data < x_data + rows * I * self.w.itemsize):
+                and out_data < x_data + rows * K * self.w.itemsize):
             return False                                   # a row's output could be another's input
         if trace is None:
             self.infer_rows(1, rows, x_data, pointer(h), H, out_data, 0, H, NULL)
         else:
             old = trace.lend(1)[0]
-            trace.keep([self.record_rows(1, rows, x_data, 0, I, pointer(h), H, out_data, 0, H, NULL,
+            trace.keep([self.record_rows(1, rows, x_data, 0, K, pointer(h), H, out_data, 0, H, NULL,
                                          old, None)], x.shape)
         return True
 
@@ -399,11 +399,11 @@ cdef class Layer:
         keeps what its `backward` needs.
         """
         cdef:
-            Py_ssize_t T, N, I = self.w.inputs, H = self.w.hidden
+            Py_ssize_t T, N, K = self.w.inputs, H = self.w.hidden
             cnp.ndarray output
             cnp.ndarray h_n
             Tape old
-        if not self.fits(x, 3, I):
+        if not self.fits(x, 3, K):
             return None
         T, N = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1)
         if T == 0 or not self.fits_rows(h_0, 1, N):
@@ -415,8 +415,9 @@ cdef class Layer:
                             pointer(h_n))
         else:
             old = trace.lend(1)[0]
-            trace.keep([self.record_rows(T, N, pointer(x), N * I, I, pointer(h_0), H, pointer(output),
-                                         N * H, H, pointer(h_n), old, None)], (T, N, I))
+            trace.keep([self.record_rows(T, N, pointer(x), N * K, K, pointer(h_0), H,
+                                         pointer(output), N * H, H, pointer(h_n), old, None)],
+                       (T, N, K))
         return output, h_n
 
 
