@@ -4,9 +4,9 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.string cimport memcpy, memset
 
 from gru_c._core.kernels cimport PANEL_BYTES
-from gru_c._core.recurrence cimport Part, backward, forward, scratch_size
+from gru_c._core.recurrence cimport Part, alone, backward, first_unit, forward, scratch_size
 from gru_c._core.rows cimport copy_rows, pieces, round_up
-from gru_c._core.threads cimport Barrier, parallel, share, thread_limit
+from gru_c._core.threads cimport Barrier, parallel, share, thread_limit, wait
 
 cdef:
     # Of gate buffer whose input projection is made at once: it is read soon after, from L2.
@@ -33,10 +33,9 @@ cdef bint infer(
     s.save, s.fused, s.chunk, s.g_row = False, is_fused(w, s), chunk, w.gate_row
     s.h = take(&end, h_bytes)
     s.g = end
-    start(w, s, h_0, h_0_row)
     plan(&call, w, s, NULL)
+    call.h_0, call.h_0_row, call.h_n = h_0, h_0_row, h_n
     parallel(forward_part, &call, call.threads)
-    finish(w, s, h_n)
     PyMem_RawFree(memory)
     return True
 
@@ -46,10 +45,9 @@ cdef void record(
 ) noexcept nogil:
     cdef Call call
     s.save, s.fused, s.chunk, s.g_row = True, is_fused(w, s), chunk_of(w, s), w.gate_row
-    start(w, s, h_0, h_0_row)
     plan(&call, w, s, NULL)
+    call.h_0, call.h_0_row, call.h_n = h_0, h_0_row, h_n
     parallel(forward_part, &call, call.threads)
-    finish(w, s, h_n)
 
 
 cdef bint is_fused(const Weights *w, const Sequence *s) noexcept nogil:
@@ -65,24 +63,31 @@ cdef Py_ssize_t chunk_of(const Weights *w, const Sequence *s) noexcept nogil:
     return max(1, min(chunk, s.steps))
 
 
-cdef void start(
-    const Weights *w, Sequence *s, const void *h_0, Py_ssize_t h_0_row,
-) noexcept nogil:
-    """h_0, or zeros, into the first slot of h."""
-    cdef Py_ssize_t row = w.padded * w.itemsize
-    if h_0 == NULL or w.padded > w.hidden:
-        memset(s.h, 0, s.rows * row)
-    if h_0 != NULL:
-        copy_rows(s.rows, w.hidden * w.itemsize, h_0, h_0_row * w.itemsize, s.h, row)
-
-
-cdef void finish(const Weights *w, const Sequence *s, void *h_n) noexcept nogil:
-    """h_n (N, H) out of the last slot of h, unless NULL."""
+cdef void start(const Call *call, const Part *part) noexcept nogil:
+    """h_0, or zeros, into the first slot of h: rows of the part."""
     cdef:
+        const Weights *w = call.w
+        Py_ssize_t row = w.padded * w.itemsize, rows = part.row_end - part.row
+        Py_ssize_t h_0_row = call.h_0_row * w.itemsize
+        char *h = <char *> call.s.h + part.row * row
+    if call.h_0 == NULL or w.padded > w.hidden:
+        memset(h, 0, rows * row)
+    if call.h_0 != NULL:
+        copy_rows(rows, w.hidden * w.itemsize, <const char *> call.h_0 + part.row * h_0_row,
+                  h_0_row, h, row)
+
+
+cdef void finish(const Call *call, const Part *part) noexcept nogil:
+    """h_n (N, H) out of the last slot of h, unless NULL: rows of the part."""
+    cdef:
+        const Weights *w = call.w
+        const Sequence *s = call.s
         Py_ssize_t row = w.padded * w.itemsize, H = w.hidden * w.itemsize
         Py_ssize_t slot = s.steps if s.save else s.steps & 1
-    if h_n != NULL:
-        copy_rows(s.rows, H, <char *> s.h + slot * s.rows * row, row, h_n, H)
+    if call.h_n != NULL:
+        copy_rows(part.row_end - part.row, H,
+                  <const char *> s.h + (slot * s.rows + part.row) * row, row,
+                  <char *> call.h_n + part.row * H, H)
 
 
 # ---- backward ----------------------------------------------------------------------------------
@@ -97,18 +102,17 @@ cdef bint differentiate(
     s.chunk = max(1, min(s.steps, BACKWARD_ROWS // max(1, s.rows)))
     d.dg = NULL if keep else s.g
     plan(&call, w, s, d)
-    memory = PyMem_RawMalloc(lay_out(&call, out, NULL))
+    call.out = out
+    memory = PyMem_RawMalloc(lay_out(&call, NULL))
     if memory == NULL:
         return False
-    lay_out(&call, out, memory)
-    scatter(w, s, d, out)
+    lay_out(&call, memory)
     parallel(backward_part, &call, call.threads)
-    gather(w, s, d, out)
     PyMem_RawFree(memory)
     return True
 
 
-cdef Py_ssize_t lay_out(Call *call, Arrays *out, void *memory) noexcept nogil:
+cdef Py_ssize_t lay_out(Call *call, void *memory) noexcept nogil:
     """Give the buffers of a backward their places in `memory`; how many bytes that takes.
 
     Gradients of weights whose rows are whole vectors are made where the caller wants them.
@@ -118,7 +122,7 @@ cdef Py_ssize_t lay_out(Call *call, Arrays *out, void *memory) noexcept nogil:
         Gradients *d = call.d
         char *end = aligned(memory)
         Py_ssize_t state = call.s.rows * w.padded * w.itemsize
-    d.dweight_ih, d.dweight_hh = out.dweight_ih, out.dweight_hh
+    d.dweight_ih, d.dweight_hh = call.out.dweight_ih, call.out.dweight_hh
     if d.dg != call.s.g:
         d.dg = take(&end, call.s.steps * call.s.rows * w.gate_row * w.itemsize)
     d.dh = take(&end, state)
@@ -132,39 +136,54 @@ cdef Py_ssize_t lay_out(Call *call, Arrays *out, void *memory) noexcept nogil:
     return end - <char *> memory + ALIGNMENT
 
 
-cdef void scatter(
-    const Weights *w, const Sequence *s, Gradients *d, const Arrays *out,
-) noexcept nogil:
-    """Set what the core adds to, and padding that products leave as it is."""
-    cdef Py_ssize_t H = w.hidden * w.itemsize, P = w.padded * w.itemsize
-    memset(d.dbias, 0, 4 * P)
-    memset(d.dh, 0, s.rows * P)
-    memset(d.dq, 0, 0 if w.reset_after else s.rows * P)
-    if out.d_h_n != NULL:
-        copy_rows(s.rows, H, out.d_h_n, out.d_h_n_row * w.itemsize, d.dh, P)
-    if s.rows == 0:                                        # sums over no rows
+cdef void scatter(const Call *call, const Part *part) noexcept nogil:
+    """Set what the core adds to: dh and dq of rows of the part, and what the first thread sets."""
+    cdef:
+        const Weights *w = call.w
+        const Gradients *d = call.d
+        Py_ssize_t H = w.hidden * w.itemsize, P = w.padded * w.itemsize
+        Py_ssize_t rows = part.row_end - part.row, d_h_n_row = call.out.d_h_n_row * w.itemsize
+        char *dh = <char *> d.dh + part.row * P
+    memset(dh, 0, rows * P)
+    if not w.reset_after:
+        memset(<char *> d.dq + part.row * P, 0, rows * P)
+    if call.out.d_h_n != NULL:
+        copy_rows(rows, H, <const char *> call.out.d_h_n + part.row * d_h_n_row, d_h_n_row, dh, P)
+    if part.index == 0:
+        memset(d.dbias, 0, 4 * P)
+    if call.s.rows == 0:                                   # sums over no rows
         memset(d.dweight_ih, 0, 3 * H * w.padded_inputs)
         memset(d.dweight_hh, 0, 3 * P * w.hidden)
 
 
-cdef void gather(
-    const Weights *w, const Sequence *s, const Gradients *d, Arrays *out,
-) noexcept nogil:
-    """Bring the gradients where the caller wants them."""
+cdef void gather(const Call *call, const Part *part) noexcept nogil:
+    """Bring the gradients where the caller wants them: of rows of the part, and of its units."""
     cdef:
-        Py_ssize_t H = w.hidden * w.itemsize, P = w.padded * w.itemsize
+        const Weights *w = call.w
+        const Gradients *d = call.d
+        Arrays *out = call.out
+        Py_ssize_t H = w.hidden * w.itemsize, P = w.padded * w.itemsize, gate, row
         Py_ssize_t inputs = w.inputs * w.itemsize, padded_inputs = w.padded_inputs * w.itemsize
-        char *dbias = <char *> d.dbias                     # n r z q
-    copy_rows(s.rows, H, d.dh, P, out.dh_0, H)
-    if d.dweight_ih != out.dweight_ih:
-        copy_rows(3 * w.hidden, inputs, d.dweight_ih, padded_inputs, out.dweight_ih, inputs)
-    if d.dweight_hh != out.dweight_hh:
-        copy_rows(3 * w.hidden, H, d.dweight_hh, P, out.dweight_hh, H)
-    if out.dbias_ih != NULL:
-        copy_rows(2, H, dbias + P, P, out.dbias_ih, H)
-        copy_rows(2, H, dbias + P, P, out.dbias_hh, H)
-        memcpy(<char *> out.dbias_ih + 2 * H, dbias, H)
-        memcpy(<char *> out.dbias_hh + 2 * H, dbias + (3 * P if w.reset_after else 0), H)
+        Py_ssize_t first = first_unit(w, part.index, part.crew)
+        Py_ssize_t units = min(first_unit(w, part.index + 1, part.crew), w.hidden) - first
+        Py_ssize_t size = units * w.itemsize
+        char *dbias = <char *> d.dbias + first * w.itemsize                    # n r z q
+        Py_ssize_t[3] planes = [1, 2, 0]                   # of the gates r z n in it
+    copy_rows(part.row_end - part.row, H, <char *> d.dh + part.row * P, P,
+              <char *> out.dh_0 + part.row * H, H)
+    for gate in range(3 if units > 0 else 0):
+        row = gate * w.hidden + first
+        if d.dweight_ih != out.dweight_ih:
+            copy_rows(units, inputs, <char *> d.dweight_ih + row * padded_inputs, padded_inputs,
+                      <char *> out.dweight_ih + row * inputs, inputs)
+        if d.dweight_hh != out.dweight_hh:
+            copy_rows(units, H, <char *> d.dweight_hh + row * P, P,
+                      <char *> out.dweight_hh + row * H, H)
+        if out.dbias_ih != NULL:
+            memcpy(<char *> out.dbias_ih + row * w.itemsize, dbias + planes[gate] * P, size)
+            if gate == 2 and w.reset_after:
+                dbias += 3 * P                             # of q instead of n
+            memcpy(<char *> out.dbias_hh + row * w.itemsize, dbias + planes[gate] * P, size)
 
 
 cdef char *aligned(void *memory) noexcept nogil:
@@ -184,7 +203,11 @@ cdef void *take(char **end, Py_ssize_t size) noexcept nogil:
 cdef struct Call:
     Weights *w
     Sequence *s
-    Gradients *d               # NULL in a forward
+    const void *h_0            # of a forward: (N, H), rows h_0_row apart, or NULL for zeros
+    Py_ssize_t h_0_row
+    void *h_n                  # (N, H), or NULL
+    Gradients *d               # of a backward, else NULL
+    Arrays *out
     int threads
     bint by_units
     Barrier barrier
@@ -245,17 +268,25 @@ cdef void forward_part(void *argument, int index, int count) noexcept nogil:
     cdef:
         Call *call = <Call *> argument
         Part part = part_of(call, index, count)
+        Part own = alone(&part)
+    start(call, &own)
+    wait(part.barrier, part.sharers)
     if call.w.itemsize == sizeof(float):
         forward(call.w, call.s, <float *> call.s.g, &part)
     else:
         forward(call.w, call.s, <double *> call.s.g, &part)
+    finish(call, &own)
 
 
 cdef void backward_part(void *argument, int index, int count) noexcept nogil:
     cdef:
         Call *call = <Call *> argument
         Part part = part_of(call, index, count)
+        Part own = alone(&part)
+    scatter(call, &own)
+    wait(part.barrier, part.sharers)
     if call.w.itemsize == sizeof(float):
         backward(call.w, call.s, call.d, <float *> call.d.dg, &part)
     else:
         backward(call.w, call.s, call.d, <double *> call.d.dg, &part)
+    gather(call, &own)

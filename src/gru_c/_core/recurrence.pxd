@@ -70,6 +70,8 @@ cdef struct Part:
     int crew
     void *scratch           # of a backward: scratch_size elements
 
+cdef Part alone(const Part *part) noexcept nogil
+cdef Py_ssize_t first_unit(const Weights *w, int index, int crew) noexcept nogil
 cdef void forward(const Weights *w, const Sequence *s, real *g, const Part *part) noexcept nogil
 cdef void backward(
     const Weights *w, const Sequence *s, const Gradients *d, real *dg,

@@ -60,6 +60,23 @@ cdef inline Py_ssize_t panel_of(const Part *part, Py_ssize_t t, Py_ssize_t i) no
     return part.panel_end - 1 - i if t & 1 else part.panel + i
 
 
+cdef Part alone(const Part *part) noexcept nogil:
+    """The part again, of its rows only those that no other thread has."""
+    cdef:
+        Part found = part[0]
+        Py_ssize_t rows = part.row_end - part.row
+    if part.sharers > 1:
+        found.row = part.row + share(rows, part.index, part.crew)
+        found.row_end = part.row + share(rows, part.index + 1, part.crew)
+    return found
+
+
+cdef Py_ssize_t first_unit(const Weights *w, int index, int crew) noexcept nogil:
+    """Where the units begin whose weight gradients are the thread's `index`."""
+    cdef Py_ssize_t lanes = 64 // w.itemsize
+    return lanes * share(w.padded // lanes, index, crew)
+
+
 cdef Part block_of(const Part *part, Py_ssize_t block, Py_ssize_t blocks) noexcept nogil:
     """The part again, of its rows only one of nearly equal blocks."""
     cdef:
@@ -137,17 +154,14 @@ cdef void save_input(
 ) noexcept nogil:
     """x = source of steps t .. stop: a copy, for the caller may change it before the backward."""
     cdef:
-        Py_ssize_t first = part.row, last = part.row_end
+        Part own = alone(part)
         const real *source
         real *x
-    if part.sharers > 1:
-        first = share(s.rows, part.index, part.crew)
-        last = share(s.rows, part.index + 1, part.crew)
     while t < stop:
-        source = <const real *> s.source + t * s.source_step + first * s.source_row
-        x = <real *> s.x + (t * s.rows + first) * s.x_row
-        copy_rows(last - first, s.x_row * sizeof(real), source, s.source_row * sizeof(real),
-                  x, s.x_row * sizeof(real))
+        source = <const real *> s.source + t * s.source_step + own.row * s.source_row
+        x = <real *> s.x + (t * s.rows + own.row) * s.x_row
+        copy_rows(own.row_end - own.row, s.x_row * sizeof(real),
+                  source, s.source_row * sizeof(real), x, s.x_row * sizeof(real))
         t += 1
     wait(part.barrier, part.sharers)
 
@@ -390,9 +404,8 @@ cdef void add_rows(
 ) noexcept nogil:
     """The same of rows row .. row + rows of all T*N; with `set_`, dW is set, whatever it held."""
     cdef:
-        Py_ssize_t P = w.padded, lanes = 64 // sizeof(real), plane
-        Py_ssize_t first = lanes * share(P // lanes, part.index, part.crew)
-        Py_ssize_t last = lanes * share(P // lanes, part.index + 1, part.crew)
+        Py_ssize_t P = w.padded, plane, first = first_unit(w, part.index, part.crew)
+        Py_ssize_t last = first_unit(w, part.index + 1, part.crew)
         Py_ssize_t units = min(last, w.hidden) - first
         real *panel = <real *> part.scratch
         real *tiles = panel + rows * panel_columns(dg)
