@@ -79,9 +79,10 @@ cdef void gates(
             z = sigmoid(g[2 * plane + j])
             n = tanh(g[j] + r * g[3 * plane + j])
             h[j] = n + z * (h_prev[j] - n)
-            if save:                                       # in far memory: 1.0, not 1.5 ns a unit
+            if rows > ROWS_AHEAD:                          # in far memory: 1.0, not 1.5 ns a unit
                 fetch_to_write(g + g_ahead + j)
                 fetch_to_write(h + h_ahead + j)
+            if save:
                 g[j] = n
                 g[2 * plane + j] = z
         g += g_row // step

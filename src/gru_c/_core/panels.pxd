@@ -42,7 +42,8 @@ cdef void copy_panel(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t padded,
     const real *b, Py_ssize_t b_row, Py_ssize_t b_col, real *panel, Py_ssize_t depth) noexcept nogil
 
-cdef Ahead panel_ahead(const Panels *panels, Py_ssize_t panel, const real *_) noexcept nogil
+cdef Ahead panels_ahead(
+    const Panels *panels, Py_ssize_t first, Py_ssize_t last, const real *_) noexcept nogil
 
 cdef void pack_tiles(
     Py_ssize_t depth, Py_ssize_t rows, const real *a, Py_ssize_t a_row, real *tiles) noexcept nogil

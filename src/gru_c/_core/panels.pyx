@@ -143,12 +143,14 @@ cdef inline void walk(
                 from_row = c_row
 
 
-cdef Ahead panel_ahead(const Panels *panels, Py_ssize_t panel, const real *_) noexcept nogil:
-    """A panel, to be asked for ahead."""
+cdef Ahead panels_ahead(
+    const Panels *panels, Py_ssize_t first, Py_ssize_t last, const real *_,
+) noexcept nogil:
+    """Panels first .. last, to be asked for ahead."""
     cdef:
-        Py_ssize_t length = panels.segments * panels.depth, first = panel * panel_columns(_)
-        Py_ssize_t width = min(panel_columns(_), panels.columns - first)
-    return Ahead(<real *> panels.data + length * first, length * width * sizeof(real))
+        Py_ssize_t length = panels.segments * panels.depth, column = first * panel_columns(_)
+        Py_ssize_t width = max(0, min(last * panel_columns(_), panels.columns) - column)
+    return Ahead(<real *> panels.data + length * column, length * width * sizeof(real))
 
 
 cdef void pack_tiles(

@@ -16,7 +16,7 @@ from libc.string cimport memset
 from gru_c._core.dispatch cimport kernels
 from gru_c._core.kernels cimport TILE_ROWS, Kernels, real
 from gru_c._core.panels cimport (
-    Ahead, copy_panel, multiply, pack_tiles, panel_ahead, panel_columns, strip_columns,
+    Ahead, copy_panel, multiply, pack_tiles, panel_columns, panels_ahead, strip_columns,
 )
 from gru_c._core.rows cimport copy_rows, pieces, round_up
 from gru_c._core.threads cimport share, wait
@@ -104,6 +104,11 @@ cdef void forward(const Weights *w, const Sequence *s, real *g, const Part *part
             step(w, s, g, t, &block)
 
 
+cdef bint are_far(const Weights *w, Py_ssize_t depth, Py_ssize_t rows) noexcept nogil:
+    """Whether L2 does not hold the weights of three products, and asking for them ahead pays."""
+    return rows >= TILE_ROWS and 3 * depth * w.padded * w.itemsize > NEAR_BYTES
+
+
 cdef void clear_padding(
     const Weights *w, const Sequence *s, real *g, const Part *part,
 ) noexcept nogil:
@@ -128,10 +133,11 @@ cdef void project(
 ) noexcept nogil:
     """a_n, a_r, a_z = b + W_i x for steps t .. stop."""
     cdef:
-        Ahead far = Ahead(NULL, 0)
         Py_ssize_t rows = part.row_end - part.row, steps = 1, plane
+        bint far = are_far(w, w.inputs, rows)
         const real *x
         real *target
+        Ahead ahead = Ahead(NULL, 0)
     if s.source != NULL:
         save_input(s, g, t, stop, part)
     if rows == s.rows:                                     # then the steps are one run of rows
@@ -140,9 +146,11 @@ cdef void project(
         x = <const real *> s.x + (t * s.rows + part.row) * s.x_row
         target = gates_of(s, g, t, part.row)
         for plane in range(3):
+            if far:                                        # each asks for the next
+                ahead = panels_ahead(&w.from_input[plane], part.panel + 1, part.panel_end, g)
             multiply(&w.from_input[plane], part.panel, part.panel_end, steps * rows, x, s.x_row, 0,
                      bias_of(w, g, plane), 0, target + plane * w.padded, s.g_row,
-                     &far if s.save else NULL)
+                     &ahead if far or s.save else NULL)
         if s.fused and w.reset_after:                      # the product with h adds to q, too
             kernels(g).put_output(steps * rows, w.padded, bias_of(w, g, Q_PLANE), 0,
                                   target + Q_PLANE * w.padded, s.g_row)
@@ -211,9 +219,10 @@ cdef void add_hidden(
     one's: 10,64,161,1760 at 106 instead of 102 GFLOP/s.
     """
     cdef:
-        Py_ssize_t rows = part.row_end - part.row, panel = panel_of(part, t, i)
+        Py_ssize_t rows = part.row_end - part.row
+        Py_ssize_t panel = panel_of(part, t, i), next_ = panel_of(part, t, i + 1)
         int gates = 3 if w.reset_after else 2, gate
-        bint far = rows >= TILE_ROWS and 3 * w.hidden * w.padded * w.itemsize > NEAR_BYTES
+        bint far = are_far(w, w.hidden, rows)
         const real *start
         real *target
         Ahead ahead
@@ -226,9 +235,9 @@ cdef void add_hidden(
         start = bias_of(w, n, Q_PLANE) if gate == 2 else target
         ahead = Ahead(NULL, 0)
         if far and gate + 1 < gates:
-            ahead = panel_ahead(&w.from_hidden[gate + 1], panel, n)
+            ahead = panels_ahead(&w.from_hidden[gate + 1], panel, panel + 1, n)
         elif far and i + 1 < part.panel_end - part.panel:
-            ahead = panel_ahead(&w.from_hidden[0], panel_of(part, t, i + 1), n)
+            ahead = panels_ahead(&w.from_hidden[0], next_, next_ + 1, n)
         multiply(&w.from_hidden[gate], panel, panel + 1, rows, h_prev, w.padded, 0,
                  start, 0 if gate == 2 else s.g_row, target, s.g_row,
                  &ahead if far or gate == 2 and s.save else NULL)
