@@ -8,8 +8,7 @@ cdef void gemm(
     real *c, Py_ssize_t ldc) noexcept nogil
 
 cdef void blas_product(
-    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
-    const real *a, Py_ssize_t a_row, Py_ssize_t a_col, Py_ssize_t a_tile,
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const real *a, Py_ssize_t a_row,
     const real *b, Py_ssize_t b_row, Py_ssize_t b_strip,
     const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row) noexcept nogil
 

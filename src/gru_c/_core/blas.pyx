@@ -50,15 +50,17 @@ cdef void copy_start(
         memset(c + i * c_row, 0, columns * sizeof(real))
 
 
-cdef void blas_product(
+cdef void blas_product_far(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
     const real *a, Py_ssize_t a_row, Py_ssize_t a_col, Py_ssize_t a_tile,
     const real *b, Py_ssize_t b_row, Py_ssize_t b_strip,
     const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row,
+    const char *ahead, Py_ssize_t ahead_step,
 ) noexcept nogil:
     """C = START + A . B, the twin of the products in simd_real.h; a_row or a_col is 1.
 
-    A is in tiles unless a_tile is 0. B is one strip, as wide as a panel; b_strip goes unused.
+    A is in tiles unless a_tile is 0. B is one strip, as wide as a panel; b_strip goes unused, and
+    nothing is asked for ahead.
     """
     cdef:
         bint transposed = a_col != 1
@@ -77,16 +79,14 @@ cdef void blas_product(
         calls -= 1
 
 
-cdef void blas_product_far(
-    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
-    const real *a, Py_ssize_t a_row, Py_ssize_t a_col, Py_ssize_t a_tile,
+cdef void blas_product(
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const real *a, Py_ssize_t a_row,
     const real *b, Py_ssize_t b_row, Py_ssize_t b_strip,
     const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row,
-    const char *ahead, Py_ssize_t ahead_step,
 ) noexcept nogil:
-    """The same; nothing is asked for ahead."""
-    blas_product(rows, columns, depth, a, a_row, a_col, a_tile, b, b_row, b_strip, start, start_row,
-                 c, c_row)
+    """The same, A in rows."""
+    blas_product_far(rows, columns, depth, a, a_row, 1, 0, b, b_row, b_strip, start, start_row,
+                     c, c_row, NULL, 0)
 
 
 INTEGER_SIZE = sizeof(blas_int)

@@ -20,13 +20,12 @@ ctypedef fused real:
 
 # C (rows, columns) = START + A (rows, depth) . B (depth, columns); see simd_real.h
 ctypedef void (*product_t)(
-    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
-    const void *a, Py_ssize_t a_row, Py_ssize_t a_col, Py_ssize_t a_tile,
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const void *a, Py_ssize_t a_row,
     const void *b, Py_ssize_t b_row, Py_ssize_t b_strip, const void *start, Py_ssize_t start_row,
     void *c, Py_ssize_t c_row) noexcept nogil
 
-# The same where C is in no near cache: the lines of C are fetched ahead, and with each row of B
-# memory from `ahead` on, `ahead_step` bytes further each time.
+# The same where C is in no near cache, and A in rows, columns or tiles: the lines of C are fetched
+# ahead, and with each row of B memory from `ahead` on, `ahead_step` bytes further each time.
 ctypedef void (*product_far_t)(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
     const void *a, Py_ssize_t a_row, Py_ssize_t a_col, Py_ssize_t a_tile,
@@ -74,8 +73,8 @@ cdef enum:
     TILE_ROWS = 6              # the most rows of a tile of `product`
 
 cdef struct Kernels:
-    product_t product      # A in rows; a_tile goes unused
-    product_far_t product_far  # A in rows or tiles
+    product_t product
+    product_far_t product_far
     Py_ssize_t strip_bytes  # of the columns of B that products want to adjoin, see panels.pxd
     Py_ssize_t unit_bytes  # of which columns of a product are a multiple: 32, or 64 with BLAS
     forward_t gates        # reset_after=True: the whole gate arithmetic

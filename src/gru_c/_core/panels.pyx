@@ -135,7 +135,7 @@ cdef inline void walk(
                     ahead += passes * depth * ahead_step
                 else:
                     kernel.product(
-                        rows, used, depth, a + segment * a_segment + k, a_row, 1, 0,
+                        rows, used, depth, a + segment * a_segment + k, a_row,
                         b, strip, length * strip, from_, from_row, c + column, c_row)
                 k += depth
                 b += depth * strip

@@ -55,7 +55,7 @@ INLINE vec NAME(tanh)(vec x)
 
 /* ---- C (rows, columns) = START + A (rows, depth) . B (depth, columns) --------------------------------------
  * A is read at a[i * a_row + k * a_col]. If `far`, C is in no near cache, and A may be in tiles: then that is
- * so inside of each tile, and tiles are `a_tile` apart, which else is 0. B lies in strips of STRIP_BYTES of its
+ * so inside of each tile, and tiles are `a_tile` apart, which else is 0; if not, a_col is 1. B lies in strips of STRIP_BYTES of its
  * columns, `b_strip` apart, rows `b_row` apart in each. START is C itself, one row for all (start_row = 0: a
  * bias) or, where NULL, zeros. Each element is one chain of multiply-adds in the order of k, whatever tile it
  * falls into: a row's bits do not depend on the rows beside it.
@@ -128,7 +128,7 @@ INLINE void NAME(strip)(const int far, const int most, const int vectors, const 
     for (ptrdiff_t tiles = (rows + most - 1) / most; tiles > 0; tiles--) {
         ptrdiff_t height = (rows + tiles - 1) / tiles;
         switch (height) { TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) }
-        a += far && a_tile ? a_tile : height * a_row;
+        a += a_tile ? a_tile : height * a_row;
         c += height * c_row;
         if (start) start += height * start_row;
         ahead += depth * ahead_step;
@@ -176,11 +176,10 @@ INLINE void NAME(any_product)(const int far, ptrdiff_t rows, ptrdiff_t columns, 
 
 /* Two functions: a row of 16 units takes nanoseconds, and the code of `far` would cost 10 % of them. */
 static void NAME(product)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,
-                          const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, ptrdiff_t a_tile,
-                          const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
+                          const REAL *a, ptrdiff_t a_row, const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
                           const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)
 {
-    NAME(any_product)(0, rows, columns, depth, a, a_row, a_col, a_tile, b, b_row, b_strip,
+    NAME(any_product)(0, rows, columns, depth, a, a_row, 1, 0, b, b_row, b_strip,
                       start, start_row, c, c_row, NULL, 0);
 }
 
