@@ -410,7 +410,7 @@ def test_out_writes_nothing_else():
 
 
 @both_modes
-@pytest.mark.parametrize("rows", [None, 1, 3, 60])
+@pytest.mark.parametrize("rows", [None, 1, 3, 60, 600])
 @pytest.mark.parametrize("size", [1, 4, 16, 17, 100])
 def test_out_may_overlap(rows, size, training):
     """`out` is the state, is the input, or lies across both: as if the inputs were read first."""

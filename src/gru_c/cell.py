@@ -123,8 +123,10 @@ class GRUCell(Module):
         target = result if result.flags.c_contiguous else np.empty(shape, self.dtype)
         rows = x.reshape(1, -1, self.input_size)
         h = None if h is None else h.reshape(-1, self.hidden_size)
-        if np.may_share_memory(rows, target):
+        if np.may_share_memory(rows, target):              # a row's output could be another's input
             rows = rows.copy()
+        if h is not None and np.may_share_memory(h, target):
+            h = h.copy()
         if self.training:
             old, = self._trace.lend(1)
             tape = self._layer.record(rows, h, target, 0, self.hidden_size, old=old)

@@ -53,6 +53,16 @@ cdef Py_ssize_t row_count(a) noexcept:
     return 1 if cnp.PyArray_NDIM(a) == 1 else cnp.PyArray_DIM(a, 0)
 
 
+cdef bint overlap(cnp.ndarray a, cnp.ndarray b) noexcept:
+    """Whether two arrays in C order, or None, share memory."""
+    cdef:
+        char *start = <char *> pointer(a)
+        char *other = <char *> pointer(b)
+    if start == NULL or other == NULL:
+        return False
+    return start < other + cnp.PyArray_NBYTES(b) and other < start + cnp.PyArray_NBYTES(a)
+
+
 cdef cnp.ndarray rows_of(a):
     """`_checks.rows`, which most arrays pass as they are."""
     if a is None or cnp.PyArray_CheckExact(a) and cnp.PyArray_ISCARRAY_RO(a):
@@ -367,8 +377,9 @@ cdef class Layer:
         cdef:
             Py_ssize_t rows, K = self.w.inputs, H = self.w.hidden
             int ndim
-            char *x_data
-            char *out_data
+            void *x_data
+            void *h_data
+            void *out_data
             Tape old
         if not cnp.PyArray_CheckExact(x):
             return False
@@ -379,16 +390,14 @@ cdef class Layer:
         rows = row_count(x)
         if row_count(out) != rows or h is not None and row_count(h) != rows:
             return False
-        x_data = <char *> pointer(x)
-        out_data = <char *> pointer(out)
-        if (x_data < out_data + rows * H * self.w.itemsize
-                and out_data < x_data + rows * K * self.w.itemsize):
+        x_data, h_data, out_data = pointer(x), pointer(h), pointer(out)
+        if overlap(x, out) or h_data != out_data and overlap(h, out):
             return False                                   # a row's output could be another's input
         if trace is None:
-            self.infer_rows(1, rows, x_data, pointer(h), H, out_data, 0, H, NULL)
+            self.infer_rows(1, rows, x_data, h_data, H, out_data, 0, H, NULL)
         else:
             old = trace.lend(1)[0]
-            trace.keep([self.record_rows(1, rows, x_data, 0, K, pointer(h), H, out_data, 0, H, NULL,
+            trace.keep([self.record_rows(1, rows, x_data, 0, K, h_data, H, out_data, 0, H, NULL,
                                          old, None)], x.shape)
         return True
 
