@@ -7,13 +7,13 @@ thread of an AMD EPYC, Zen 4; OpenBLAS 0.3.30, for AVX2 with OPENBLAS_CORETYPE=H
 by `python bench/engines.py`:
 
     H    N     AVX-512: panel  BLAS     AVX2: panel  BLAS
-    128  1                66    64               55     6
-    128  8               107   105              100    33
+    128  1                67    63               65     6
+    128  8               107   104              100    33
     128  32              107   106              101    55
-    256  8               107   105              102    29
-    256  64              103   100              105    39
-    512  2                90    90               73    10
-    512  32              109   104              103    20
+    256  8               112   110              104    30
+    256  64              109   108              105    39
+    512  2                94    96               77    10
+    512  32              111   109              105    23
 
 So the panel kernel is the default for every product; BLAS is its check, and the choice where a
 compiler has no vector extensions. `GRU_C_ENGINE=blas` selects it.
