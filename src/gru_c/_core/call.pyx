@@ -137,7 +137,10 @@ cdef Py_ssize_t lay_out(Call *call, void *memory) noexcept nogil:
 
 
 cdef void scatter(const Call *call, const Part *part) noexcept nogil:
-    """Set what the core adds to: dh and dq of rows of the part, and what the first thread sets."""
+    """Set what the core adds to: dh and dq of rows of the part; the first thread sets dbias.
+
+    The crew meets between that and the sums.
+    """
     cdef:
         const Weights *w = call.w
         const Gradients *d = call.d
@@ -151,7 +154,7 @@ cdef void scatter(const Call *call, const Part *part) noexcept nogil:
         copy_rows(rows, H, <const char *> call.out.d_h_n + part.row * d_h_n_row, d_h_n_row, dh, P)
     if part.index == 0:
         memset(d.dbias, 0, 4 * P)
-    if call.s.rows == 0:                                   # sums over no rows
+    if part.index == 0 and call.s.rows == 0:               # sums over no rows
         memset(d.dweight_ih, 0, 3 * H * w.padded_inputs)
         memset(d.dweight_hh, 0, 3 * P * w.hidden)
 
@@ -169,6 +172,7 @@ cdef void gather(const Call *call, const Part *part) noexcept nogil:
         Py_ssize_t size = units * w.itemsize
         char *dbias = <char *> d.dbias + first * w.itemsize                    # n r z q
         Py_ssize_t[3] planes = [1, 2, 0]                   # of the gates r z n in it
+        Py_ssize_t[3] hidden_planes = [1, 2, 3 if w.reset_after else 0]
     copy_rows(part.row_end - part.row, H, <char *> d.dh + part.row * P, P,
               <char *> out.dh_0 + part.row * H, H)
     for gate in range(3 if units > 0 else 0):
@@ -181,9 +185,7 @@ cdef void gather(const Call *call, const Part *part) noexcept nogil:
                       <char *> out.dweight_hh + row * H, H)
         if out.dbias_ih != NULL:
             memcpy(<char *> out.dbias_ih + row * w.itemsize, dbias + planes[gate] * P, size)
-            if gate == 2 and w.reset_after:
-                dbias += 3 * P                             # of q instead of n
-            memcpy(<char *> out.dbias_hh + row * w.itemsize, dbias + planes[gate] * P, size)
+            memcpy(<char *> out.dbias_hh + row * w.itemsize, dbias + hidden_planes[gate] * P, size)
 
 
 cdef char *aligned(void *memory) noexcept nogil:

@@ -79,7 +79,7 @@ cdef void gates(
             z = sigmoid(g[2 * plane + j])
             n = tanh(g[j] + r * g[3 * plane + j])
             h[j] = n + z * (h_prev[j] - n)
-            if rows > ROWS_AHEAD:                          # in far memory: 1.0, not 1.5 ns a unit
+            if i + ROWS_AHEAD < rows:                      # in far memory: 1.0, not 1.5 ns a unit
                 fetch_to_write(g + g_ahead + j)
                 fetch_to_write(h + h_ahead + j)
             if save:
@@ -101,9 +101,10 @@ cdef void d_gates(
         vec n, r, z, q, d, da_n, dq
     for i in range(rows):
         for j in range(units // step):
-            for k in range(4):                             # 28,128,28,128: 0.62 instead of 0.74 ns
-                fetch(g + g_ahead + k * plane + j)
-            fetch(h_prev + h_ahead + j)
+            if i + ROWS_AHEAD < rows:                      # 28,128,28,128: 0.62 instead of 0.74 ns
+                for k in range(4):
+                    fetch(g + g_ahead + k * plane + j)
+                fetch(h_prev + h_ahead + j)
             n = g[j]
             r = g[plane + j]
             z = g[2 * plane + j]

@@ -1,9 +1,10 @@
 """The boundary between Python and the core: one direction of one layer, and what a forward left.
 
 `infer`, `record` and `gradients` of a Layer take what was checked in Python: shapes and dtypes.
-`step` and `run` of a Layer and `backward` of a Trace look themselves whether their arguments are
-just as the core wants them, and do everything then: after a pass over a few MB of weights and gates
-Python's code is in no near cache, and a training call spent 0.35 ms there instead of 0.1.
+`step` and `run` of a Layer, `backward` and `backward_step` of a Trace look themselves whether their
+arguments are just as the core wants them, and do everything then: after a pass over a few MB of
+weights and gates Python's code is in no near cache, and a training call spent 0.35 ms there instead
+of 0.1.
 """
 
 cimport cython
@@ -280,7 +281,7 @@ cdef class Layer:
                           Py_ssize_t x_row, const void *h_0, Py_ssize_t h_0_row, void *output,
                           Py_ssize_t output_step, Py_ssize_t output_row, void *h_n, Tape old,
                           cnp.ndarray own):
-        """x lies in `own`, unless that is None."""
+        """With `own`, which holds x, there is no copy of x."""
         cdef:
             Sequence s
             Tape tape = Tape.__new__(Tape)

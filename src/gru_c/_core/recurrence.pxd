@@ -37,8 +37,8 @@ cdef struct Sequence:
     const void *source      # what x is to be a copy of, rows at t * source_step + n * source_row;
     Py_ssize_t source_step  # NULL: x is there already
     Py_ssize_t source_row
-    void *g                 # (T or chunk, N, g_row): the gate buffer; its padding finite on entry,
-    Py_ssize_t g_row        # that of h, too
+    void *g                 # (T or chunk, N, g_row): the gate buffer; with `save` its padding is
+    Py_ssize_t g_row        # finite on entry
     void *h                 # (T + 1 or 2, N, padded): step t reads slot t (mod 2), writes the next
     void *output            # h after each step, at t * output_step + n * output_row; or NULL
     Py_ssize_t output_step
@@ -55,7 +55,7 @@ cdef struct Gradients:
     void *dx                # (T, N, I)
     void *dweight_ih        # (3H, I rounded up to 64 bytes)
     void *dweight_hh        # (3H, padded)
-    void *dbias             # (4 padded) for n r z q; zero on entry
+    void *dbias             # (4 padded) for n r z q; zero before the crew meets for the sums
 
 # The part that one thread of a crew has in the time loop: some rows, or some units of all rows.
 # Threads that share rows meet at the barrier in each step.

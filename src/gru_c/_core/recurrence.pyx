@@ -25,7 +25,7 @@ cdef enum:
     MOST_ROWS = 66                 # of a block in the time loop: eleven tiles of the product kernel
     AHEAD_BYTES = 1 << 20          # asked for while a step is in work; what L2 drops is in L3 then
     NEAR_BYTES = 1 << 20           # of the weights of a step that L2 holds
-    HALF_LINE = 32                 # bytes
+    HALF_LINE = 32                 # bytes: the most of a line that no product writes, its unit
     SHORT_ROW = 448                # bytes; of 512 a panel would leave half of the L1 sets unused
     SUM_ROWS = 256                 # of a block in a sum over all T*N rows: a panel of it is 64 KB
 
@@ -94,8 +94,8 @@ cdef Ahead next_gates(
 ) noexcept nogil:
     """The gate buffer of step t of a block, to be asked for ahead.
 
-    Beyond the steps first .. last it is the next block's. What a step forward asks for is used
-    `chunk` steps later: projection of 28,128,28,128 at 96 instead of 88 GFLOP/s.
+    Beyond the steps first .. last it is the next block's. Calls that save only. A forward asks for
+    what the next chunk projects into: 28,128,28,128 at 96 instead of 88 GFLOP/s there.
     """
     cdef:
         Ahead ahead = Ahead(NULL, 0)
@@ -242,7 +242,7 @@ cdef void add_hidden(
 
     Few units of few rows take one product, whose chains go side by side: 1000 steps of one row and
     16 units in 89 instead of 120 us. Of more weights than L2 holds each product asks for the next
-    one's: 10,64,161,1760 at 106 instead of 102 GFLOP/s. Else the last asks for a share of `next_`.
+    one's: 10,64,161,1760 at 106 instead of 102 GFLOP/s. Else q's asks for a share of `next_`.
     """
     cdef:
         Py_ssize_t rows = part.row_end - part.row
