@@ -266,11 +266,10 @@ def test_output_that_cannot_be_a_folder(below, message, command, tmp_path):
 
 
 @needs_safetensors
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere"
-)
 def test_output_without_permission(command, tmp_path):
     tmp_path.chmod(0o500)
+    if os.access(tmp_path, os.W_OK):
+        pytest.skip("root may write everywhere")           # .ci/run takes the right from it
     status, _, err = command("train", "--no-plots", "--output", tmp_path)
     assert status == 1 and "cannot write there (Permission denied)" in err
 

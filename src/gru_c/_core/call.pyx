@@ -23,19 +23,16 @@ cdef bint infer(
     Weights *w, Sequence *s, const void *h_0, Py_ssize_t h_0_row, void *h_n,
 ) noexcept nogil:
     cdef:
-        Call call
         Py_ssize_t h_bytes = 2 * s.rows * w.padded * w.itemsize, chunk = chunk_of(w, s)
         void *memory = PyMem_RawMalloc(h_bytes + chunk * s.rows * w.gate_row * w.itemsize
                                        + ALIGNMENT)
         char *end = aligned(memory)
     if memory == NULL:
         return False
-    s.save, s.fused, s.chunk, s.g_row = False, is_fused(w, s), chunk, w.gate_row
+    s.save, s.chunk = False, chunk
     s.h = take(&end, h_bytes)
     s.g = end
-    plan(&call, w, s, NULL)
-    call.h_0, call.h_0_row, call.h_n = h_0, h_0_row, h_n
-    parallel(forward_part, &call, call.threads)
+    run(w, s, h_0, h_0_row, h_n)
     PyMem_RawFree(memory)
     return True
 
@@ -43,15 +40,19 @@ cdef bint infer(
 cdef void record(
     Weights *w, Sequence *s, const void *h_0, Py_ssize_t h_0_row, void *h_n,
 ) noexcept nogil:
+    s.save, s.chunk = True, chunk_of(w, s)
+    run(w, s, h_0, h_0_row, h_n)
+
+
+cdef void run(
+    Weights *w, Sequence *s, const void *h_0, Py_ssize_t h_0_row, void *h_n,
+) noexcept nogil:
+    """The forward on all threads, once memory and chunk are settled."""
     cdef Call call
-    s.save, s.fused, s.chunk, s.g_row = True, is_fused(w, s), chunk_of(w, s), w.gate_row
+    s.fused, s.g_row = w.fused.data != NULL and s.rows <= FUSED_ROWS, w.gate_row
     plan(&call, w, s, NULL)
     call.h_0, call.h_0_row, call.h_n = h_0, h_0_row, h_n
     parallel(forward_part, &call, call.threads)
-
-
-cdef bint is_fused(const Weights *w, const Sequence *s) noexcept nogil:
-    return w.fused.data != NULL and s.rows <= FUSED_ROWS
 
 
 cdef Py_ssize_t chunk_of(const Weights *w, const Sequence *s) noexcept nogil:

@@ -12,7 +12,6 @@ from gru_c._core.kernels cimport (
     Kernels, add_rows_t, backward_t, d_reset_t, forward_t, map_t, product_far_t, product_t,
     put_rows_t, reset_t, sum_rows_t,
 )
-
 from gru_c._core.rows cimport pieces
 
 cdef extern from "simd.h" nogil:

@@ -124,7 +124,7 @@ cdef void forward(const Weights *w, const Sequence *s, real *g, const Part *part
         for t in range(s.steps):
             if t % s.chunk == 0:
                 project(w, s, g, t, min(t + s.chunk, s.steps), &block)
-            if s.save:
+            if s.save and w.reset_after:                   # asked for where q is made
                 ahead = next_gates(w, s, part, &block, t + s.chunk, 0, s.steps)
             step(w, s, g, t, &block, &ahead)
 
