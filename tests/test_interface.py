@@ -25,6 +25,12 @@ def normal(*shape, dtype=F32, seed=0):
     return np.random.default_rng([seed, *shape]).normal(size=shape).astype(dtype)
 
 
+def read_only(a):
+    a = a.copy()
+    a.flags.writeable = False
+    return a
+
+
 def same(found, expected):
     for a, b in zip(found, expected, strict=True):
         assert a.shape == b.shape
@@ -586,18 +592,74 @@ def test_results_never_change_later(kind, training):
     assert not any(np.shares_memory(a, b) for a, b in itertools.combinations(arrays + inputs, 2))
 
 
+HOLDERS = {
+    "the dict": lambda model: model.grads,
+    "the arrays": lambda model: list(model.grads.values()),
+    "views": lambda model: [gradient[1:] for gradient in model.grads.values()],
+    "buffers": lambda model: [memoryview(gradient) for gradient in model.grads.values()],
+}
+MODELS = {
+    "cell": (lambda: gru_c.GRUCell(3, 4, rng=0), (2,)),
+    "one layer": (lambda: gru_c.GRU(3, 4, rng=0), (5, 2)),
+    "layers": (lambda: gru_c.GRU(3, 4, num_layers=2, rng=0), (5, 2)),
+    "unbatched": (lambda: gru_c.GRU(3, 4, rng=0), (5,)),
+}
+
+
+def differentiated(model, lead, seed):
+    """The model after a forward and a backward: x and delta depend on the seed."""
+    model(normal(*lead, 3, seed=seed))
+    model.backward(normal(*lead, 4, seed=seed))
+    return model
+
+
+@pytest.mark.parametrize(("make", "lead"), MODELS.values(), ids=MODELS)
+def test_the_memory_of_gradients_is_used_again(make, lead):
+    """Where nobody holds them, and with the values that a new model gives."""
+    model, addresses = make(), set()
+    for seed in range(3):
+        differentiated(model, lead, seed)
+        addresses.add(tuple(gradient.ctypes.data for gradient in model.grads.values()))
+        same(model.grads.values(), differentiated(make(), lead, seed).grads.values())
+    assert len(addresses) == 1
+
+
+@pytest.mark.parametrize("hold", HOLDERS.values(), ids=HOLDERS)
+@pytest.mark.parametrize(("make", "lead"), MODELS.values(), ids=MODELS)
+def test_gradients_that_somebody_holds_are_left_alone(make, lead, hold):
+    model = differentiated(make(), lead, 0)
+    before = {name: gradient.copy() for name, gradient in model.grads.items()}
+    held = hold(model)
+    differentiated(model, lead, 1)
+    held = list(held.values() if isinstance(held, dict) else held)
+    for array, old in zip(held, before.values(), strict=True):
+        same([np.asarray(array)], [old[-len(array):]])
+
+
+@pytest.mark.parametrize("change", [
+    lambda a: a.astype(F64), lambda a: a[:-1].copy(), lambda a: np.asfortranarray(a)[::-1],
+    lambda a: np.concatenate([a, a])[: len(a)], read_only, lambda a: a.tolist(), lambda _: None,
+], ids=["dtype", "shape", "order", "a view", "read-only", "a list", "none"])
+@pytest.mark.parametrize(("make", "lead"), MODELS.values(), ids=MODELS)
+def test_what_else_stands_in_grads_is_left_alone(make, lead, change):
+    """The dict is the caller's, who may put in what the core cannot or must not write to."""
+    model, behind = differentiated(make(), lead, 0), []
+    for name, gradient in model.grads.items():
+        model.grads[name] = change(gradient)
+        behind.append(getattr(model.grads[name], "base", None))
+    kept = [None if base is None else base.copy() for base in behind]
+    same(differentiated(model, lead, 1).grads.values(),
+         differentiated(make(), lead, 1).grads.values())
+    for base, copied in zip(behind, kept, strict=True):
+        np.testing.assert_array_equal(base, copied)
+
+
 # ---- inputs --------------------------------------------------------------------------------------
 
 def odd_unaligned(a):
     result = unaligned(a.shape, a.dtype)
     result[...] = a
     return result
-
-
-def read_only(a):
-    a = a.copy()
-    a.flags.writeable = False
-    return a
 
 
 def wider(a):

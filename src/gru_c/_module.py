@@ -75,7 +75,11 @@ class Module:
 
     @property
     def grads(self) -> dict[str, np.ndarray]:
-        """Gradients of the parameters from the last `backward`, by the names of `state_dict`."""
+        """Gradients of the parameters from the last `backward`, by the names of `state_dict`.
+
+        What you hold of them, the dict or an array, stays as it is; the next `backward` writes its
+        own into the memory of the others.
+        """
         if self._trace.grads is None:
             raise RuntimeError("no gradients yet: call backward first")
         return self._trace.grads

