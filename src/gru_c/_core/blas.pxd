@@ -13,8 +13,12 @@ cdef void blas_product(
     const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row) noexcept nogil
 
 cdef void blas_product_far(
-    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
-    const real *a, Py_ssize_t a_row, Py_ssize_t a_col, Py_ssize_t a_tile,
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const real *a, Py_ssize_t a_row,
     const real *b, Py_ssize_t b_row, Py_ssize_t b_strip,
     const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row,
     const char *ahead, Py_ssize_t ahead_step) noexcept nogil
+
+cdef void blas_product_tiles(
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const real *a,
+    const real *b, Py_ssize_t b_row, Py_ssize_t b_strip,
+    bint add, real *c, Py_ssize_t c_row) noexcept nogil

@@ -50,43 +50,52 @@ cdef void copy_start(
         memset(c + i * c_row, 0, columns * sizeof(real))
 
 
-cdef void blas_product_far(
-    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
-    const real *a, Py_ssize_t a_row, Py_ssize_t a_col, Py_ssize_t a_tile,
-    const real *b, Py_ssize_t b_row, Py_ssize_t b_strip,
-    const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row,
-    const char *ahead, Py_ssize_t ahead_step,
-) noexcept nogil:
-    """C = START + A . B, the twin of the products in simd_real.h; a_row or a_col is 1.
-
-    A is in tiles unless a_tile is 0. B is one strip, as wide as a panel; b_strip goes unused, and
-    nothing is asked for ahead.
-    """
-    cdef:
-        bint transposed = a_col != 1
-        Py_ssize_t calls, m
-        Py_ssize_t most = TILE_ROWS if a_tile else max(1, MOST_MULTIPLY_ADDS // (columns * depth))
-    if start != c:
-        copy_start(rows, columns, start, start_row, c, c_row)
-    calls = pieces(rows, most)
-    while rows > 0:
-        m = pieces(rows, calls)                            # heights as in simd_real.h
-        gemm(transposed, m, columns, depth, a, a_col if transposed else max(a_row, depth),
-             b, b_row, c, c_row)
-        a += a_tile if a_tile else m * a_row
-        c += m * c_row
-        rows -= m
-        calls -= 1
-
-
 cdef void blas_product(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const real *a, Py_ssize_t a_row,
     const real *b, Py_ssize_t b_row, Py_ssize_t b_strip,
     const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row,
 ) noexcept nogil:
-    """The same, A in rows."""
-    blas_product_far(rows, columns, depth, a, a_row, 1, 0, b, b_row, b_strip, start, start_row,
-                     c, c_row, NULL, 0)
+    """C = START + A . B, the twin of the products in simd_real.h.
+
+    B is one strip, as wide as a panel; b_strip goes unused.
+    """
+    cdef Py_ssize_t calls = pieces(rows, max(1, MOST_MULTIPLY_ADDS // (columns * depth))), m
+    if start != c:
+        copy_start(rows, columns, start, start_row, c, c_row)
+    while rows > 0:
+        m = pieces(rows, calls)                            # nearly equal heights
+        gemm(False, m, columns, depth, a, max(a_row, depth), b, b_row, c, c_row)
+        a += m * a_row
+        c += m * c_row
+        rows -= m
+        calls -= 1
+
+
+cdef void blas_product_far(
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const real *a, Py_ssize_t a_row,
+    const real *b, Py_ssize_t b_row, Py_ssize_t b_strip,
+    const real *start, Py_ssize_t start_row, real *c, Py_ssize_t c_row,
+    const char *ahead, Py_ssize_t ahead_step,
+) noexcept nogil:
+    """The same; nothing is asked for ahead."""
+    blas_product(rows, columns, depth, a, a_row, b, b_row, b_strip, start, start_row, c, c_row)
+
+
+cdef void blas_product_tiles(
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const real *a,
+    const real *b, Py_ssize_t b_row, Py_ssize_t b_strip, bint add, real *c, Py_ssize_t c_row,
+) noexcept nogil:
+    """C = A . B, or with `add` C += A . B, A in tiles."""
+    cdef Py_ssize_t calls = pieces(rows, TILE_ROWS), m
+    if not add:
+        copy_start(rows, columns, <real *> NULL, 0, c, c_row)
+    while rows > 0:
+        m = pieces(rows, calls)                            # heights as in simd_real.h
+        gemm(True, m, columns, depth, a, TILE_ROWS, b, b_row, c, c_row)
+        a += TILE_ROWS * depth
+        c += m * c_row
+        rows -= m
+        calls -= 1
 
 
 INTEGER_SIZE = sizeof(blas_int)

@@ -21,8 +21,10 @@ compiler has no vector extensions. `GRU_C_ENGINE=blas` selects it.
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
-from gru_c._core.blas cimport blas_product, blas_product_far
-from gru_c._core.kernels cimport PANEL_BYTES, Kernels, product_far_t, product_t
+from gru_c._core.blas cimport blas_product, blas_product_far, blas_product_tiles
+from gru_c._core.kernels cimport (
+    PANEL_BYTES, Kernels, product_far_t, product_t, product_tiles_t,
+)
 
 cdef extern from "cpu.h":
     bint cpu_has_avx512()
@@ -53,6 +55,8 @@ def bind(capsule, bint use_blas):
         kernels_f64.product = <product_t> blas_product[double]
         kernels_f32.product_far = <product_far_t> blas_product_far[float]
         kernels_f64.product_far = <product_far_t> blas_product_far[double]
+        kernels_f32.product_tiles = <product_tiles_t> blas_product_tiles[float]
+        kernels_f64.product_tiles = <product_tiles_t> blas_product_tiles[double]
         kernels_f32.strip_bytes = kernels_f64.strip_bytes = PANEL_BYTES
         # GEMM rounds a row of an odd half line as the number of rows will have it.
         kernels_f32.unit_bytes = kernels_f64.unit_bytes = 64

@@ -24,13 +24,18 @@ ctypedef void (*product_t)(
     const void *b, Py_ssize_t b_row, Py_ssize_t b_strip, const void *start, Py_ssize_t start_row,
     void *c, Py_ssize_t c_row) noexcept nogil
 
-# The same where C is in no near cache, and A in rows, columns or tiles: the lines of C are fetched
-# ahead, and with each row of B memory from `ahead` on, `ahead_step` bytes further each time.
+# The same where C is in no near cache: its lines are fetched ahead, and with each row of B memory
+# from `ahead` on, `ahead_step` bytes further each time.
 ctypedef void (*product_far_t)(
-    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
-    const void *a, Py_ssize_t a_row, Py_ssize_t a_col, Py_ssize_t a_tile,
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const void *a, Py_ssize_t a_row,
     const void *b, Py_ssize_t b_row, Py_ssize_t b_strip, const void *start, Py_ssize_t start_row,
     void *c, Py_ssize_t c_row, const char *ahead, Py_ssize_t ahead_step) noexcept nogil
+
+# C = A . B, or with `add` C += A . B, where C is in no near cache and A in tiles (`pack_tiles`)
+ctypedef void (*product_tiles_t)(
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const void *a,
+    const void *b, Py_ssize_t b_row, Py_ssize_t b_strip,
+    bint add, void *c, Py_ssize_t c_row) noexcept nogil
 
 # g, h_prev -> h; with `save` g keeps the activations
 ctypedef void (*forward_t)(
@@ -75,6 +80,7 @@ cdef enum:
 cdef struct Kernels:
     product_t product
     product_far_t product_far
+    product_tiles_t product_tiles
     Py_ssize_t strip_bytes  # of the columns of B that products want to adjoin, see panels.pxd
     Py_ssize_t unit_bytes  # of which columns of a product are a multiple: 32, or 64 with BLAS
     forward_t gates        # reset_after=True: the whole gate arithmetic

@@ -10,7 +10,7 @@ from libc.string cimport memcpy, memset
 
 from gru_c._core.kernels cimport (
     Kernels, add_rows_t, backward_t, d_reset_t, forward_t, map_t, product_far_t, product_t,
-    put_rows_t, reset_t, sum_rows_t,
+    product_tiles_t, put_rows_t, reset_t, sum_rows_t,
 )
 from gru_c._core.rows cimport pieces
 
@@ -25,6 +25,8 @@ cdef extern from "simd.h" nogil:
     void product_f64() noexcept
     void product_far_f32() noexcept
     void product_far_f64() noexcept
+    void product_tiles_f32() noexcept
+    void product_tiles_f64() noexcept
     Py_ssize_t STRIP_BYTES
 
 cdef extern from "cpu.h" nogil:
@@ -291,9 +293,11 @@ cdef void fill(Kernels *table, const vec *_) noexcept:
     if vec is vec_f32:
         table.product = <product_t> product_f32
         table.product_far = <product_far_t> product_far_f32
+        table.product_tiles = <product_tiles_t> product_tiles_f32
     else:
         table.product = <product_t> product_f64
         table.product_far = <product_far_t> product_far_f64
+        table.product_tiles = <product_tiles_t> product_tiles_f64
     table.strip_bytes = STRIP_BYTES
     table.unit_bytes = 32
     table.gates = <forward_t> gates[vec]

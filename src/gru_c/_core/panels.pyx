@@ -129,7 +129,7 @@ cdef inline void walk(
                 depth = min(block, panels.depth - k)
                 if far:
                     kernel.product_far(
-                        rows, used, depth, a + segment * a_segment + k, a_row, 1, 0,
+                        rows, used, depth, a + segment * a_segment + k, a_row,
                         b, strip, length * strip, from_, from_row, c + column, c_row,
                         ahead, ahead_step)
                     ahead += passes * depth * ahead_step
@@ -156,7 +156,7 @@ cdef Ahead panels_ahead(
 cdef void pack_tiles(
     Py_ssize_t depth, Py_ssize_t rows, const real *a, Py_ssize_t a_row, real *tiles,
 ) noexcept nogil:
-    """A^T (rows, depth) for `product`: tiles of nearly equal height, each column by column.
+    """A^T (rows, depth) for `product_tiles`: tiles of nearly equal height, each column by column.
 
     A column of a lower tile has some elements too many, which A must have, too.
     """

@@ -478,7 +478,6 @@ cdef void add_products(
             from_, from_row, from_strip = panel, strip, rows * strip
         for k in range(count):
             target = c + k * c_units * c_row + j
-            kernels(b).product_far(
-                units, used, rows, tiles + planes[k] * tiles_size(rows, units), 1, TILE_ROWS,
-                TILE_ROWS * rows, from_, from_row, from_strip,
-                <real *> NULL if set_ else target, c_row, target, c_row, <char *> target, 0)
+            kernels(b).product_tiles(
+                units, used, rows, tiles + planes[k] * tiles_size(rows, units),
+                from_, from_row, from_strip, not set_, target, c_row)

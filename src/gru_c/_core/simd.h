@@ -50,6 +50,12 @@
 #define CLAMP_f64(x, low, high) ((vec)MM(min_pd)((MM_f64)(high), MM(max_pd)((MM_f64)(low), (MM_f64)(x))))
 #endif
 
+/* The most rows of a tile; kernels.pxd says it, too. */
+#define TILE_ROWS 6
+
+/* What a tile asks for before it needs it: nothing, where all is near; the C to come; memory at `ahead`, too. */
+enum { ASK_NOTHING, ASK_C, ASK_ALL };
+
 #define INLINE static inline __attribute__((always_inline, unused))
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)

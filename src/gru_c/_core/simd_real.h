@@ -54,14 +54,13 @@ INLINE vec NAME(tanh)(vec x)
 }
 
 /* ---- C (rows, columns) = START + A (rows, depth) . B (depth, columns) --------------------------------------
- * A is read at a[i * a_row + k * a_col]. If `far`, C is in no near cache, and A may be in tiles, `a_tile` apart
- * (else 0) and read so inside of each. If not, a_col is 1 and a_tile 0. B lies in strips of STRIP_BYTES of its
- * columns, `b_strip` apart, rows `b_row` apart in each. START is C itself, one row for all (start_row = 0: a
- * bias) or, where NULL, zeros. Each element is one chain of multiply-adds in the order of k, whatever tile it
- * falls into: a row's bits do not depend on the rows beside it.
+ * A is read at a[i * a_row + k * a_col]. B lies in strips of STRIP_BYTES of its columns, `b_strip` apart, rows
+ * `b_row` apart in each. START is C itself, one row for all (start_row = 0: a bias) or, where NULL, zeros. Each
+ * element is one chain of multiply-adds in the order of k, whatever tile it falls into: a row's bits do not
+ * depend on the rows beside it.
  *
- * The sums are named variables: the compiler spills an array of vectors to memory. `rows`, `vectors` and
- * `halves` (0 or 1) are constants at each call, so that the unused ones vanish. */
+ * The sums are named variables: the compiler spills an array of vectors to memory. `ask`, `rows`, `vectors` and
+ * `halves` (0 or 1) are constants at each call, so that what is unused vanishes. */
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5)
 #define EACH_VECTOR(X, i) X(i, 0) X(i, 1) X(i, 2) X(i, 3) X(i, 4) X(i, 5) X(i, 6) X(i, 7)
 #define DECLARE(i) vec c##i##0 = {0}, c##i##1 = {0}, c##i##2 = {0}, c##i##3 = {0}; \
@@ -86,7 +85,7 @@ INLINE vec NAME(tanh)(vec x)
     EACH_VECTOR(STORE_SUM, i)                                                                               \
     if (rows > i && halves) *(half *)(c + i * c_row + end) = d##i;
 
-INLINE void NAME(tile)(const int far, const int rows, const int vectors, const int halves, ptrdiff_t depth,
+INLINE void NAME(tile)(const int ask, const int rows, const int vectors, const int halves, ptrdiff_t depth,
                        const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col,
                        const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
                        const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row, REAL *next_c,
@@ -99,13 +98,15 @@ INLINE void NAME(tile)(const int far, const int rows, const int vectors, const i
     if (start) {
         EACH_ROW(LOAD_ROW)
     }
-    if (far) { /* dW: with the next tile's C fetched ahead 99 instead of 75 GFLOP/s. After the last comes no
+    if (ask) { /* dW: with the next tile's C fetched ahead 99 instead of 75 GFLOP/s. After the last comes no
                 * next: what lies there is another thread's (50,8,80,256 on two: 1056 instead of 1104 us) */
         EACH_ROW(FETCH_ROW)
     }
     for (ptrdiff_t k = 0; k < depth; k++, a += a_col, b += b_row) {
-        if (STRIP_BYTES <= 64) __builtin_prefetch(b + b_strip, 0, 2); /* AVX2, H = 1760: 105, not 89 GFLOP/s */
-        if (far) __builtin_prefetch(ahead + k * ahead_step, 0, 2); /* backward of 20,512,100,100: 84, not 75 */
+        if (STRIP_BYTES <= 64 && ask != ASK_C)
+            __builtin_prefetch(b + b_strip, 0, 2); /* AVX2, H = 1760: 105 instead of 89 GFLOP/s */
+        if (ask == ASK_ALL)
+            __builtin_prefetch(ahead + k * ahead_step, 0, 2); /* backward of 20,512,100,100: 84, not 75 */
         EACH_VECTOR(LOAD_B, _)
         if (halves) b_half = *(const half *)(b + end);
         EACH_ROW(ADD_ROW)
@@ -114,8 +115,8 @@ INLINE void NAME(tile)(const int far, const int rows, const int vectors, const i
 }
 
 /* All rows of a strip of columns, in tiles of nearly equal height (two of 4 beat 6 and 2). */
-INLINE void NAME(strip)(const int far, const int most, const int vectors, const int halves, ptrdiff_t rows,
-                        ptrdiff_t depth, const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, ptrdiff_t a_tile,
+INLINE void NAME(strip)(const int ask, const int most, const int vectors, const int halves, ptrdiff_t rows,
+                        ptrdiff_t depth, const REAL *a, ptrdiff_t a_row,
                         const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
                         const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row,
                         const char *ahead, ptrdiff_t ahead_step)
@@ -123,13 +124,13 @@ INLINE void NAME(strip)(const int far, const int most, const int vectors, const 
 #define TILE(height)                                                                                        \
     case height:                                                                                            \
         if (height <= most)                                                                                 \
-            NAME(tile)(far, height, vectors, halves, depth, a, a_row, a_col, b, b_row, b_strip,             \
+            NAME(tile)(ask, height, vectors, halves, depth, a, a_row, 1, b, b_row, b_strip,                 \
                        start, start_row, c, c_row, tiles > 1 ? c + height * c_row : c, ahead, ahead_step);  \
         break;
     for (ptrdiff_t tiles = (rows + most - 1) / most; tiles > 0; tiles--) {
         ptrdiff_t height = (rows + tiles - 1) / tiles;
         switch (height) { TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) }
-        a += a_tile ? a_tile : height * a_row;
+        a += height * a_row;
         c += height * c_row;
         if (start) start += height * start_row;
         ahead += depth * ahead_step;
@@ -141,14 +142,13 @@ INLINE void NAME(strip)(const int far, const int most, const int vectors, const 
 /* `columns` is a multiple of 32 bytes: the last of a row may be half a vector of AVX-512, for H = 100 would
  * else compute 112 (20,256,64,100: 89 instead of 85 GFLOP/s). One or two rows alone want wider tiles, or the
  * chains of their few sums wait for themselves (AVX2, 1 row: 52 instead of 31 GFLOP/s). */
-INLINE void NAME(any_product)(const int far, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,
-                              const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, ptrdiff_t a_tile,
-                              const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
+INLINE void NAME(any_product)(const int ask, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,
+                              const REAL *a, ptrdiff_t a_row, const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
                               const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row,
                               const char *ahead, ptrdiff_t ahead_step)
 {
 #define STRIP(most, vectors, halves)                                                                        \
-    NAME(strip)(far, most, vectors, halves, rows, depth, a, a_row, a_col, a_tile, b, b_row, b_strip,        \
+    NAME(strip)(ask, most, vectors, halves, rows, depth, a, a_row, b, b_row, b_strip,                       \
                 start, start_row, c, c_row, ahead, ahead_step);
 #define STRIPS(most, n)                                                                                     \
     for (; columns >= (n) * LANES; columns -= (n) * LANES) {                                                \
@@ -159,39 +159,87 @@ INLINE void NAME(any_product)(const int far, ptrdiff_t rows, ptrdiff_t columns, 
         ahead += (rows + most - 1) / most * depth * ahead_step;                                             \
     }
 #define LAST(n)                                                                                             \
-    case 2 * (n): if (n) STRIP(6, n, 0) break;                                                              \
-    case 2 * (n) + 1: STRIP(6, n, 1) break;
+    case 2 * (n): if (n) STRIP(TILE_ROWS, n, 0) break;                                                      \
+    case 2 * (n) + 1: STRIP(TILE_ROWS, n, 1) break;
 #if VECTOR_BYTES == 64
-    STRIPS(6, 4)
+    STRIPS(TILE_ROWS, TILE_VECTORS)
     switch (2 * columns / LANES) { LAST(0) LAST(1) LAST(2) LAST(3) }
 #else
     if (TILE_VECTORS == 2 && rows == 1) STRIPS(1, 8)
     if (TILE_VECTORS == 2 && rows <= 2) STRIPS(2, 4)
-    STRIPS(6, TILE_VECTORS)
-    STRIPS(6, 32 / VECTOR_BYTES)
+    STRIPS(TILE_ROWS, TILE_VECTORS)
+    STRIPS(TILE_ROWS, 32 / VECTOR_BYTES)
 #endif
 #undef LAST
 #undef STRIPS
 #undef STRIP
 }
 
-/* Two functions: a row of 16 units takes nanoseconds, and the code of `far` would cost 10 % of them. */
+/* Two functions: a row of 16 units takes nanoseconds, and the code that asks would cost 10 % of them. */
 static void NAME(product)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,
                           const REAL *a, ptrdiff_t a_row, const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
                           const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row)
 {
-    NAME(any_product)(0, rows, columns, depth, a, a_row, 1, 0, b, b_row, b_strip,
+    NAME(any_product)(ASK_NOTHING, rows, columns, depth, a, a_row, b, b_row, b_strip,
                       start, start_row, c, c_row, NULL, 0);
 }
 
 static void NAME(product_far)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,
-                              const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col, ptrdiff_t a_tile,
-                              const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
-                              const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row,
-                              const char *ahead, ptrdiff_t ahead_step)
+                              const REAL *a, ptrdiff_t a_row, const REAL *b, ptrdiff_t b_row,
+                              ptrdiff_t b_strip, const REAL *start, ptrdiff_t start_row,
+                              REAL *c, ptrdiff_t c_row, const char *ahead, ptrdiff_t ahead_step)
 {
-    NAME(any_product)(1, rows, columns, depth, a, a_row, a_col, a_tile, b, b_row, b_strip,
+    NAME(any_product)(ASK_ALL, rows, columns, depth, a, a_row, b, b_row, b_strip,
                       start, start_row, c, c_row, ahead, ahead_step);
+}
+
+/* ---- C (rows, columns) = A . B, or with `add` C += A . B, where A is in tiles and C far ---------------------
+ * A column of a tile has TILE_ROWS elements. All columns of a tile come before the next tile, so that C is
+ * visited row by row (AVX2, H = 1760: 103 instead of 87 GFLOP/s strip by strip). */
+INLINE void NAME(row_of_tiles)(const int height, ptrdiff_t columns, ptrdiff_t depth, const REAL *a,
+                               const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
+                               int add, REAL *c, ptrdiff_t c_row, REAL *next_row)
+{
+#define TILE(vectors, halves, next_c)                                                                       \
+    NAME(tile)(ASK_C, height, vectors, halves, depth, a, 1, TILE_ROWS, b, b_row, b_strip,                   \
+               add ? c : NULL, c_row, c, c_row, next_c, NULL, 0);
+#define TILES(n)                                                                                            \
+    for (; columns >= (n) * LANES; columns -= (n) * LANES) {                                                \
+        TILE(n, 0, columns > (n) * LANES ? c + (n) * LANES : next_row)                                      \
+        b += (n) / TILE_VECTORS * b_strip;                                                                  \
+        c += (n) * LANES;                                                                                   \
+    }
+#define LAST(n)                                                                                             \
+    case 2 * (n): if (n) TILE(n, 0, next_row) break;                                                        \
+    case 2 * (n) + 1: TILE(n, 1, next_row) break;
+    TILES(TILE_VECTORS)
+#if VECTOR_BYTES == 64
+    switch (2 * columns / LANES) { LAST(0) LAST(1) LAST(2) LAST(3) }
+#else
+    TILES(32 / VECTOR_BYTES)
+#endif
+#undef LAST
+#undef TILES
+#undef TILE
+}
+
+static void NAME(product_tiles)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth, const REAL *a,
+                                const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
+                                int add, REAL *c, ptrdiff_t c_row)
+{
+#define ROW(height)                                                                                         \
+    case height:                                                                                            \
+        NAME(row_of_tiles)(height, columns, depth, a, b, b_row, b_strip, add, c, c_row,                     \
+                           tiles > 1 ? c + height * c_row : c);                                             \
+        break;
+    for (ptrdiff_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS; tiles > 0; tiles--) {
+        ptrdiff_t height = (rows + tiles - 1) / tiles;
+        switch (height) { ROW(1) ROW(2) ROW(3) ROW(4) ROW(5) ROW(6) }
+        a += TILE_ROWS * depth;
+        c += height * c_row;
+        rows -= height;
+    }
+#undef ROW
 }
 
 #undef EACH_ROW
