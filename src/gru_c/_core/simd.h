@@ -53,14 +53,15 @@
 /* The most rows of a tile; kernels.pxd says it, too. */
 #define TILE_ROWS 6
 
-/* What a tile asks for before it needs it: nothing, where all is near; the C to come; memory at `ahead`, too. */
+/* What a tile asks for ahead of time: nothing, where all is near; the C to come; memory at `ahead`, too. */
 enum { ASK_NOTHING, ASK_C, ASK_ALL };
 
 #define INLINE static inline __attribute__((always_inline, unused))
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)
 
-/* float: e^r - 1 = r + r^2 P(r) on |r| <= ln(2)/2, P of degree 4 (Chebyshev fit, error 0.2 ulp). */
+/* float: e^r - 1 = r + r^2 P(r) on |r| <= ln(2)/2, P of degree 4 (Chebyshev fit, error 0.2 ulp). In two chains
+ * that go side by side: 1000 steps of one row and 16 units 86 instead of 89 us. */
 #define REAL float
 #define BITS int32_t
 #define SUFFIX f32
@@ -73,12 +74,12 @@ enum { ASK_NOTHING, ASK_C, ASK_ALL };
 #define LOG2_E 1.44269504088896341f
 #define LN2_HIGH 0.693145751953125f /* 15 bits, so that k * LN2_HIGH is exact */
 #define LN2_LOW 1.42860682030941723e-6f
-#define POLYNOMIAL(r)                                                                                       \
-    ((((1.3926213466332443e-3f * (r) + 8.3632029715758550e-3f) * (r) + 4.1666554437685939e-2f) * (r) +      \
-      1.6666576845993976e-1f) * (r) + 0.5f)
+#define POLYNOMIAL(r, r2)                                                                                   \
+    ((1.3926213466332443e-3f * (r2) + (8.3632029715758550e-3f * (r) + 4.1666554437685939e-2f)) * (r2) +     \
+     (1.6666576845993976e-1f * (r) + 0.5f))
 #include "simd_real.h"
 
-/* double: the same with P of degree 10 (error below 0.01 ulp). */
+/* double: the same with P of degree 10 (error below 0.01 ulp); 138 instead of 144 us. */
 #define REAL double
 #define BITS int64_t
 #define SUFFIX f64
@@ -91,11 +92,11 @@ enum { ASK_NOTHING, ASK_C, ASK_ALL };
 #define LOG2_E 1.44269504088896341
 #define LN2_HIGH 0x1.62e42fefa3000p-1 /* 41 bits */
 #define LN2_LOW 0x1.3de6af278ece6p-42
-#define POLYNOMIAL(r)                                                                                       \
-    ((((((((((2.0914717341716376e-9 * (r) + 2.5105259538448493e-8) * (r) + 2.7557273570102140e-7) * (r) +   \
-            2.7557255297969644e-6) * (r) + 2.4801587325605323e-5) * (r) + 1.9841269874901259e-4) * (r) +    \
-         1.3888888888883732e-3) * (r) + 8.3333333333261121e-3) * (r) + 4.1666666666666670e-2) * (r) +       \
-      1.6666666666666671e-1) * (r) + 0.5)
+#define POLYNOMIAL(r, r2)                                                                                   \
+    ((((((2.0914717341716376e-9 * (r2) + 2.7557273570102140e-7) * (r2) + 2.4801587325605323e-5) * (r2) +    \
+        1.3888888888883732e-3) * (r2) + 4.1666666666666670e-2) * (r2) + 0.5) +                              \
+     (r) * ((((2.5105259538448493e-8 * (r2) + 2.7557255297969644e-6) * (r2) + 1.9841269874901259e-4) *      \
+             (r2) + 8.3333333333261121e-3) * (r2) + 1.6666666666666671e-1))
 #include "simd_real.h"
 
 #endif

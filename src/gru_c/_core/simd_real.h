@@ -33,7 +33,8 @@ INLINE vec NAME(exp_parts)(vec x, BITS extra, vec *p)
     vec shifted = x * (REAL)LOG2_E + offset;
     vec k = shifted - offset;
     vec r = (x - k * (REAL)LN2_HIGH) - k * (REAL)LN2_LOW;
-    *p = r + r * r * POLYNOMIAL(r);
+    vec r2 = r * r;
+    *p = r + r2 * POLYNOMIAL(r, r2);
     return (vec)((ivec)shifted << MANTISSA);
 }
 
