@@ -77,12 +77,13 @@ class Module:
     def grads(self) -> dict[str, np.ndarray]:
         """Gradients of the parameters from the last `backward`, by the names of `state_dict`.
 
-        What you hold of them, the dict or an array, stays as it is; the next `backward` writes its
-        own into the memory of the others.
+        While you hold a reference to the dict or to an array, it stays as it is; the next
+        `backward` writes its own into the memory of the others.
         """
-        if self._trace.grads is None:
+        grads = self._trace.grads                          # read once: a backward takes it away
+        if grads is None:
             raise RuntimeError("no gradients yet: call backward first")
-        return self._trace.grads
+        return grads
 
     def _recorded(self):
         """The tapes that `backward` works on, one a layer."""

@@ -178,10 +178,10 @@ class GRU(Module):
             _checks.shape(d_output, (*shape[:-1], self.hidden_size), "d_output")
             d_output = self._time_major(d_output, batched)
         d_h_n = self._check_state(d_h_n, "d_h_n", batched, rows)
-        self._trace.take()
-        old = self._trace.take_grads()
         dh_0 = np.empty((self.num_layers, rows, self.hidden_size), self.dtype)
         grads = {}
+        self._trace.take()
+        old = self._trace.take_grads()
         for index in reversed(range(self.num_layers)):
             tape = tapes[index]
             d_output, dh_0[index], found = tape.layer.gradients(

@@ -75,7 +75,7 @@ ctypedef void (*map_t)(Py_ssize_t count, const void *x, void *y) noexcept nogil
 
 cdef enum:
     PANEL_BYTES = 256          # of the columns of a panel: 4 registers of AVX-512
-    TILE_ROWS = 6              # the most rows of a tile of `product`
+    TILE_ROWS = 6              # the most rows of a tile; simd.h says it, too
 
 cdef struct Kernels:
     product_t product

@@ -309,7 +309,7 @@ cdef class Layer:
         """dx (T, N, I), dh_0 (N, H) and the dict of the parameters' gradients, by these names.
 
         `d_output` is (T, N, H) or None, `d_h_n` (N, H) or None. The gate buffer of the tape is
-        overwritten unless `keep`, and so is what nobody else holds of the gradients `old`.
+        overwritten unless `keep`. What nobody else holds of the gradients `old` always is.
         """
         T, N = tape.steps(), tape.rows()
         dx = new_array(self.type_number, 3, T, N, self.w.inputs)
@@ -547,7 +547,7 @@ cdef class Trace:
             self.grads = layer.gradients_rows(tape, d_output, d_h_n, dx, dh_0, False, ONE_LAYER,
                                               self.take_grads())
         except MemoryError:
-            self.keep(tapes, self.shape)                   # nothing happened
+            self.keep(tapes, self.shape)                   # as the forward left them
             raise
         self.give_back(tapes)
         return dx, dh_0

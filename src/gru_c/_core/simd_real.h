@@ -55,10 +55,10 @@ INLINE vec NAME(tanh)(vec x)
 }
 
 /* ---- C (rows, columns) = START + A (rows, depth) . B (depth, columns) --------------------------------------
- * A is read at a[i * a_row + k * a_col]. B lies in strips of STRIP_BYTES of its columns, `b_strip` apart, rows
- * `b_row` apart in each. START is C itself, one row for all (start_row = 0: a bias) or, where NULL, zeros. Each
- * element is one chain of multiply-adds in the order of k, whatever tile it falls into: a row's bits do not
- * depend on the rows beside it.
+ * A tile reads A at a[i * a_row + k * a_col]; a_col is 1 but for `product_tiles`. B lies in strips of
+ * STRIP_BYTES of its columns, `b_strip` apart, rows `b_row` apart in each. START is C itself, one row for all
+ * (start_row = 0: a bias) or, where NULL, zeros. Each element is one chain of multiply-adds in the order of k,
+ * whatever tile it falls into: a row's bits do not depend on the rows beside it.
  *
  * The sums are named variables: the compiler spills an array of vectors to memory. `ask`, `rows`, `vectors` and
  * `halves` (0 or 1) are constants at each call, so that what is unused vanishes. */
@@ -99,13 +99,13 @@ INLINE void NAME(tile)(const int ask, const int rows, const int vectors, const i
     if (start) {
         EACH_ROW(LOAD_ROW)
     }
-    if (ask) { /* dW: with the next tile's C fetched ahead 99 instead of 75 GFLOP/s. After the last comes no
+    if (ask) { /* The next tile's C fetched ahead: dW at 99 instead of 75 GFLOP/s. After the last comes no
                 * next: what lies there is another thread's (50,8,80,256 on two: 1056 instead of 1104 us) */
         EACH_ROW(FETCH_ROW)
     }
     for (ptrdiff_t k = 0; k < depth; k++, a += a_col, b += b_row) {
         if (STRIP_BYTES <= 64 && ask != ASK_C)
-            __builtin_prefetch(b + b_strip, 0, 2); /* AVX2, H = 1760: 105 instead of 89 GFLOP/s */
+            __builtin_prefetch(b + b_strip, 0, 2); /* AVX2, H = 1760: 105, not 89 GFLOP/s; dW's B is near */
         if (ask == ASK_ALL)
             __builtin_prefetch(ahead + k * ahead_step, 0, 2); /* backward of 20,512,100,100: 84, not 75 */
         EACH_VECTOR(LOAD_B, _)
