@@ -4,7 +4,9 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.string cimport memcpy, memset
 
 from gru_c._core.kernels cimport PANEL_BYTES
-from gru_c._core.recurrence cimport Part, alone, backward, first_unit, forward, scratch_size
+from gru_c._core.recurrence cimport (
+    Part, Sums, alone, backward, first_unit, forward, scratch_size, sum_levels, sum_steps,
+)
 from gru_c._core.rows cimport copy_rows, pieces, round_up
 from gru_c._core.threads cimport Barrier, parallel, share, thread_limit, wait
 
@@ -100,7 +102,8 @@ cdef bint differentiate(
         Call call
         void *memory
     s.save, s.g_row = True, w.gate_row
-    s.chunk = max(1, min(s.steps, BACKWARD_ROWS // max(1, s.rows)))
+    s.chunk = sum_steps(s.rows)                            # whole blocks of `d_weights`
+    s.chunk = min(s.steps, s.chunk * max(1, BACKWARD_ROWS // max(1, s.chunk * s.rows)))
     d.dg = NULL if keep else s.g
     plan(&call, w, s, d)
     call.out = out
@@ -123,25 +126,28 @@ cdef Py_ssize_t lay_out(Call *call, void *memory) noexcept nogil:
         Gradients *d = call.d
         char *end = aligned(memory)
         Py_ssize_t state = call.s.rows * w.padded * w.itemsize
-    d.dweight_ih, d.dweight_hh = call.out.dweight_ih, call.out.dweight_hh
+        int level
+        bint last
+    d.levels = sum_levels(call.s.steps, call.s.rows)
     if d.dg != call.s.g:
         d.dg = take(&end, call.s.steps * call.s.rows * w.gate_row * w.itemsize)
     d.dh = take(&end, state)
     d.dq = take(&end, 0 if w.reset_after else state)
-    d.dbias = take(&end, 4 * w.padded * w.itemsize)
-    if w.padded_inputs != w.inputs:
-        d.dweight_ih = take(&end, 3 * w.hidden * w.padded_inputs * w.itemsize)
-    if w.padded != w.hidden:
-        d.dweight_hh = take(&end, 3 * w.hidden * w.padded * w.itemsize)
+    for level in range(d.levels):
+        last = level == d.levels - 1
+        d.sums[level].dbias = take(&end, 4 * w.padded * w.itemsize)
+        d.sums[level].dweight_ih = call.out.dweight_ih
+        d.sums[level].dweight_hh = call.out.dweight_hh
+        if not last or w.padded_inputs != w.inputs:
+            d.sums[level].dweight_ih = take(&end, 3 * w.hidden * w.padded_inputs * w.itemsize)
+        if not last or w.padded != w.hidden:
+            d.sums[level].dweight_hh = take(&end, 3 * w.hidden * w.padded * w.itemsize)
     call.scratch = <char *> take(&end, call.threads * call.scratch_bytes)
     return end - <char *> memory + ALIGNMENT
 
 
 cdef void scatter(const Call *call, const Part *part) noexcept nogil:
-    """Set what the core adds to: dh and dq of rows of the part; the first thread sets dbias.
-
-    The crew meets between that and the sums.
-    """
+    """Set what the core adds to: dh and dq of rows of the part; sums over no rows are zero."""
     cdef:
         const Weights *w = call.w
         const Gradients *d = call.d
@@ -153,11 +159,10 @@ cdef void scatter(const Call *call, const Part *part) noexcept nogil:
         memset(<char *> d.dq + part.row * P, 0, rows * P)
     if call.out.d_h_n != NULL:
         copy_rows(rows, H, <const char *> call.out.d_h_n + part.row * d_h_n_row, d_h_n_row, dh, P)
-    if part.index == 0:
-        memset(d.dbias, 0, 4 * P)
-    if part.index == 0 and call.s.rows == 0:               # sums over no rows
-        memset(d.dweight_ih, 0, 3 * H * w.padded_inputs)
-        memset(d.dweight_hh, 0, 3 * P * w.hidden)
+    if part.index == 0 and call.s.rows == 0:
+        memset(d.sums[0].dbias, 0, 4 * P)
+        memset(d.sums[0].dweight_ih, 0, 3 * H * w.padded_inputs)
+        memset(d.sums[0].dweight_hh, 0, 3 * P * w.hidden)
 
 
 cdef void gather(const Call *call, const Part *part) noexcept nogil:
@@ -165,24 +170,25 @@ cdef void gather(const Call *call, const Part *part) noexcept nogil:
     cdef:
         const Weights *w = call.w
         const Gradients *d = call.d
+        const Sums *sums = &d.sums[d.levels - 1]
         Arrays *out = call.out
         Py_ssize_t H = w.hidden * w.itemsize, P = w.padded * w.itemsize, gate, row
         Py_ssize_t inputs = w.inputs * w.itemsize, padded_inputs = w.padded_inputs * w.itemsize
         Py_ssize_t first = first_unit(w, part.index, part.crew)
         Py_ssize_t units = min(first_unit(w, part.index + 1, part.crew), w.hidden) - first
         Py_ssize_t size = units * w.itemsize
-        char *dbias = <char *> d.dbias + first * w.itemsize                    # n r z q
+        char *dbias = <char *> sums.dbias + first * w.itemsize                    # n r z q
         Py_ssize_t[3] planes = [1, 2, 0]                   # of the gates r z n in it
         Py_ssize_t[3] hidden_planes = [1, 2, 3 if w.reset_after else 0]
     copy_rows(part.row_end - part.row, H, <char *> d.dh + part.row * P, P,
               <char *> out.dh_0 + part.row * H, H)
     for gate in range(3 if units > 0 else 0):
         row = gate * w.hidden + first
-        if d.dweight_ih != out.dweight_ih:
-            copy_rows(units, inputs, <char *> d.dweight_ih + row * padded_inputs, padded_inputs,
+        if sums.dweight_ih != out.dweight_ih:
+            copy_rows(units, inputs, <char *> sums.dweight_ih + row * padded_inputs, padded_inputs,
                       <char *> out.dweight_ih + row * inputs, inputs)
-        if d.dweight_hh != out.dweight_hh:
-            copy_rows(units, H, <char *> d.dweight_hh + row * P, P,
+        if sums.dweight_hh != out.dweight_hh:
+            copy_rows(units, H, <char *> sums.dweight_hh + row * P, P,
                       <char *> out.dweight_hh + row * H, H)
         if out.dbias_ih != NULL:
             memcpy(<char *> out.dbias_ih + row * w.itemsize, dbias + planes[gate] * P, size)

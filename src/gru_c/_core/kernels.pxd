@@ -65,10 +65,10 @@ ctypedef void (*add_rows_t)(
     Py_ssize_t rows, Py_ssize_t units, const void *d_output, Py_ssize_t d_output_row,
     void *dh, Py_ssize_t h_row) noexcept nogil
 
-# sums += the sum of the rows of g
+# sums = the sum of the rows of g, or with `add` sums += it
 ctypedef void (*sum_rows_t)(
     Py_ssize_t rows, Py_ssize_t columns, const void *g, Py_ssize_t g_row,
-    void *sums) noexcept nogil
+    bint add, void *sums) noexcept nogil
 
 # y = f(x); `count` is a multiple of 64 bytes
 ctypedef void (*map_t)(Py_ssize_t count, const void *x, void *y) noexcept nogil

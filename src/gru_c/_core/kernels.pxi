@@ -36,6 +36,7 @@ cdef extern from "cpu.h" nogil:
 cdef enum:
     ROWS_AHEAD = 4             # whose lines are asked for
     SUM_VECTORS = 16           # of a row at a time
+    SUM_BLOCK = 32             # rows in a chain of additions
 
 ctypedef fused vec:
     vec_f32
@@ -251,24 +252,33 @@ cdef void add_d_output(
 # ---- small ones --------------------------------------------------------------------------------
 
 cdef void sum_rows(
-    Py_ssize_t rows, Py_ssize_t columns, const vec *g, Py_ssize_t g_row, vec *sums,
+    Py_ssize_t rows, Py_ssize_t columns, const vec *g, Py_ssize_t g_row, bint add, vec *sums,
 ) noexcept nogil:
-    """sums += sum_i g[i]; the rows are summed first, which loses fewer digits over many calls."""
+    """sums = sum_i g[i], or with `add` sums += it.
+
+    Rows are summed in blocks, the blocks in a total, and only the total is added: the rounding
+    error grows with the length of each of the three sums, not with the number of rows.
+    """
     cdef:
         Py_ssize_t step = lanes(g), row = g_row // step, count = columns // step
-        Py_ssize_t block, first, last, i, j
-        vec totals[SUM_VECTORS]
-    for block in range(pieces(count, SUM_VECTORS)):
-        first = block * SUM_VECTORS
+        Py_ssize_t part, first, last, block, top, i, j
+        vec block_sum[SUM_VECTORS]
+        vec total[SUM_VECTORS]
+    for part in range(pieces(count, SUM_VECTORS)):
+        first = part * SUM_VECTORS
         last = min(first + SUM_VECTORS, count)
-        for j in range(first, last):
-            totals[j - first] = g[j]
-        for i in range(1, rows):
+        for block in range(pieces(rows, SUM_BLOCK)):
+            top = block * SUM_BLOCK
             for j in range(first, last):
-                fetch(g + (i + ROWS_AHEAD) * row + j)
-                totals[j - first] = totals[j - first] + g[i * row + j]
+                block_sum[j - first] = g[top * row + j]
+            for i in range(top + 1, min(top + SUM_BLOCK, rows)):
+                for j in range(first, last):
+                    fetch(g + (i + ROWS_AHEAD) * row + j)
+                    block_sum[j - first] = block_sum[j - first] + g[i * row + j]
+            for j in range(last - first):
+                total[j] = total[j] + block_sum[j] if block else block_sum[j]
         for j in range(first, last):
-            sums[j] = sums[j] + totals[j - first]
+            sums[j] = sums[j] + total[j - first] if add else total[j - first]
 
 
 cdef void map_sigmoid(Py_ssize_t count, const vec *x, vec *y) noexcept nogil:

@@ -44,6 +44,15 @@ cdef struct Sequence:
     Py_ssize_t output_step
     Py_ssize_t output_row
 
+cdef enum:
+    SUM_LEVELS = 3             # at most, of the sums over all rows
+
+# Gradients of the parameters, or a part of their sums over the rows
+cdef struct Sums:
+    void *dweight_ih        # (3H, I rounded up to 64 bytes)
+    void *dweight_hh        # (3H, padded)
+    void *dbias             # (4 padded) for n r z q
+
 # The backward of a call that saved. `chunk` steps are done before dx and dW of them.
 cdef struct Gradients:
     void *dg                # (T, N, g_row), may be g: gradients of the pre-activations
@@ -53,9 +62,8 @@ cdef struct Gradients:
     void *dh                # (N, padded): in dL/dh_n, out dL/dh_0; its padding zero on entry
     void *dq                # (N, padded): scratch, without reset_after; likewise
     void *dx                # (T, N, I)
-    void *dweight_ih        # (3H, I rounded up to 64 bytes)
-    void *dweight_hh        # (3H, padded)
-    void *dbias             # (4 padded) for n r z q; zero before the crew meets for the sums
+    int levels
+    Sums[SUM_LEVELS] sums   # level by level, see `d_weights`; the last becomes the gradients
 
 # The part that one thread of a crew has in the time loop: some rows, or some units of all rows.
 # Threads that share rows meet at the barrier in each step.
@@ -70,6 +78,8 @@ cdef struct Part:
     int crew
     void *scratch           # of a backward: scratch_size elements
 
+cdef Py_ssize_t sum_steps(Py_ssize_t rows) noexcept nogil
+cdef int sum_levels(Py_ssize_t steps, Py_ssize_t rows) noexcept nogil
 cdef Part alone(const Part *part) noexcept nogil
 cdef Py_ssize_t first_unit(const Weights *w, int index, int crew) noexcept nogil
 cdef void forward(const Weights *w, const Sequence *s, real *g, const Part *part) noexcept nogil

@@ -28,6 +28,7 @@ cdef enum:
     HALF_LINE = 32                 # bytes: the most of a line that no product writes, its unit
     SHORT_ROW = 448                # bytes; of 512 a panel would leave half of the L1 sets unused
     SUM_ROWS = 256                 # of a block in a sum over all T*N rows: a panel of it is 64 KB
+    SUM_BLOCKS = 16                # of one level of such a sum, in the next
 
 cdef enum:                     # the planes of a row of the gate buffer
     N_PLANE
@@ -400,35 +401,116 @@ cdef Py_ssize_t scratch_size(const Weights *w, Py_ssize_t rows, const real *_) n
                min(MOST_ROWS, rows) * w.d_input.columns)
 
 
+cdef Py_ssize_t sum_steps(Py_ssize_t rows) noexcept nogil:
+    """Steps of a block of `d_weights`: of at most SUM_ROWS rows, or one step."""
+    return max(1, SUM_ROWS // max(1, rows))
+
+
+cdef Py_ssize_t step_blocks(Py_ssize_t rows) noexcept nogil:
+    """Blocks of a step: one, or more where it has more than SUM_ROWS rows."""
+    return max(1, pieces(rows, SUM_ROWS))
+
+
+cdef int sum_levels(Py_ssize_t steps, Py_ssize_t rows) noexcept nogil:
+    """How many levels the sums of `d_weights` need."""
+    cdef Py_ssize_t blocks = pieces(steps, sum_steps(rows)) * step_blocks(rows)
+    cdef int levels = 1
+    while blocks > SUM_BLOCKS and levels < SUM_LEVELS:
+        blocks = pieces(blocks, SUM_BLOCKS)
+        levels += 1
+    return levels
+
+
 cdef void d_weights(
     const Weights *w, const Sequence *s, const Gradients *d, const real *dg,
     Py_ssize_t start, Py_ssize_t stop, const Part *part,
 ) noexcept nogil:
     """dW_ih += [da_r da_z da_n]^T x, dW_hh += [da_r da_z dq]^T h, and the biases, of a chunk.
 
-    The crew shares the units, so that each sum is one thread's, in an order that does not depend on
-    their number.
+    A sum over many rows loses digits where each is added to the large sum of all before. So rows
+    are summed in blocks, blocks in the first level of `sums`, SUM_BLOCKS of them are added to the
+    second level at once, and so on. Blocks are numbered from step 0 on: what is summed with what
+    depends on T and N alone, not on chunks or threads. The crew shares the units, so that each sum
+    is one thread's. `start` is a multiple of `sum_steps`.
     """
-    cdef Py_ssize_t rows = (stop - start) * s.rows, block, row
-    for block in range(pieces(rows, SUM_ROWS)):
-        row = block * SUM_ROWS
-        add_rows(w, s, d, dg + row * s.g_row, start * s.rows + row, min(SUM_ROWS, rows - row),
-                 stop == s.steps and block == 0, part)
+    cdef:
+        Py_ssize_t steps = sum_steps(s.rows), parts = step_blocks(s.rows), t = stop, i
+        Py_ssize_t first, last, row, block, blocks = pieces(s.steps, steps) * parts
+    while t > start:
+        t = (t - 1) // steps * steps
+        first, last = t * s.rows, min(t + steps, s.steps) * s.rows
+        for i in range(parts - 1, -1, -1):
+            block = t // steps * parts + i
+            row = first + share(last - first, <int> i, <int> parts)
+            add_rows(w, s, d, dg + (row - start * s.rows) * s.g_row, row,
+                     first + share(last - first, <int> i + 1, <int> parts) - row,
+                     block == blocks - 1 or (d.levels > 1 and (block + 1) % SUM_BLOCKS == 0), part)
+            carry(w, d, block, blocks, dg, part)
+
+
+cdef void carry(
+    const Weights *w, const Gradients *d, Py_ssize_t block, Py_ssize_t blocks, const real *_,
+    const Part *part,
+) noexcept nogil:
+    """Add each level of the sums that ends with this block to the next."""
+    cdef:
+        Py_ssize_t unit = 1
+        int level
+        bint set_
+    for level in range(d.levels - 1):
+        unit *= SUM_BLOCKS
+        if block % unit:
+            return
+        set_ = block + unit >= blocks
+        if level + 2 < d.levels and (block // unit + 1) % SUM_BLOCKS == 0:
+            set_ = True
+        add_sums(w, &d.sums[level], &d.sums[level + 1], set_, _, part)
+
+
+cdef void add_sums(
+    const Weights *w, const Sums *source, const Sums *target, bint set_, const real *_,
+    const Part *part,
+) noexcept nogil:
+    """target += source, of the units of the part; with `set_`, target = source."""
+    cdef:
+        Py_ssize_t P = w.padded, I = w.d_input.columns, plane
+        Py_ssize_t first = first_unit(w, part.index, part.crew)
+        Py_ssize_t last = first_unit(w, part.index + 1, part.crew)
+        Py_ssize_t units = max(0, min(last, w.hidden) - first)
+    for plane in range(3):
+        add_elements(<real *> source.dweight_ih + (plane * w.hidden + first) * I,
+                     <real *> target.dweight_ih + (plane * w.hidden + first) * I, units * I, set_)
+        add_elements(<real *> source.dweight_hh + (plane * w.hidden + first) * P,
+                     <real *> target.dweight_hh + (plane * w.hidden + first) * P, units * P, set_)
+    for plane in range(4):
+        add_elements(<real *> source.dbias + plane * P + first,
+                     <real *> target.dbias + plane * P + first, last - first, set_)
+
+
+cdef void add_elements(
+    const real *source, real *target, Py_ssize_t count, bint set_,
+) noexcept nogil:
+    """target += source, or target = source; `count` is a multiple of 64 bytes."""
+    if set_:
+        kernels(source).put_output(1, count, source, 0, target, 0)
+    else:
+        kernels(source).add_d_output(1, count, source, 0, target, 0)
 
 
 cdef void add_rows(
     const Weights *w, const Sequence *s, const Gradients *d, const real *dg,
     Py_ssize_t row, Py_ssize_t rows, bint set_, const Part *part,
 ) noexcept nogil:
-    """The same of rows row .. row + rows of all T*N; with `set_`, dW is set, whatever it held."""
+    """Add rows row .. row + rows of all T*N to the first level; with `set_`, set it to them."""
     cdef:
         Py_ssize_t P = w.padded, plane, first = first_unit(w, part.index, part.crew)
         Py_ssize_t last = first_unit(w, part.index + 1, part.crew)
         Py_ssize_t units = min(last, w.hidden) - first
         real *panel = <real *> part.scratch
         real *tiles = panel + rows * panel_columns(dg)
-        real *dweight_ih = <real *> d.dweight_ih + first * w.d_input.columns
-        real *dweight_hh = <real *> d.dweight_hh + first * P
+        real *dweight_ih = <real *> d.sums[0].dweight_ih + first * w.d_input.columns
+        real *dweight_hh = <real *> d.sums[0].dweight_hh + first * P
+        real *dbias = <real *> d.sums[0].dbias + first
         const real *x = <const real *> s.x + row * s.x_row
         const real *h = <const real *> s.h + row * P
         const real *q = <const real *> s.g + row * s.g_row + Q_PLANE * P
@@ -437,8 +519,8 @@ cdef void add_rows(
     if units <= 0:                                         # more threads than vectors of units
         return
     for plane in range(4 if w.reset_after else 3):
-        kernels(dg).sum_rows(rows, last - first, dg + first + plane * P, s.g_row,
-                             <real *> d.dbias + plane * P + first)
+        kernels(dg).sum_rows(rows, last - first, dg + first + plane * P, s.g_row, not set_,
+                             dbias + plane * P)
         pack_tiles(rows, units, dg + first + plane * P, s.g_row,
                    tiles + plane * tiles_size(rows, units))
     add_products(rows, units, tiles, to_input, 3, w.inputs, x, s.x_row, panel,

@@ -57,8 +57,12 @@ INLINE vec NAME(tanh)(vec x)
 /* ---- C (rows, columns) = START + A (rows, depth) . B (depth, columns) --------------------------------------
  * A tile reads A at a[i * a_row + k * a_col]; a_col is 1 but for `product_tiles`. B lies in strips of
  * STRIP_BYTES of its columns, `b_strip` apart, rows `b_row` apart in each. START is C itself, one row for all
- * (start_row = 0: a bias) or, where NULL, zeros. Each element is one chain of multiply-adds in the order of k,
- * whatever tile it falls into: a row's bits do not depend on the rows beside it.
+ * (start_row = 0: a bias) or, where NULL, zeros.
+ *
+ * The depth is summed in blocks of `block` elements: each is one chain of multiply-adds that begins at zero, and
+ * is added once to START or to what C holds by then. So the rounding error grows with the length of a block and
+ * the number of blocks, not with the depth. Blocks follow from the depth alone, whatever tile an element falls
+ * into: a row's bits do not depend on the rows beside it.
  *
  * The sums are named variables: the compiler spills an array of vectors to memory. `ask`, `rows`, `vectors` and
  * `halves` (0 or 1) are constants at each call, so that what is unused vanishes. */
@@ -70,54 +74,69 @@ INLINE vec NAME(tanh)(vec x)
     if (rows > i && vectors + halves > v && v * VECTOR_BYTES % 64 == 0)                                     \
         fetch_to_write(next_c + i * c_row + v * LANES);
 #define FETCH_ROW(i) EACH_VECTOR(FETCH, i)
-#define LOAD_SUM(i, v) if (rows > i && vectors > v) c##i##v = *(const vec *)(start + i * start_row + v * LANES);
-#define LOAD_ROW(i)                                                                                         \
-    EACH_VECTOR(LOAD_SUM, i)                                                                                \
-    if (rows > i && halves) d##i = *(const half *)(start + i * start_row + end);
+#define ADD_START(i, v) if (rows > i && vectors > v) c##i##v += *(const vec *)(start + i * start_row + v * LANES);
+#define ADD_START_ROW(i)                                                                                    \
+    EACH_VECTOR(ADD_START, i)                                                                               \
+    if (rows > i && halves) d##i += *(const half *)(start + i * start_row + end);
 #define LOAD_B(_, v)                                                                                        \
     if (vectors > v) b##v = *(const vec *)(b + v / TILE_VECTORS * b_strip + v % TILE_VECTORS * LANES);
 #define ADD(i, v) if (rows > i && vectors > v) c##i##v += a##i * b##v;
 #define ADD_ROW(i)                                                                                          \
-    REAL a##i = rows > i ? a[i * a_row] : 0;                                                                \
+    const vec a##i = (rows > i ? a[i * a_row] : 0) - (vec){0}; /* in all lanes */                           \
     EACH_VECTOR(ADD, i)                                                                                     \
-    if (rows > i && halves) d##i += a##i * b_half;
+    if (rows > i && halves) d##i += JOIN(LOW, SUFFIX)(a##i) * b_half;
 #define STORE_SUM(i, v) if (rows > i && vectors > v) *(vec *)(c + i * c_row + v * LANES) = c##i##v;
 #define STORE_ROW(i)                                                                                        \
     EACH_VECTOR(STORE_SUM, i)                                                                               \
     if (rows > i && halves) *(half *)(c + i * c_row + end) = d##i;
 
-INLINE void NAME(tile)(const int ask, const int rows, const int vectors, const int halves, ptrdiff_t depth,
-                       const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col,
+/* The length of nearly even blocks of at most SUM_DEPTH. */
+INLINE ptrdiff_t NAME(block_length)(ptrdiff_t depth)
+{
+    if (depth <= SUM_DEPTH) return depth; /* a division takes as long as a small row */
+    const uint32_t blocks = (uint32_t)((depth + SUM_DEPTH - 1) / SUM_DEPTH);
+    return ((uint32_t)depth + blocks - 1) / blocks;
+}
+
+INLINE void NAME(tile)(const int ask, const int rows, const int vectors, const int halves,
+                       ptrdiff_t depth, ptrdiff_t block, const REAL *a, ptrdiff_t a_row, ptrdiff_t a_col,
                        const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
                        const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row, REAL *next_c,
                        const char *ahead, ptrdiff_t ahead_step)
 {
     const ptrdiff_t end = vectors * LANES; /* of the whole vectors */
-    vec b0 = {0}, b1 = {0}, b2 = {0}, b3 = {0}, b4 = {0}, b5 = {0}, b6 = {0}, b7 = {0};
-    half b_half = {0};
-    EACH_ROW(DECLARE)
-    if (start) {
-        EACH_ROW(LOAD_ROW)
-    }
     if (ask) { /* The next tile's C fetched ahead: dW at 99 instead of 75 GFLOP/s. After the last comes no
                 * next: what lies there is another thread's (50,8,80,256 on two: 1056 instead of 1104 us) */
         EACH_ROW(FETCH_ROW)
     }
-    for (ptrdiff_t k = 0; k < depth; k++, a += a_col, b += b_row) {
-        if (STRIP_BYTES <= 64 && ask != ASK_C)
-            __builtin_prefetch(b + b_strip, 0, 2); /* AVX2, H = 1760: 105, not 89 GFLOP/s; dW's B is near */
-        if (ask == ASK_ALL)
-            __builtin_prefetch(ahead + k * ahead_step, 0, 2); /* backward of 20,512,100,100: 84, not 75 */
-        EACH_VECTOR(LOAD_B, _)
-        if (halves) b_half = *(const half *)(b + end);
-        EACH_ROW(ADD_ROW)
-    }
-    EACH_ROW(STORE_ROW)
+    do {
+        vec b0 = {0}, b1 = {0}, b2 = {0}, b3 = {0}, b4 = {0}, b5 = {0}, b6 = {0}, b7 = {0};
+        half b_half = {0};
+        EACH_ROW(DECLARE)
+        const ptrdiff_t length = depth < block ? depth : block;
+        for (ptrdiff_t k = 0; k < length; k++, a += a_col, b += b_row) {
+            if (STRIP_BYTES <= 64 && ask != ASK_C)
+                __builtin_prefetch(b + b_strip, 0, 2); /* AVX2, H = 1760: 105, not 89 GFLOP/s; dW's B is near */
+            if (ask == ASK_ALL)
+                __builtin_prefetch(ahead + k * ahead_step, 0, 2); /* backward of 20,512,100,100: 84, not 75 */
+            EACH_VECTOR(LOAD_B, _)
+            if (halves) b_half = *(const half *)(b + end);
+            EACH_ROW(ADD_ROW)
+        }
+        OPAQUE(start); OPAQUE(start_row); OPAQUE(c); OPAQUE(c_row);
+        if (start) {
+            EACH_ROW(ADD_START_ROW)
+        }
+        EACH_ROW(STORE_ROW)
+        start = c, start_row = c_row;
+        if (ask == ASK_ALL) ahead += length * ahead_step;
+        depth -= length;
+    } while (depth > 0);
 }
 
 /* All rows of a strip of columns, in tiles of nearly equal height (two of 4 beat 6 and 2). */
 INLINE void NAME(strip)(const int ask, const int most, const int vectors, const int halves, ptrdiff_t rows,
-                        ptrdiff_t depth, const REAL *a, ptrdiff_t a_row,
+                        ptrdiff_t depth, ptrdiff_t block, const REAL *a, ptrdiff_t a_row,
                         const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
                         const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row,
                         const char *ahead, ptrdiff_t ahead_step)
@@ -125,7 +144,7 @@ INLINE void NAME(strip)(const int ask, const int most, const int vectors, const 
 #define TILE(height)                                                                                        \
     case height:                                                                                            \
         if (height <= most)                                                                                 \
-            NAME(tile)(ask, height, vectors, halves, depth, a, a_row, 1, b, b_row, b_strip,                 \
+            NAME(tile)(ask, height, vectors, halves, depth, block, a, a_row, 1, b, b_row, b_strip,          \
                        start, start_row, c, c_row, tiles > 1 ? c + height * c_row : c, ahead, ahead_step);  \
         break;
     for (ptrdiff_t tiles = (rows + most - 1) / most; tiles > 0; tiles--) {
@@ -148,8 +167,9 @@ INLINE void NAME(any_product)(const int ask, ptrdiff_t rows, ptrdiff_t columns, 
                               const REAL *start, ptrdiff_t start_row, REAL *c, ptrdiff_t c_row,
                               const char *ahead, ptrdiff_t ahead_step)
 {
+    const ptrdiff_t block = NAME(block_length)(depth);
 #define STRIP(most, vectors, halves)                                                                        \
-    NAME(strip)(ask, most, vectors, halves, rows, depth, a, a_row, b, b_row, b_strip,                       \
+    NAME(strip)(ask, most, vectors, halves, rows, depth, block, a, a_row, b, b_row, b_strip,                \
                 start, start_row, c, c_row, ahead, ahead_step);
 #define STRIPS(most, n)                                                                                     \
     for (; columns >= (n) * LANES; columns -= (n) * LANES) {                                                \
@@ -197,12 +217,13 @@ static void NAME(product_far)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth
 /* ---- C (rows, columns) = A . B, or with `add` C += A . B, where A is in tiles and C far ---------------------
  * A column of a tile has TILE_ROWS elements. All columns of a tile come before the next tile, so that C is
  * visited row by row (AVX2, H = 1760: 103 instead of 87 GFLOP/s strip by strip). */
-INLINE void NAME(row_of_tiles)(const int height, ptrdiff_t columns, ptrdiff_t depth, const REAL *a,
+INLINE void NAME(row_of_tiles)(const int height, ptrdiff_t columns, ptrdiff_t depth,
+                               ptrdiff_t block, const REAL *a,
                                const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
                                int add, REAL *c, ptrdiff_t c_row, REAL *next_row)
 {
 #define TILE(vectors, halves, next_c)                                                                       \
-    NAME(tile)(ASK_C, height, vectors, halves, depth, a, 1, TILE_ROWS, b, b_row, b_strip,                   \
+    NAME(tile)(ASK_C, height, vectors, halves, depth, block, a, 1, TILE_ROWS, b, b_row, b_strip,            \
                add ? c : NULL, c_row, c, c_row, next_c, NULL, 0);
 #define TILES(n)                                                                                            \
     for (; columns >= (n) * LANES; columns -= (n) * LANES) {                                                \
@@ -228,9 +249,10 @@ static void NAME(product_tiles)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t dep
                                 const REAL *b, ptrdiff_t b_row, ptrdiff_t b_strip,
                                 int add, REAL *c, ptrdiff_t c_row)
 {
+    const ptrdiff_t block = NAME(block_length)(depth);
 #define ROW(height)                                                                                         \
     case height:                                                                                            \
-        NAME(row_of_tiles)(height, columns, depth, a, b, b_row, b_strip, add, c, c_row,                     \
+        NAME(row_of_tiles)(height, columns, depth, block, a, b, b_row, b_strip, add, c, c_row,                     \
                            tiles > 1 ? c + height * c_row : c);                                             \
         break;
     for (ptrdiff_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS; tiles > 0; tiles--) {
@@ -248,8 +270,8 @@ static void NAME(product_tiles)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t dep
 #undef DECLARE
 #undef FETCH
 #undef FETCH_ROW
-#undef LOAD_SUM
-#undef LOAD_ROW
+#undef ADD_START
+#undef ADD_START_ROW
 #undef LOAD_B
 #undef ADD
 #undef ADD_ROW
