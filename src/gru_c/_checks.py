@@ -3,12 +3,14 @@
 Messages use PyTorch's words where PyTorch has words for the case, and add what arrived.
 """
 
+import math
 import numbers
 import operator
 
 import numpy as np
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+MOST_BYTES = 2**47                                         # the address space of a process
 
 
 def size(value, name: str) -> int:
@@ -20,8 +22,31 @@ def size(value, name: str) -> int:
     except TypeError:
         raise TypeError(f"{name} should be of type int, got: {type(value).__name__}") from None
     if value < 1:
-        raise ValueError(f"{name} must be greater than zero, got {value}")
+        raise ValueError(f"{name} must be greater than zero, got {_short(value)}")
     return value
+
+
+def model_size(inputs: int, hidden: int, layers: int, dtype: np.dtype) -> None:
+    """Refuse a model whose parameters no machine can hold, before anything is allocated."""
+    weights = 3 * hidden * (inputs + hidden + (layers - 1) * 2 * hidden)
+    if weights * dtype.itemsize > MOST_BYTES:
+        raise ValueError(
+            f"the model is too large: input_size={_short(inputs)}, hidden_size={_short(hidden)} "
+            f"and num_layers={_short(layers)} make {_short(weights)} weights")
+
+
+def _short(number: int) -> str:
+    """A number that may have thousands of digits."""
+    if abs(number) < 10**15:
+        return str(number)
+    return f"{'-' if number < 0 else ''}10**{math.log10(abs(number)):.0f} or so"
+
+
+def is_zero(value) -> bool:
+    """Whether `value` is the number 0, of Python or NumPy."""
+    if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "biuf":
+        value = value[()]
+    return isinstance(value, (numbers.Real, np.bool_)) and bool(value == 0)
 
 
 def flag(value, name: str) -> bool:
@@ -63,7 +88,8 @@ def array(value, name: str, dtype: np.dtype) -> np.ndarray:
         result = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name} is no array: {error}") from None
-    native = result.dtype.newbyteorder("=")
+    numeric = result.dtype.kind in "biufc"                 # others may have no byte order
+    native = result.dtype.newbyteorder("=") if numeric else result.dtype
     plain = native.kind == "f" and _is_numbers(value)
     if not (native == dtype or plain or native.kind in "biu"):
         advice = f", or make the model with dtype={native}" if native in DTYPES else ""

@@ -1,21 +1,43 @@
 """What GRUCell and GRU share: the mode, the parameters as a mapping, the gradients, copying."""
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
 
 from gru_c import _checks
-from gru_c._core import Trace
+from gru_c._core import Trace, swap
 from gru_c._parameters import frozen
 
 FIXED = frozenset(("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dtype",
                    "reset_after"))
 
+# Names that are meant for a parameter, of any layer: to assign to one that is not there is an error.
+PARAMETER_LIKE = re.compile(r"(weight|bias)_(([ih]{2}|hr)([^a-z].*|l\d.*)?|(.*_)?l\d+(_reverse)?)")
+
 
 class Module:
-    """Base class. A subclass implements `_parameters` and `_load`, and calls our `__init__`."""
+    """Base class. A subclass implements `_parameters` and `_load`, and calls our `__init__`.
+
+    The layers of a model stand in one attribute and never change; a change of the model swaps it.
+    So a call that reads the attribute once has a snapshot.
+    """
 
     _training = True
+
+    def __init_subclass__(cls, **options):
+        """`model(x)` runs the class's `forward`, also one that comes from a mixin.
+
+        `__call__` is the function itself, so that a call costs no second one. It is bound when the
+        class is made: a `forward` that is assigned to a class later does not count.
+        """
+        super().__init_subclass__(**options)
+        for base in cls.__mro__:
+            if "__call__" in vars(base):
+                break
+            if "forward" in vars(base):
+                cls.__call__ = vars(base)["forward"]
+                break
 
     def __init__(self):
         self._trace = Trace()                              # of the last forward in training mode
@@ -24,10 +46,28 @@ class Module:
         if name in FIXED and name in self.__dict__:
             raise AttributeError(f"{name} of a {type(self).__name__} cannot change: "
                                  "make a new model")
-        if name.startswith(("weight_", "bias_")) and not hasattr(type(self), name):
+        if name == "forward":
+            raise AttributeError(f"forward of one {type(self).__name__} cannot change, model(x) "
+                                 "would not call it: make a subclass")
+        if PARAMETER_LIKE.fullmatch(name) and not hasattr(type(self), name):
             raise AttributeError(f"the model has no parameter {name!r}: "
                                  f"its names are {', '.join(self._parameters())}")
         super().__setattr__(name, value)
+
+    def __delattr__(self, name):
+        if name in FIXED:
+            raise AttributeError(f"{name} of a {type(self).__name__} cannot be deleted")
+        super().__delattr__(name)
+
+    def _change(self, attribute, new):
+        """Replace the layers in `attribute` by new(layers), as one step for whoever looks.
+
+        Where another thread or a signal handler came between, its layers are the ones to change.
+        """
+        done = False
+        while not done:
+            old = getattr(self, attribute)
+            done = swap(self.__dict__, attribute, old, new(old))
 
     def train(self, mode: bool = True):
         """Keep, in each forward, what `backward` needs. The mode of a new model. Returns self."""
@@ -81,21 +121,30 @@ class Module:
         `backward` writes its own into the memory of the others.
         """
         grads = self._trace.grads                          # read once: a backward takes it away
+        if grads is None and self._trace.unfinished:
+            raise RuntimeError(f"no gradients: the last {self._trace.unfinished} did not finish "
+                               "(interrupted, or no memory); call forward and backward again")
         if grads is None:
             raise RuntimeError("no gradients yet: call backward first")
         return grads
 
     def _recorded(self):
-        """The tapes that `backward` works on, one a layer."""
-        if self._trace.tapes is None:
-            raise RuntimeError("backward needs a forward in training mode before it, once for each"
-                               if self.training else
-                               "backward needs training mode: call train(), then forward")
-        return self._trace.tapes
+        """The tapes that `backward` works on, one a layer, and the shape of the forward's input."""
+        tapes, shape = self._trace.saved()
+        if tapes is None:
+            unfinished = self._trace.unfinished
+            raise RuntimeError("backward needs training mode: call train(), then forward"
+                               if not self.training else
+                               f"nothing is saved: the last {unfinished} did not finish "
+                               "(interrupted, or no memory); call forward again" if unfinished else
+                               "backward needs a forward in training mode before it, once for each")
+        return tapes, shape
 
     def __getstate__(self):
         """For copy and pickle: the model without what belongs to one run."""
-        return {name: value for name, value in self.__dict__.items() if name != "_trace"}
+        state = self.__dict__.copy()                       # of one moment
+        state.pop("_trace", None)
+        return state
 
     def __setstate__(self, state):
         self.__dict__.update(state, _trace=Trace())

@@ -75,12 +75,13 @@ class GRUCell(Module):
         self.bias = _checks.flag(bias, "bias")
         self.dtype = _checks.model_dtype(dtype)
         self.reset_after = _checks.flag(reset_after, "reset_after")
+        _checks.model_size(self.input_size, self.hidden_size, 1, self.dtype)
         named = shapes(self.input_size, self.hidden_size, self.bias)
         rng = _checks.generator(rng)
         self._layer = Layer(initial(named, self.hidden_size, self.dtype, rng), self.reset_after)
 
     def __repr__(self):
-        return (f"GRUCell({self.input_size}, {self.hidden_size}, bias={self.bias}, "
+        return (f"{type(self).__name__}({self.input_size}, {self.hidden_size}, bias={self.bias}, "
                 f"dtype={self.dtype}, reset_after={self.reset_after})")
 
     # ---- running ---------------------------------------------------------------------------
@@ -120,7 +121,8 @@ class GRUCell(Module):
         if out is not None:
             _checks.output(out, shape, self.dtype)
         result = np.empty(shape, self.dtype) if out is None else out
-        target = result if result.flags.c_contiguous else np.empty(shape, self.dtype)
+        direct = result.flags.c_contiguous and result.flags.aligned
+        target = result if direct else np.empty(shape, self.dtype)
         rows = x.reshape(1, -1, self.input_size)
         h = None if h is None else h.reshape(-1, self.hidden_size)
         if np.may_share_memory(rows, target):              # a row's output could be another's input
@@ -128,9 +130,7 @@ class GRUCell(Module):
         if h is not None and np.may_share_memory(h, target):
             h = h.copy()
         if self.training:
-            old, = self._trace.lend(1)
-            tape = self._layer.record(rows, h, target, 0, self.hidden_size, old=old)
-            self._trace.keep([tape], x.shape)
+            self._record(rows, h, target, x.shape)
         else:
             self._layer.infer(_checks.contiguous(rows), h, target, 0, self.hidden_size)
         if target is not result:
@@ -138,6 +138,16 @@ class GRUCell(Module):
         return result
 
     __call__ = forward
+
+    def _record(self, rows, h, target, shape):
+        """Fill `target` (N, H) from rows (1, N, I), and keep the tape."""
+        try:
+            old, = self._trace.lend(1)
+            tape = self._layer.record(rows, h, target, 0, self.hidden_size, old=old)
+            self._trace.keep([tape], shape)
+        except BaseException:                              # of a signal handler, or no memory
+            self._trace.lose("forward")
+            raise
 
     def _check_shapes(self, x, h):
         if x.ndim not in (1, 2):
@@ -183,23 +193,28 @@ class GRUCell(Module):
         done = self._trace.backward_step(delta)
         if done is not None:
             return done
-        tape, = self._recorded()
-        shape = self._trace.shape
+        (tape,), shape = self._recorded()
         delta = _checks.array(delta, "delta", self.dtype)
         _checks.shape(delta, (*shape[:-1], self.hidden_size), "delta")
-        dx, dh, self._trace.grads = tape.layer.gradients(
-            tape, None, delta.reshape(-1, self.hidden_size), True, NAMES,
-            self._trace.take_grads())
+        try:
+            dx, dh, self._trace.grads = tape.layer.gradients(
+                tape, None, delta.reshape(-1, self.hidden_size), True, NAMES,
+                self._trace.take_grads())
+        except MemoryError:                                # the forward is as it was
+            raise
+        except BaseException:                              # of a signal handler
+            self._trace.lose("backward")
+            raise
         return dx.reshape(shape), dh.reshape(delta.shape)
 
     # ---- what the last forward left ----------------------------------------------------------
 
     def _saved(self, rows, name):
-        trace = self._trace
-        if trace.tapes is None:
+        tapes, shape = self._trace.saved()
+        if tapes is None:
             raise RuntimeError(f"no {name} yet: call forward in training mode first")
-        saved = rows(trace.tapes[0])
-        return saved.reshape(*trace.shape[:-1], saved.shape[-1])
+        saved = rows(tapes[0])
+        return saved.reshape(*shape[:-1], saved.shape[-1])
 
     x = property(lambda self: self._saved(lambda tape: tape.x[0].copy(), "x"))
     hidden = property(lambda self: self._saved(
@@ -214,24 +229,23 @@ class GRUCell(Module):
         return self._layer.weights
 
     def _load(self, arrays):
-        self._layer = self._layer.replaced(arrays)
+        self._change("_layer", lambda layer: layer.replaced(arrays))
 
     def init_weights(self, Wrx, Wzx, Wnx, Wrh, Wzh, Wnh, brx=None, bzx=None, bnx=None,
                      brh=None, bzh=None, bnh=None):
         """Set all parameters: (H, I), (H, H) and (H,) blocks; no biases with ``bias=False``."""
         blocks = {"Wrx": Wrx, "Wzx": Wzx, "Wnx": Wnx, "Wrh": Wrh, "Wzh": Wzh, "Wnh": Wnh,
                   "brx": brx, "bzx": bzx, "bnx": bnx, "brh": brh, "bzh": bzh, "bnh": bnh}
-        new = {name: value.copy() for name, value in self._layer.weights.items()}
+        checked = {}
         for name, value in blocks.items():
             if value is None and not self.bias and name[0] == "b":
                 continue
-            stack, index = BLOCKS[name]
-            self._require(stack, name)
+            self._require(BLOCKS[name][0], name)
             if value is None:
                 why = ": the cell has bias=True" if name[0] == "b" else ""
                 raise ValueError(f"{name} is missing{why}")
-            np.split(new[stack], 3)[index][...] = self._block_value(name, value)
-        self._load(new)
+            checked[name] = self._block_value(name, value)
+        self._load_blocks(checked)
 
     def _require(self, stack, name):
         if stack not in self._layer.weights:
@@ -260,11 +274,20 @@ class GRUCell(Module):
         return None if array is None else np.split(array, 3)[index]
 
     def _set_block(self, name, value):
-        stack, index = BLOCKS[name]
-        self._require(stack, name)
-        new = self._layer.weights[stack].copy()
-        np.split(new, 3)[index][...] = self._block_value(name, value)
-        self._load({stack: new})
+        self._require(BLOCKS[name][0], name)
+        self._load_blocks({name: self._block_value(name, value)})
+
+    def _load_blocks(self, blocks):
+        """Copies of blocks of the right shapes, into the stacks as they are at that moment."""
+        def new(layer):
+            stacks = {BLOCKS[name][0] for name in blocks}
+            weights = {stack: layer.weights[stack].copy() for stack in stacks}
+            for name, value in blocks.items():
+                stack, index = BLOCKS[name]
+                np.split(weights[stack], 3)[index][...] = value
+            return layer.replaced(weights)
+
+        self._change("_layer", new)
 
     def _block_gradient(self, name):
         stack, index = BLOCKS[name]

@@ -57,13 +57,14 @@ class GRU(Module):
         self.num_layers = _checks.size(num_layers, "num_layers")
         self.bias = _checks.flag(bias, "bias")
         self.batch_first = _checks.flag(batch_first, "batch_first")
-        if not isinstance(dropout, (int, float)) or dropout != 0:
-            raise ValueError(f"dropout is not supported yet: got {dropout}, expected 0.0")
+        if not _checks.is_zero(dropout):
+            raise ValueError(f"dropout is not supported yet: got {dropout!r}, expected 0.0")
         if _checks.flag(bidirectional, "bidirectional"):
             raise ValueError("bidirectional=True is not supported yet")
         self.dtype = _checks.model_dtype(dtype)
         self.reset_after = _checks.flag(reset_after, "reset_after")
         rng = _checks.generator(rng)
+        _checks.model_size(self.input_size, self.hidden_size, self.num_layers, self.dtype)
         sizes = [self.input_size] + [self.hidden_size] * (self.num_layers - 1)
         self._layers = tuple(
             Layer(initial(shapes(size, self.hidden_size, self.bias), self.hidden_size, self.dtype,
@@ -72,7 +73,7 @@ class GRU(Module):
         self._plain = self.num_layers == 1 and not self.batch_first
 
     def __repr__(self):
-        return (f"GRU({self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, "
+        return (f"{type(self).__name__}({self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, "
                 f"bias={self.bias}, batch_first={self.batch_first}, dtype={self.dtype}, "
                 f"reset_after={self.reset_after})")
 
@@ -136,15 +137,20 @@ class GRU(Module):
 
     def _record(self, x, h_0, output, h_n, shape):
         """The same, keeping a tape a layer; a layer reads the one below from its tape."""
-        old = self._trace.lend(self.num_layers)
+        layers = self._layers                              # of one moment, as in `_infer`
         tapes = []
-        for index, layer in enumerate(self._layers):
-            target, strides = (output, self._strides(output)) if layer is self._layers[-1] else (
-                None, (0, 0))
-            tapes.append(layer.record(x, None if h_0 is None else h_0[index], target, *strides,
-                                      h_n[index], old[index], own=index > 0))
-            x = tapes[-1].output()
-        self._trace.keep(tapes, shape)
+        try:
+            old = self._trace.lend(len(layers))
+            for index, layer in enumerate(layers):
+                target, strides = (output, self._strides(output)) if index == len(layers) - 1 else (
+                    None, (0, 0))
+                tapes.append(layer.record(x, None if h_0 is None else h_0[index], target, *strides,
+                                          h_n[index], old[index], own=index > 0))
+                x = tapes[-1].output()
+            self._trace.keep(tapes, shape)
+        except BaseException:                              # of a signal handler, or no memory
+            self._trace.lose("forward")
+            raise
 
     def backward(self, d_output, d_h_n=None):
         """Gradients of the last forward; the parameters' are in `grads`. Once for each forward.
@@ -169,8 +175,7 @@ class GRU(Module):
             done = self._trace.backward(d_output, d_h_n)
             if done is not None:
                 return done
-        tapes = self._recorded()
-        shape = self._trace.shape
+        tapes, shape = self._recorded()
         batched = len(shape) == 3
         rows = tapes[0].g.shape[1]
         if d_output is not None:
@@ -179,19 +184,32 @@ class GRU(Module):
             d_output = self._time_major(d_output, batched)
         d_h_n = self._check_state(d_h_n, "d_h_n", batched, rows)
         dh_0 = np.empty((self.num_layers, rows, self.hidden_size), self.dtype)
-        grads = {}
-        self._trace.take()
+        if not self._trace.take(tapes):
+            raise RuntimeError("another call of this model came between: its forward is the last")
+        try:
+            dx, grads = self._backward(tapes, d_output, d_h_n, dh_0)
+        except MemoryError:
+            self._trace.put_back(tapes, shape, "backward")
+            raise
+        except BaseException:                              # of a signal handler
+            self._trace.lose("backward")
+            raise
+        self._trace.give_back(tapes)
+        self._trace.grads = {name: grads[name] for name in self._parameters()}
+        dx = self._time_major(dx, True)
+        return np.ascontiguousarray(dx).reshape(shape), (dh_0 if batched else dh_0[:, 0])
+
+    def _backward(self, tapes, d_output, d_h_n, dh_0):
+        """Fill dh_0 from the last layer to the first: (dx (T, N, I), gradients)."""
         old = self._trace.take_grads()
-        for index in reversed(range(self.num_layers)):
+        grads = {}
+        for index in reversed(range(len(tapes))):
             tape = tapes[index]
             d_output, dh_0[index], found = tape.layer.gradients(
                 tape, d_output, None if d_h_n is None else d_h_n[index], False,
                 tuple(f"{name}_l{index}" for name in NAMES), old)
             grads |= found
-        self._trace.give_back(tapes)
-        self._trace.grads = {name: grads[name] for name in self._parameters()}
-        dx = self._time_major(d_output, True)
-        return np.ascontiguousarray(dx).reshape(shape), (dh_0 if batched else dh_0[:, 0])
+        return d_output, grads
 
     def step(self, x_t, h=None, out=None):
         """One step of a stream. Nothing is saved, in either mode.
@@ -283,8 +301,9 @@ class GRU(Module):
     def _load(self, arrays):
         new = [{name: arrays[f"{name}_l{index}"] for name in NAMES if f"{name}_l{index}" in arrays}
                for index in range(self.num_layers)]
-        self._layers = tuple(layer.replaced(weights) if weights else layer
-                             for layer, weights in zip(self._layers, new, strict=True))
+        self._change("_layers", lambda layers: tuple(
+            layer.replaced(weights) if weights else layer
+            for layer, weights in zip(layers, new, strict=True)))
 
     def __getattr__(self, name):
         # Only called for names that are not there: weight_ih_l0 and the like.
@@ -292,7 +311,7 @@ class GRU(Module):
             parameters = self._parameters()
             if name in parameters:
                 return frozen(parameters[name])
-        raise AttributeError(f"'GRU' object has no attribute {name!r}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name, value):
         if name.startswith(("weight_", "bias_")):

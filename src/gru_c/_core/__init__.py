@@ -56,6 +56,7 @@ engine = _choose_engine()
 _configure_threads()
 dispatch.bind(importlib.import_module(f"gru_c._core.kernels_{isa}").kernels, engine == "blas")
 
-from gru_c._core.layer import Layer, Trace, activation  # noqa: E402  (needs the kernels bound)
+from gru_c._core.layer import Layer, Trace, activation, swap  # noqa: E402  (kernels are bound now)
 
-__all__ = ["Layer", "Trace", "activation", "blas_int_size", "dispatch", "engine", "isa", "threads"]
+__all__ = ["Layer", "Trace", "activation", "blas_int_size", "dispatch", "engine", "isa",
+           "swap", "threads"]

@@ -18,16 +18,22 @@ cdef struct Arrays:
     void *dbias_ih             # (3H), or NULL
     void *dbias_hh
 
-# Run without saving, in scratch memory of this call: x, output and their strides stand in `s`.
-# False: there is no memory, and nothing happened.
-cdef bint infer(
+# How a call ends. Without memory nothing happened; what a stopped call wrote is of no use.
+cdef enum Outcome:
+    FINISHED
+    NO_MEMORY
+    STOPPED
+
+# Run without saving, in scratch memory of this call: x, output and their strides stand in `s`, and
+# the hook that may stop it.
+cdef Outcome infer(
     Weights *w, Sequence *s, const void *h_0, Py_ssize_t h_0_row, void *h_n) noexcept nogil
 
 # Run and save: g and h stand in `s`, too.
-cdef void record(
+cdef Outcome record(
     Weights *w, Sequence *s, const void *h_0, Py_ssize_t h_0_row, void *h_n) noexcept nogil
 
 # Gradients of a call that saved: x, g and h stand in `s`, dx and d_output in `d`; g is overwritten
-# unless `keep`. False as above.
-cdef bint differentiate(
+# unless `keep`.
+cdef Outcome differentiate(
     Weights *w, Sequence *s, Gradients *d, Arrays *out, bint keep) noexcept nogil

@@ -21,7 +21,7 @@ cdef:
 
 # ---- forward -----------------------------------------------------------------------------------
 
-cdef bint infer(
+cdef Outcome infer(
     Weights *w, Sequence *s, const void *h_0, Py_ssize_t h_0_row, void *h_n,
 ) noexcept nogil:
     cdef:
@@ -29,24 +29,25 @@ cdef bint infer(
         void *memory = PyMem_RawMalloc(h_bytes + chunk * s.rows * w.gate_row * w.itemsize
                                        + ALIGNMENT)
         char *end = aligned(memory)
+        Outcome outcome
     if memory == NULL:
-        return False
+        return NO_MEMORY
     s.save, s.chunk = False, chunk
     s.h = take(&end, h_bytes)
     s.g = end
-    run(w, s, h_0, h_0_row, h_n)
+    outcome = run(w, s, h_0, h_0_row, h_n)
     PyMem_RawFree(memory)
-    return True
+    return outcome
 
 
-cdef void record(
+cdef Outcome record(
     Weights *w, Sequence *s, const void *h_0, Py_ssize_t h_0_row, void *h_n,
 ) noexcept nogil:
     s.save, s.chunk = True, chunk_of(w, s)
-    run(w, s, h_0, h_0_row, h_n)
+    return run(w, s, h_0, h_0_row, h_n)
 
 
-cdef void run(
+cdef Outcome run(
     Weights *w, Sequence *s, const void *h_0, Py_ssize_t h_0_row, void *h_n,
 ) noexcept nogil:
     """The forward on all threads, once memory and chunk are settled."""
@@ -55,6 +56,7 @@ cdef void run(
     plan(&call, w, s, NULL)
     call.h_0, call.h_0_row, call.h_n = h_0, h_0_row, h_n
     parallel(forward_part, &call, call.threads)
+    return STOPPED if call.stop else FINISHED
 
 
 cdef Py_ssize_t chunk_of(const Weights *w, const Sequence *s) noexcept nogil:
@@ -95,7 +97,7 @@ cdef void finish(const Call *call, const Part *part) noexcept nogil:
 
 # ---- backward ----------------------------------------------------------------------------------
 
-cdef bint differentiate(
+cdef Outcome differentiate(
     Weights *w, Sequence *s, Gradients *d, Arrays *out, bint keep,
 ) noexcept nogil:
     cdef:
@@ -109,11 +111,11 @@ cdef bint differentiate(
     call.out = out
     memory = PyMem_RawMalloc(lay_out(&call, NULL))
     if memory == NULL:
-        return False
+        return NO_MEMORY
     lay_out(&call, memory)
     parallel(backward_part, &call, call.threads)
     PyMem_RawFree(memory)
-    return True
+    return STOPPED if call.stop else FINISHED
 
 
 cdef Py_ssize_t lay_out(Call *call, void *memory) noexcept nogil:
@@ -220,6 +222,7 @@ cdef struct Call:
     int threads
     bint by_units
     Barrier barrier
+    int stop                   # see Sequence
     char *scratch              # of a backward, a piece a thread
     Py_ssize_t scratch_bytes   # of a piece, a multiple of 64
 
@@ -244,6 +247,10 @@ cdef void plan(Call *call, Weights *w, Sequence *s, Gradients *d) noexcept nogil
         int limit = thread_limit()
     call.w, call.s, call.d = w, s, d
     call.barrier = Barrier(0, 0)
+    call.stop = 0
+    s.stop = &call.stop
+    if s.steps <= s.chunk and s.rows <= BACKWARD_ROWS:     # one chunk: nowhere to stop
+        s.poll = NULL
     call.by_units = s.rows < 4 * limit or s.rows < 16 * limit and weights > MANY_WEIGHTS
     call.threads = <int> min(<double> limit, work / LEAST_WORK)
     if call.by_units:

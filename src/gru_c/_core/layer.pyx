@@ -14,12 +14,17 @@ from cpython.ref cimport Py_REFCNT
 from libc.stdlib cimport free
 from libc.string cimport memset
 
+import math
+import threading
+
 import numpy as np
 
 from gru_c import _checks
 from gru_c._parameters import NAMES, frozen
 
-from gru_c._core.call cimport ALIGNMENT, Arrays, differentiate, infer, record
+from gru_c._core.call cimport (
+    ALIGNMENT, NO_MEMORY, STOPPED, Arrays, Outcome, differentiate, infer, record,
+)
 from gru_c._core.dispatch cimport kernels
 from gru_c._core.kernels cimport real
 from gru_c._core.panels cimport Panels, pack
@@ -29,11 +34,63 @@ from gru_c._core.rows cimport round_up
 cdef extern from "cpu.h" nogil:
     void *allocate_weights(size_t size)
 
+cdef extern from "stop.h" nogil:
+    double gru_seconds()
+
+cdef extern from "Python.h":
+    int check_signals "PyErr_CheckSignals"() noexcept      # an exception stays pending
+
 cnp.import_array()
 
 cdef Py_ssize_t FUSED_UNITS = 32                 # of layers whose products are fused for few rows
 
 cdef tuple ONE_LAYER = tuple(f"{name}_l0" for name in NAMES)      # names in a model of one layer
+
+
+
+# ---- signals -----------------------------------------------------------------------------------
+
+cdef double POLL_SECONDS = 0.05                  # between two looks for signals, each with the GIL
+
+# Of one call. The clock starts when the first chunk is done.
+cdef struct Poll:
+    double due
+    bint off                                     # not in the main thread, which alone has handlers
+
+
+cdef bint poll_signals(void *argument) noexcept nogil:
+    """Run the handlers of signals that came; whether one of them raised an exception."""
+    cdef:
+        Poll *poll = <Poll *> argument
+        double now
+        bint raised
+    if poll.off:
+        return False
+    now = gru_seconds()
+    if now < poll.due:
+        return False
+    if poll.due == 0:
+        poll.due = now + POLL_SECONDS
+        return False
+    with gil:
+        poll.off = not in_main_thread()
+        raised = check_signals() != 0
+    poll.due = gru_seconds() + POLL_SECONDS
+    return raised
+
+
+cdef bint in_main_thread() noexcept:
+    return threading.get_ident() == threading.main_thread().ident
+
+
+cdef inline void start_polling(Sequence *s, Poll *poll) noexcept:
+    poll.due, poll.off = 0, False
+    s.poll, s.poll_argument = poll_signals, poll
+
+
+cdef int raise_pending() except -1:
+    """The exception of a signal handler, which stands already."""
+    return -1
 
 
 # ---- arrays ------------------------------------------------------------------------------------
@@ -83,7 +140,7 @@ def aligned_zeros(shape, dtype):
 
     Zeros, for products leave up to half a line of padding as it is, and gates go over it.
     """
-    size = int(np.prod(shape)) * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     memory = np.zeros(size + ALIGNMENT, np.uint8)
     offset = -memory.ctypes.data % ALIGNMENT
     return memory[offset : offset + size].view(dtype).reshape(shape)
@@ -255,12 +312,16 @@ cdef class Layer:
                         Py_ssize_t output_row, void *h_n) except -1:
         cdef:
             Sequence s
-            bint done
+            Poll poll
+            Outcome outcome
+        start_polling(&s, &poll)
         s.steps, s.rows, s.x, s.x_row, s.source = steps, rows, x, self.w.inputs, NULL
         s.output, s.output_step, s.output_row = output, output_step, output_row
         with nogil:
-            done = infer(&self.w, &s, h_0, h_0_row, h_n)
-        if not done:
+            outcome = infer(&self.w, &s, h_0, h_0_row, h_n)
+        if outcome == STOPPED:
+            raise_pending()
+        if outcome == NO_MEMORY:
             raise MemoryError(f"could not allocate the gate buffer of {rows} rows")
         return 0
 
@@ -285,7 +346,10 @@ cdef class Layer:
         """With `own`, which holds x, there is no copy of x."""
         cdef:
             Sequence s
+            Poll poll
+            Outcome outcome
             Tape tape = Tape.__new__(Tape)
+        start_polling(&s, &poll)
         s.steps, s.rows = steps, rows
         tape.layer = self
         if old is not None and old.fits(&s, &self.w):
@@ -302,8 +366,23 @@ cdef class Layer:
         s.g, s.h = pointer(tape.g), pointer(tape.h)
         s.output, s.output_step, s.output_row = output, output_step, output_row
         with nogil:
-            record(&self.w, &s, h_0, h_0_row, h_n)
+            outcome = record(&self.w, &s, h_0, h_0_row, h_n)
+        if outcome == STOPPED:
+            raise_pending()
         return tape
+
+    cdef int record_alone(self, Trace trace, tuple shape, Py_ssize_t steps, Py_ssize_t rows,
+                          const void *x, const void *h_0, void *output, void *h_n) except -1:
+        """`record_rows` of arrays in C order, as all that the trace keeps: of x of this shape."""
+        cdef Py_ssize_t K = self.w.inputs, H = self.w.hidden
+        try:
+            old = trace.lend(1)[0]
+            trace.keep([self.record_rows(steps, rows, x, rows * K, K, h_0, H, output, rows * H, H,
+                                         h_n, old, None)], shape)
+        except:  # noqa: E722  (whatever a signal handler raises)
+            trace.lose("forward")
+            raise
+        return 0
 
     def gradients(self, Tape tape, d_output, d_h_n, bint keep, tuple names, dict old):
         """dx (T, N, I), dh_0 (N, H) and the dict of the parameters' gradients, by these names.
@@ -326,7 +405,8 @@ cdef class Layer:
             Sequence s
             Gradients d
             Arrays out
-            bint done
+            Poll poll
+            Outcome outcome
             dict grads = {}
             void *data[4]
             Py_ssize_t i
@@ -351,9 +431,14 @@ cdef class Layer:
         s.g, s.h = pointer(tape.g), pointer(tape.h)
         d.d_output, d.dx = pointer(d_output), pointer(dx)
         d.d_output_step, d.d_output_row = stride(d_output, -3), stride(d_output, -2)
+        start_polling(&s, &poll)
+        tape.spent = not keep                              # before a handler can run
         with nogil:
-            done = differentiate(&self.w, &s, &d, &out, keep)
-        if not done:
+            outcome = differentiate(&self.w, &s, &d, &out, keep)
+        if outcome == STOPPED:
+            raise_pending()
+        if outcome == NO_MEMORY:
+            tape.spent = False
             raise MemoryError(f"could not allocate the gradients of {s.rows} rows")
         return grads
 
@@ -397,7 +482,6 @@ cdef class Layer:
             void *x_data
             void *h_data
             void *out_data
-            Tape old
         if not cnp.PyArray_CheckExact(x):
             return False
         ndim = cnp.PyArray_NDIM(x)
@@ -413,9 +497,7 @@ cdef class Layer:
         if trace is None:
             self.infer_rows(1, rows, x_data, h_data, H, out_data, 0, H, NULL)
         else:
-            old = trace.lend(1)[0]
-            trace.keep([self.record_rows(1, rows, x_data, 0, K, h_data, H, out_data, 0, H, NULL,
-                                         old, None)], x.shape)
+            self.record_alone(trace, x.shape, 1, rows, x_data, h_data, out_data, NULL)
         return True
 
     def run(self, x, h_0, Trace trace):
@@ -428,7 +510,6 @@ cdef class Layer:
             Py_ssize_t T, N, K = self.w.inputs, H = self.w.hidden
             cnp.ndarray output
             cnp.ndarray h_n
-            Tape old
         if not self.fits(x, 3, K):
             return None
         T, N = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1)
@@ -440,10 +521,8 @@ cdef class Layer:
             self.infer_rows(T, N, pointer(x), pointer(h_0), H, pointer(output), N * H, H,
                             pointer(h_n))
         else:
-            old = trace.lend(1)[0]
-            trace.keep([self.record_rows(T, N, pointer(x), N * K, K, pointer(h_0), H,
-                                         pointer(output), N * H, H, pointer(h_n), old, None)],
-                       (T, N, K))
+            self.record_alone(trace, (T, N, K), T, N, pointer(x), pointer(h_0), pointer(output),
+                              pointer(h_n))
         return output, h_n
 
 
@@ -457,6 +536,7 @@ cdef class Tape:
         cnp.ndarray x                  # (T, N, I), a copy, or the output of the tape below
         cnp.ndarray g                  # (T, N, gate_row): n r z q, see kernels.pxd
         cnp.ndarray h                  # (T + 1, N, padded)
+        bint spent                     # a backward has begun to write its gradients over g
 
     cdef Py_ssize_t steps(self) noexcept:
         return cnp.PyArray_DIM(self.g, 0)
@@ -484,6 +564,7 @@ cdef class Trace:
     cdef readonly:
         list tapes                     # one a layer, or None: no forward, or its backward was run
         tuple shape                    # of the forward's input
+        str unfinished                 # the call that an exception ended, until a forward ends well
     cdef:
         list spare                     # tapes used up: their buffers
     cdef public:
@@ -499,12 +580,36 @@ cdef class Trace:
     def keep(self, list tapes, tuple shape):
         """The tapes of a forward, and the shape of its input."""
         with cython.critical_section(self):
-            self.tapes, self.shape = tapes, shape
+            self.tapes, self.shape, self.unfinished = tapes, shape, None
 
-    def take(self):
-        """The tapes are the caller's now: their planes become gradients. `give_back` then."""
+    def saved(self):
+        """(tapes, shape) of one forward; tapes None if there is none."""
         with cython.critical_section(self):
+            return self.tapes, self.shape
+
+    def lose(self, str call):
+        """An exception ended a forward or a backward: nothing is left of it, nor of earlier ones."""
+        with cython.critical_section(self):
+            self.tapes = self.spare = self.grads = None
+            self.unfinished = call
+
+    def take(self, list tapes):
+        """The tapes are the caller's now: their planes become gradients. `give_back` then.
+
+        False where they are no longer there: another call came between.
+        """
+        with cython.critical_section(self):
+            if self.tapes is not tapes:
+                return False
             self.tapes = None
+            return True
+
+    def put_back(self, list tapes, tuple shape, str call):
+        """After a MemoryError in a backward: the tapes as the forward left them, if they still are."""
+        if any([(<Tape> tape).spent for tape in tapes]):
+            self.lose(call)
+        else:
+            self.keep(tapes, shape)
 
     def take_grads(self):
         """The last gradients, for their memory; {} where somebody holds the dict."""
@@ -542,12 +647,16 @@ cdef class Trace:
             return None
         dx = new_array(layer.type_number, 3, T, N, layer.w.inputs)
         dh_0 = new_array(layer.type_number, 3, 1, N, layer.w.hidden)
-        self.take()
+        shape = self.shape
+        self.take(tapes)
         try:
             self.grads = layer.gradients_rows(tape, d_output, d_h_n, dx, dh_0, False, ONE_LAYER,
                                               self.take_grads())
         except MemoryError:
-            self.keep(tapes, self.shape)                   # as the forward left them
+            self.put_back(tapes, shape, "backward")
+            raise
+        except:  # noqa: E722  (whatever a signal handler raises)
+            self.lose("backward")
             raise
         self.give_back(tapes)
         return dx, dh_0
@@ -572,9 +681,25 @@ cdef class Trace:
             return None
         dx = new_array(layer.type_number, ndim, 1, tape.rows(), layer.w.inputs)
         dh = new_array(layer.type_number, ndim, 1, tape.rows(), layer.w.hidden)
-        self.grads = layer.gradients_rows(tape, None, delta, dx, dh, True, NAMES,
-                                          self.take_grads())
+        try:
+            self.grads = layer.gradients_rows(tape, None, delta, dx, dh, True, NAMES,
+                                              self.take_grads())
+        except MemoryError:
+            raise
+        except:  # noqa: E722  (whatever a signal handler raises)
+            self.lose("backward")
+            raise
         return dx, dh
+
+
+def swap(dict attributes, str name, old, new):
+    """Replace `old` by `new` if it is still there; whether it was. No thread, no signal handler comes
+    between: nothing here runs Python code."""
+    with cython.critical_section(attributes):
+        if attributes.get(name) is not old:
+            return False
+        attributes[name] = new
+        return True
 
 
 def activation(name, x, y):

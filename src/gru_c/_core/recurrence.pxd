@@ -25,6 +25,9 @@ cdef struct Weights:
     Panels d_hidden         # da_r da_z dq -> dh with reset_after, da_r da_z -> dh without
     Panels d_reset          # da_n -> d(r h) without reset_after
 
+# Asked between chunks of steps, by thread 0 of a crew: whether the call is to stop.
+ctypedef bint (*poll_t)(void *argument) noexcept nogil
+
 # One call. g and h hold every step of a call that saves, else g holds `chunk` and h two steps.
 cdef struct Sequence:
     Py_ssize_t steps
@@ -43,6 +46,9 @@ cdef struct Sequence:
     void *output            # h after each step, at t * output_step + n * output_row; or NULL
     Py_ssize_t output_step
     Py_ssize_t output_row
+    poll_t poll             # NULL: the call does not stop
+    void *poll_argument
+    int *stop               # the round at whose start the crew stops; 0 at first
 
 cdef enum:
     SUM_LEVELS = 3             # at most, of the sums over all rows

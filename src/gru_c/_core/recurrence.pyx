@@ -21,6 +21,10 @@ from gru_c._core.panels cimport (
 from gru_c._core.rows cimport copy_rows, pieces, round_up
 from gru_c._core.threads cimport share, wait
 
+cdef extern from "stop.h" nogil:
+    int gru_atomic_load_int(const int *)
+    void gru_atomic_store_int(int *, int)
+
 cdef enum:
     MOST_ROWS = 66                 # of a block in the time loop: eleven tiles of the product kernel
     AHEAD_BYTES = 1 << 20          # asked for while a step is in work; what L2 drops is in L3 then
@@ -110,6 +114,25 @@ cdef Ahead next_gates(
     return ahead
 
 
+# ---- stopping ----------------------------------------------------------------------------------
+
+# Threads that share a barrier must stop at the same place. They count rounds, one a chunk: thread 0
+# publishes, before a barrier, the round to stop at, and behind the barrier every thread compares
+# its own. A plain flag would not do: a slow thread could still read at one barrier what is meant
+# for the next.
+
+cdef inline void poll(const Sequence *s, const Part *part, int round_) noexcept nogil:
+    """Thread 0 asks whether to stop, and publishes the round."""
+    if s.poll != NULL and part.index == 0 and s.poll(s.poll_argument):
+        gru_atomic_store_int(s.stop, round_)
+
+
+cdef inline bint stops(const Sequence *s, int round_) noexcept nogil:
+    """Whether the call ends at this round."""
+    cdef int stop = 0 if s.poll == NULL else gru_atomic_load_int(s.stop)
+    return 0 < stop <= round_
+
+
 # ---- forward -----------------------------------------------------------------------------------
 
 cdef void forward(const Weights *w, const Sequence *s, real *g, const Part *part) noexcept nogil:
@@ -118,15 +141,21 @@ cdef void forward(const Weights *w, const Sequence *s, real *g, const Part *part
         Py_ssize_t blocks = pieces(part.row_end - part.row, MOST_ROWS), i, t
         Part block
         Ahead ahead = Ahead(NULL, 0)
+        int round_ = 0
     for i in range(blocks):
         block = block_of(part, i, blocks)
         if not s.save:
             clear_padding(w, s, g, &block)
         for t in range(s.steps):
             if t % s.chunk == 0:
+                round_ += 1
+                if stops(s, round_):
+                    return
                 project(w, s, g, t, min(t + s.chunk, s.steps), &block)
             if s.save and w.reset_after:                   # asked for where q is made
                 ahead = next_gates(w, s, part, &block, t + s.chunk, 0, s.steps)
+            if (t + 1) % s.chunk == 0 or t + 1 == s.steps:  # threads without a barrier stop at once
+                poll(s, part, round_ + 1 if part.sharers > 1 else 1)
             step(w, s, g, t, &block, &ahead)
 
 
@@ -297,6 +326,7 @@ cdef void backward(
         Py_ssize_t blocks = pieces(part.row_end - part.row, MOST_ROWS), i, t, stop = s.steps, start
         Part block
         Ahead ahead
+        int round_ = 0
     while stop > 0:
         start = (stop - 1) // s.chunk * s.chunk
         for i in range(blocks):
@@ -304,7 +334,11 @@ cdef void backward(
             for t in range(stop - 1, start - 1, -1):
                 ahead = next_gates(w, s, part, &block, t - 1, start, stop)
                 d_step(w, s, d, dg, t, &block, &ahead)
+        round_ += 1
+        poll(s, part, round_)
         wait(part.barrier, part.crew)                      # dg of all rows and units
+        if stops(s, round_):
+            return
         d_inputs(w, s, d, gates_of(s, dg, start, 0), start, stop, part)
         d_weights(w, s, d, gates_of(s, dg, start, 0), start, stop, part)
         stop = start
