@@ -134,10 +134,11 @@ cdef Py_ssize_t lay_out(Call *call, void *memory) noexcept nogil:
     if d.dg != call.s.g:
         d.dg = take(&end, call.s.steps * call.s.rows * w.gate_row * w.itemsize)
     d.dh = take(&end, state)
+    d.dh_product = take(&end, state)
+    d.dbias = take(&end, 8 * w.padded * w.itemsize)
     d.dq = take(&end, 0 if w.reset_after else state)
     for level in range(d.levels):
         last = level == d.levels - 1
-        d.sums[level].dbias = take(&end, 4 * w.padded * w.itemsize)
         d.sums[level].dweight_ih = call.out.dweight_ih
         d.sums[level].dweight_hh = call.out.dweight_hh
         if not last or w.padded_inputs != w.inputs:
@@ -157,12 +158,13 @@ cdef void scatter(const Call *call, const Part *part) noexcept nogil:
         Py_ssize_t rows = part.row_end - part.row, d_h_n_row = call.out.d_h_n_row * w.itemsize
         char *dh = <char *> d.dh + part.row * P
     memset(dh, 0, rows * P)
+    memset(<char *> d.dh_product + part.row * P, 0, rows * P)
     if not w.reset_after:
         memset(<char *> d.dq + part.row * P, 0, rows * P)
     if call.out.d_h_n != NULL:
         copy_rows(rows, H, <const char *> call.out.d_h_n + part.row * d_h_n_row, d_h_n_row, dh, P)
     if part.index == 0 and call.s.rows == 0:
-        memset(d.sums[0].dbias, 0, 4 * P)
+        memset(d.dbias, 0, 4 * P)
         memset(d.sums[0].dweight_ih, 0, 3 * H * w.padded_inputs)
         memset(d.sums[0].dweight_hh, 0, 3 * P * w.hidden)
 
@@ -179,7 +181,7 @@ cdef void gather(const Call *call, const Part *part) noexcept nogil:
         Py_ssize_t first = first_unit(w, part.index, part.crew)
         Py_ssize_t units = min(first_unit(w, part.index + 1, part.crew), w.hidden) - first
         Py_ssize_t size = units * w.itemsize
-        char *dbias = <char *> sums.dbias + first * w.itemsize                    # n r z q
+        char *dbias = <char *> d.dbias + first * w.itemsize                    # n r z q
         Py_ssize_t[3] planes = [1, 2, 0]                   # of the gates r z n in it
         Py_ssize_t[3] hidden_planes = [1, 2, 3 if w.reset_after else 0]
     copy_rows(part.row_end - part.row, H, <char *> d.dh + part.row * P, P,

@@ -46,10 +46,11 @@ ctypedef void (*reset_t)(
     Py_ssize_t rows, Py_ssize_t units, Py_ssize_t padded, void *g, Py_ssize_t g_row,
     const void *h_prev, Py_ssize_t h_row) noexcept nogil
 
-# g -> dg (may be g); dh = dL/dh -> the part of dL/dh_prev that no product carries
+# g -> dg (may be g); dL/dh = dh + dh_product; dh becomes the part of dL/dh_prev that no product
+# carries
 ctypedef void (*backward_t)(
     Py_ssize_t rows, Py_ssize_t units, Py_ssize_t padded, const void *g, void *dg, Py_ssize_t g_row,
-    const void *h_prev, void *dh, Py_ssize_t h_row) noexcept nogil
+    const void *h_prev, void *dh, const void *dh_product, Py_ssize_t h_row) noexcept nogil
 
 ctypedef void (*d_reset_t)(
     Py_ssize_t rows, Py_ssize_t units, Py_ssize_t padded, const void *g, void *dg, Py_ssize_t g_row,
@@ -65,10 +66,10 @@ ctypedef void (*add_rows_t)(
     Py_ssize_t rows, Py_ssize_t units, const void *d_output, Py_ssize_t d_output_row,
     void *dh, Py_ssize_t h_row) noexcept nogil
 
-# sums = the sum of the rows of g, or with `add` sums += it
+# sums = the sum of the rows of g, or with `add` sums += it; `rest` is what sums are too short for
 ctypedef void (*sum_rows_t)(
     Py_ssize_t rows, Py_ssize_t columns, const void *g, Py_ssize_t g_row,
-    bint add, void *sums) noexcept nogil
+    bint add, void *sums, void *rest) noexcept nogil
 
 # y = f(x); `count` is a multiple of 64 bytes
 ctypedef void (*map_t)(Py_ssize_t count, const void *x, void *y) noexcept nogil

@@ -36,7 +36,7 @@ cdef extern from "cpu.h" nogil:
 cdef enum:
     ROWS_AHEAD = 4             # whose lines are asked for
     SUM_VECTORS = 16           # of a row at a time
-    SUM_BLOCK = 32             # rows in a chain of additions
+    SUM_BLOCK = 16             # rows in a chain of additions: 16 chains make a block of d_weights
 
 ctypedef fused vec:
     vec_f32
@@ -94,9 +94,9 @@ cdef void gates(
 
 cdef void d_gates(
     Py_ssize_t rows, Py_ssize_t units, Py_ssize_t padded, const vec *g, vec *dg, Py_ssize_t g_row,
-    const vec *h_prev, vec *dh, Py_ssize_t h_row,
+    const vec *h_prev, vec *dh, const vec *dh_product, Py_ssize_t h_row,
 ) noexcept nogil:
-    """The twin of `gates`: da_n, da_r, da_z, dq from n, r, z, q;  dh becomes dh z."""
+    """The twin of `gates`: da_n, da_r, da_z, dq from n, r, z, q;  dh becomes d z, d = dL/dh."""
     cdef:
         Py_ssize_t i, j, k, step = lanes(g), plane = padded // step
         Py_ssize_t g_ahead = ROWS_AHEAD * (g_row // step), h_ahead = ROWS_AHEAD * (h_row // step)
@@ -111,7 +111,7 @@ cdef void d_gates(
             r = g[plane + j]
             z = g[2 * plane + j]
             q = g[3 * plane + j]
-            d = dh[j]
+            d = dh[j] + dh_product[j]
             da_n = d * (1 - z) * (1 - n * n)
             dq = da_n * r
             dg[j] = da_n
@@ -123,6 +123,7 @@ cdef void d_gates(
         dg += g_row // step
         h_prev += h_row // step
         dh += h_row // step
+        dh_product += h_row // step
 
 
 # ---- reset_after=False: a product stands between the reset gate and the new gate ----------------
@@ -167,9 +168,9 @@ cdef void blend(
 
 cdef void d_blend(
     Py_ssize_t rows, Py_ssize_t units, Py_ssize_t padded, const vec *g, vec *dg, Py_ssize_t g_row,
-    const vec *h_prev, vec *dh, Py_ssize_t h_row,
+    const vec *h_prev, vec *dh, const vec *dh_product, Py_ssize_t h_row,
 ) noexcept nogil:
-    """The twin of `blend`: da_n, da_z from n, z;  dh becomes dh z."""
+    """The twin of `blend`: da_n, da_z from n, z;  dh becomes d z, d = dL/dh."""
     cdef:
         Py_ssize_t i, j, step = lanes(g), plane = padded // step
         vec n, z, d
@@ -177,7 +178,7 @@ cdef void d_blend(
         for j in range(units // step):
             n = g[j]
             z = g[2 * plane + j]
-            d = dh[j]
+            d = dh[j] + dh_product[j]
             dg[j] = d * (1 - z) * (1 - n * n)
             dg[2 * plane + j] = d * (h_prev[j] - n) * z * (1 - z)
             dh[j] = d * z
@@ -185,6 +186,7 @@ cdef void d_blend(
         dg += g_row // step
         h_prev += h_row // step
         dh += h_row // step
+        dh_product += h_row // step
 
 
 cdef void d_reset(
@@ -252,12 +254,13 @@ cdef void add_d_output(
 # ---- small ones --------------------------------------------------------------------------------
 
 cdef void sum_rows(
-    Py_ssize_t rows, Py_ssize_t columns, const vec *g, Py_ssize_t g_row, bint add, vec *sums,
+    Py_ssize_t rows, Py_ssize_t columns, const vec *g, Py_ssize_t g_row, bint add,
+    vec *sums, vec *rest,
 ) noexcept nogil:
-    """sums = sum_i g[i], or with `add` sums += it.
+    """sums = sum_i g[i], or with `add` sums += it, the digits that sums lack kept in `rest`.
 
-    Rows are summed in blocks, the blocks in a total, and only the total is added: the rounding
-    error grows with the length of each of the three sums, not with the number of rows.
+    Rows are summed in blocks, the blocks in a total. So the rounding error grows with the length of
+    these two sums, not with the number of rows or of calls.
     """
     cdef:
         Py_ssize_t step = lanes(g), row = g_row // step, count = columns // step
@@ -277,8 +280,26 @@ cdef void sum_rows(
                     block_sum[j - first] = block_sum[j - first] + g[i * row + j]
             for j in range(last - first):
                 total[j] = total[j] + block_sum[j] if block else block_sum[j]
-        for j in range(first, last):
-            sums[j] = sums[j] + total[j - first] if add else total[j - first]
+        add_totals(last - first, total, add, sums + first, rest + first)
+
+
+cdef inline void add_totals(
+    Py_ssize_t count, const vec *total, bint add, vec *sums, vec *rest,
+) noexcept nogil:
+    """sums + rest += total, or = total; `rest` is the rounding error of sums (Knuth's TwoSum)."""
+    cdef:
+        Py_ssize_t j
+        vec term, sum_, added
+    for j in range(count):
+        if not add:
+            sums[j] = total[j]
+            rest[j] = total[j] - total[j]
+            continue
+        term = total[j] + rest[j]
+        sum_ = sums[j] + term
+        added = sum_ - sums[j]
+        rest[j] = (sums[j] - (sum_ - added)) + (term - added)
+        sums[j] = sum_
 
 
 cdef void map_sigmoid(Py_ssize_t count, const vec *x, vec *y) noexcept nogil:

@@ -53,11 +53,10 @@ cdef struct Sequence:
 cdef enum:
     SUM_LEVELS = 3             # at most, of the sums over all rows
 
-# Gradients of the parameters, or a part of their sums over the rows
+# Gradients of the weights, or a part of their sums over the rows
 cdef struct Sums:
     void *dweight_ih        # (3H, I rounded up to 64 bytes)
     void *dweight_hh        # (3H, padded)
-    void *dbias             # (4 padded) for n r z q
 
 # The backward of a call that saved. `chunk` steps are done before dx and dW of them.
 cdef struct Gradients:
@@ -66,10 +65,12 @@ cdef struct Gradients:
     Py_ssize_t d_output_step
     Py_ssize_t d_output_row
     void *dh                # (N, padded): in dL/dh_n, out dL/dh_0; its padding zero on entry
+    void *dh_product        # (N, padded): of dL/dh_t the part that came through W_hh; zero on entry
     void *dq                # (N, padded): scratch, without reset_after; likewise
     void *dx                # (T, N, I)
     int levels
     Sums[SUM_LEVELS] sums   # level by level, see `d_weights`; the last becomes the gradients
+    void *dbias             # (2, 4 padded): sums for n r z q, and the digits that they lack
 
 # The part that one thread of a crew has in the time loop: some rows, or some units of all rows.
 # Threads that share rows meet at the barrier in each step.

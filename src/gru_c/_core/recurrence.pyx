@@ -334,6 +334,8 @@ cdef void backward(
             for t in range(stop - 1, start - 1, -1):
                 ahead = next_gates(w, s, part, &block, t - 1, start, stop)
                 d_step(w, s, d, dg, t, &block, &ahead)
+        if start == 0:
+            add_product(w, d, dg, part)
         round_ += 1
         poll(s, part, round_)
         wait(part.barrier, part.crew)                      # dg of all rows and units
@@ -348,7 +350,11 @@ cdef void d_step(
     const Weights *w, const Sequence *s, const Gradients *d, real *dg, Py_ssize_t t,
     const Part *part, const Ahead *next_,
 ) noexcept nogil:
-    """The twin of `step`: dL/dh_{t-1} from dL/dh_t, and the gradients of the pre-activations."""
+    """The twin of `step`: dL/dh_{t-1} from dL/dh_t, and the gradients of the pre-activations.
+
+    What comes through W_hh stays apart from the rest of dL/dh until it is whole: added to the rest
+    block by block, each addition would round the large sum.
+    """
     cdef:
         const Kernels *kernel = kernels(dg)
         Ahead ahead
@@ -359,13 +365,16 @@ cdef void d_step(
         real *dr = dn + R_PLANE * w.padded
         const real *h_prev = state_of(w, s, dg, t, part.row)
         real *dh = <real *> d.dh + part.row * w.padded
+        real *dh_product = <real *> d.dh_product + part.row * w.padded
         real *dq = <real *> d.dq + part.row * w.padded
     if d.d_output != NULL:
         add_output_gradient(w, d, dh, t, part)
     if w.reset_after:
-        kernel.d_gates(rows, units, w.padded, g + j, dn + j, s.g_row, h_prev + j, dh + j, w.padded)
+        kernel.d_gates(rows, units, w.padded, g + j, dn + j, s.g_row, h_prev + j, dh + j,
+                       dh_product + j, w.padded)
     else:
-        kernel.d_blend(rows, units, w.padded, g + j, dn + j, s.g_row, h_prev + j, dh + j, w.padded)
+        kernel.d_blend(rows, units, w.padded, g + j, dn + j, s.g_row, h_prev + j, dh + j,
+                       dh_product + j, w.padded)
         wait(part.barrier, part.sharers)                   # da_n of all units
         multiply(&w.d_reset, part.panel, part.panel_end, rows, dn, s.g_row, 0,
                  <real *> NULL, 0, dq, w.padded, NULL)
@@ -377,7 +386,19 @@ cdef void d_step(
         panel = panel_of(part, t, i)
         ahead.data = <const char *> next_.data + i * ahead.bytes
         multiply(&w.d_hidden, panel, panel + 1, rows, dr, s.g_row, w.padded,
-                 dh, w.padded, dh, w.padded, &ahead if ahead.bytes else NULL)
+                 <real *> NULL, 0, dh_product, w.padded, &ahead if ahead.bytes else NULL)
+
+
+cdef void add_product(
+    const Weights *w, const Gradients *d, const real *_, const Part *part,
+) noexcept nogil:
+    """dh += dh_product, which makes it dL/dh_0."""
+    cdef:
+        Py_ssize_t first = part.panel * panel_columns(_)
+        Py_ssize_t units = min(part.panel_end * panel_columns(_), w.padded) - first
+        Py_ssize_t place = part.row * w.padded + first
+    kernels(_).add_d_output(part.row_end - part.row, units, <real *> d.dh_product + place, w.padded,
+                            <real *> d.dh + place, w.padded)
 
 
 cdef void add_output_gradient(
@@ -478,7 +499,7 @@ cdef void d_weights(
             row = first + share(last - first, <int> i, <int> parts)
             add_rows(w, s, d, dg + (row - start * s.rows) * s.g_row, row,
                      first + share(last - first, <int> i + 1, <int> parts) - row,
-                     block == blocks - 1 or (d.levels > 1 and (block + 1) % SUM_BLOCKS == 0), part)
+                     block == blocks - 1, d.levels > 1 and (block + 1) % SUM_BLOCKS == 0, part)
             carry(w, d, block, blocks, dg, part)
 
 
@@ -509,16 +530,12 @@ cdef void add_sums(
     cdef:
         Py_ssize_t P = w.padded, I = w.d_input.columns, plane
         Py_ssize_t first = first_unit(w, part.index, part.crew)
-        Py_ssize_t last = first_unit(w, part.index + 1, part.crew)
-        Py_ssize_t units = max(0, min(last, w.hidden) - first)
+        Py_ssize_t units = max(0, min(first_unit(w, part.index + 1, part.crew), w.hidden) - first)
     for plane in range(3):
         add_elements(<real *> source.dweight_ih + (plane * w.hidden + first) * I,
                      <real *> target.dweight_ih + (plane * w.hidden + first) * I, units * I, set_)
         add_elements(<real *> source.dweight_hh + (plane * w.hidden + first) * P,
                      <real *> target.dweight_hh + (plane * w.hidden + first) * P, units * P, set_)
-    for plane in range(4):
-        add_elements(<real *> source.dbias + plane * P + first,
-                     <real *> target.dbias + plane * P + first, last - first, set_)
 
 
 cdef void add_elements(
@@ -533,10 +550,14 @@ cdef void add_elements(
 
 cdef void add_rows(
     const Weights *w, const Sequence *s, const Gradients *d, const real *dg,
-    Py_ssize_t row, Py_ssize_t rows, bint set_, const Part *part,
+    Py_ssize_t row, Py_ssize_t rows, bint first_rows, bint new_level, const Part *part,
 ) noexcept nogil:
-    """Add rows row .. row + rows of all T*N to the first level; with `set_`, set it to them."""
+    """Add rows row .. row + rows of all T*N to the first level, or begin it with them.
+
+    It begins with the first rows of all, and anew with `new_level`; the biases have no levels.
+    """
     cdef:
+        bint set_ = first_rows or new_level
         Py_ssize_t P = w.padded, plane, first = first_unit(w, part.index, part.crew)
         Py_ssize_t last = first_unit(w, part.index + 1, part.crew)
         Py_ssize_t units = min(last, w.hidden) - first
@@ -544,7 +565,7 @@ cdef void add_rows(
         real *tiles = panel + rows * panel_columns(dg)
         real *dweight_ih = <real *> d.sums[0].dweight_ih + first * w.d_input.columns
         real *dweight_hh = <real *> d.sums[0].dweight_hh + first * P
-        real *dbias = <real *> d.sums[0].dbias + first
+        real *dbias = <real *> d.dbias + first
         const real *x = <const real *> s.x + row * s.x_row
         const real *h = <const real *> s.h + row * P
         const real *q = <const real *> s.g + row * s.g_row + Q_PLANE * P
@@ -553,8 +574,8 @@ cdef void add_rows(
     if units <= 0:                                         # more threads than vectors of units
         return
     for plane in range(4 if w.reset_after else 3):
-        kernels(dg).sum_rows(rows, last - first, dg + first + plane * P, s.g_row, not set_,
-                             dbias + plane * P)
+        kernels(dg).sum_rows(rows, last - first, dg + first + plane * P, s.g_row, not first_rows,
+                             dbias + plane * P, dbias + (4 + plane) * P)
         pack_tiles(rows, units, dg + first + plane * P, s.g_row,
                    tiles + plane * tiles_size(rows, units))
     add_products(rows, units, tiles, to_input, 3, w.inputs, x, s.x_row, panel,

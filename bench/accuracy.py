@@ -1,0 +1,222 @@
+"""Rounding: gru_c's errors against a truth of higher precision, beside PyTorch's.
+
+    python -m bench.accuracy [T,N,I,H ...] [--dtype float32] [--rows] [--save FILE]
+
+The error of a result is the root mean square of its difference from the truth, over the root mean
+square of the truth; of small shapes over several draws of the inputs. What is printed is gru_c's
+error over PyTorch's, on one thread, and the geometric mean. Without PyTorch it is over the errors
+in tests/fixtures/torch_rounding.json, which `--save` writes. The exit status is 1 where a limit is
+missed. `--rows` measures the weight gradients of 60,000 to 1,000,000 rows instead.
+
+The truth is gru_c.reference: in float64 for float32 results; for float64 in long double, whose
+products are sums of exact products of float64 slices (Ozaki et al. 2012), for NumPy has no fast
+product of long doubles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import gru_c
+from bench import shapes
+from gru_c import reference
+
+FIXTURE = Path(__file__).parents[1] / "tests" / "fixtures" / "torch_rounding.json"
+SIX = ((5, 2, 512, 1024), (20, 9, 161, 400), (40, 16, 128, 256), (100, 4, 64, 128),
+       (200, 32, 32, 64), (3, 1, 1500, 1500))
+MOST_STEPS = 100
+MANY_ROWS = ((60, 1000), (240, 1000), (1000, 1000), (60_000, 1))           # T, N
+DTYPES = ("float32", "float64")
+MOST_RATIO, MOST_MEAN = 1.5, 0.9                           # what we hold ourselves to
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+def all_shapes() -> list[tuple]:
+    """The six shapes, and those of the benchmark with T cut."""
+    cut = [(min(s.T, MOST_STEPS), s.N, s.I, s.H) for s in (*shapes.PEERS, *shapes.REALISTIC)]
+    return list(dict.fromkeys([*SIX, *cut]))
+
+
+def draws(shape: tuple) -> int:
+    """How many draws of the inputs it takes: the error of few elements is chance."""
+    return min(64, -(-2048 // (shape[1] * shape[3])))
+
+
+def case(shape: tuple, dtype: str, draw: int = 0) -> dict[str, np.ndarray]:
+    """Inputs, weights and gradients of a call by name, the same on every machine."""
+    T, N, I, H = shape  # noqa: E741
+    rng = np.random.default_rng([draw, *shape])
+    bound = 1 / math.sqrt(H)
+    arrays = {name: rng.uniform(-bound, bound, size) for name, size in (
+        ("weight_ih", (3 * H, I)), ("weight_hh", (3 * H, H)), ("bias_ih", 3 * H),
+        ("bias_hh", 3 * H))}
+    arrays |= {name: rng.standard_normal(size) for name, size in (
+        ("x", (T, N, I)), ("h_0", (N, H)), ("d_output", (T, N, H)), ("d_h_n", (N, H)))}
+    return {name: array.astype(dtype) for name, array in arrays.items()}
+
+
+def many_rows(T: int, N: int, dtype: str, draw: int = 0) -> dict[str, np.ndarray]:
+    """A case of T*N rows whose weight gradients sum numbers of one sign."""
+    arrays = case((T, N, 8, 16), dtype)
+    rng = np.random.default_rng(0)
+    arrays["x"] = rng.random((T, N, 8)).astype(dtype)
+    arrays["d_output"] = np.ones((T, N, 16), dtype)
+    return arrays
+
+
+# ---- the truth -----------------------------------------------------------------------------------
+
+def slices(a: np.ndarray, axis: int, count: int, bits: int) -> list[np.ndarray]:
+    """`a` as a sum of float64 arrays of few bits each, aligned along `axis`."""
+    found = []
+    for _ in range(count):
+        largest = np.max(np.abs(a), axis=axis, keepdims=True, initial=0).astype(np.float64)
+        _, exponent = np.frexp(largest)
+        unit = np.ldexp(1.0, exponent - bits)
+        part = np.rint((a / unit).astype(np.float64)) * unit
+        found.append(part)
+        a = a - part
+    return found
+
+
+class Precise(np.ndarray):
+    """Long doubles whose matrix products lose nothing that matters."""
+
+    def __matmul__(self, other):
+        return precise_product(np.asarray(self), np.asarray(other)).view(Precise)
+
+    def __rmatmul__(self, other):
+        return precise_product(np.asarray(other), np.asarray(self)).view(Precise)
+
+
+def precise_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """A . B of long doubles: products of slices are exact in float64, their sum is long double."""
+    bits = (53 - math.ceil(math.log2(max(2, a.shape[1])))) // 2
+    count = math.ceil(66 / bits)
+    rows, columns = slices(a, 1, count, bits), slices(b, 0, count, bits)
+    total = np.zeros((a.shape[0], b.shape[1]), np.longdouble)
+    for order in reversed(range(count)):                   # the small ones first
+        for i in range(order + 1):
+            total += rows[i] @ columns[order - i]
+    return total
+
+
+def truth(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Results and gradients in higher precision, by name."""
+    if arrays["x"].dtype == np.float32:
+        a = {name: value.astype(np.float64) for name, value in arrays.items()}
+    else:
+        a = {name: value.astype(np.longdouble).view(Precise) for name, value in arrays.items()}
+    weights = [a[name] for name in WEIGHTS]
+    output, tape = reference.forward(a["x"], a["h_0"], *weights)
+    dx, dh_0, grads = reference.backward(tape, a["d_output"], a["d_h_n"], *weights[:2])
+    results = {"output": output, "dx": dx, "dh_0": dh_0}
+    results |= {f"d{name}": grads[name] for name in WEIGHTS}
+    return {name: np.asarray(value) for name, value in results.items()}
+
+
+# ---- the contestants -----------------------------------------------------------------------------
+
+def ours(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same from gru_c."""
+    gru = gru_c.GRU(arrays["x"].shape[2], arrays["h_0"].shape[1], dtype=arrays["x"].dtype)
+    gru.load_state_dict({f"{name}_l0": arrays[name] for name in WEIGHTS})
+    output, _ = gru(arrays["x"], arrays["h_0"][None])
+    dx, dh_0 = gru.backward(arrays["d_output"], arrays["d_h_n"][None])
+    results = {"output": output, "dx": dx, "dh_0": dh_0[0]}
+    return results | {f"d{name}": gru.grads[f"{name}_l0"] for name in WEIGHTS}
+
+
+def torchs(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same from PyTorch."""
+    import torch
+
+    torch.set_num_threads(1)
+    t = {name: torch.tensor(value) for name, value in arrays.items()}
+    gru = torch.nn.GRU(arrays["x"].shape[2], arrays["h_0"].shape[1], dtype=t["x"].dtype)
+    gru.load_state_dict({f"{name}_l0": t[name] for name in WEIGHTS})
+    x, h_0 = t["x"].requires_grad_(), t["h_0"][None].requires_grad_()
+    output, h_n = gru(x, h_0)
+    torch.autograd.backward((output, h_n), (t["d_output"], t["d_h_n"][None]))
+    results = {"output": output.detach(), "dx": x.grad, "dh_0": h_0.grad[0]}
+    results |= {f"d{name}": getattr(gru, f"{name}_l0").grad for name in WEIGHTS}
+    return {name: value.numpy() for name, value in results.items()}
+
+
+def errors(make, sizes: tuple, count: int, libraries: dict) -> dict[str, dict[str, float]]:
+    """Relative root-mean-square errors of each library, by name, over `count` draws."""
+    squares = {library: {} for library in (*libraries, "truth")}
+    for draw in range(count):
+        arrays = make(*sizes, draw)
+        true = truth(arrays)
+        differences = {"truth": true}
+        for library, run in libraries.items():
+            results = run(arrays)
+            differences[library] = {name: results[name] - true[name] for name in true}
+        for library, found in differences.items():
+            for name, value in found.items():
+                total = squares[library].get(name, 0.0)
+                squares[library][name] = total + float(np.sum(np.square(value)))
+    return {library: {name: math.sqrt(found[name] / squares["truth"][name]) for name in found}
+            for library, found in squares.items() if library != "truth"}
+
+
+def geometric_mean(ratios) -> float:
+    return math.exp(np.mean(np.log(list(ratios))))
+
+
+# ---- command line --------------------------------------------------------------------------------
+
+def cases(arguments) -> dict[str, tuple]:
+    """What to measure: the function that makes a case, its arguments, how many draws; by name."""
+    dtypes = [arguments.dtype] if arguments.dtype else DTYPES
+    if arguments.rows:
+        return {f"rows {T},{N} {dtype}": (many_rows, (T, N, dtype), 1)
+                for T, N in MANY_ROWS for dtype in dtypes}
+    chosen = arguments.shapes or all_shapes()
+    return {name_of(shape, dtype): (case, (shape, dtype), draws(shape))
+            for shape in chosen for dtype in dtypes}
+
+
+def name_of(shape: tuple, dtype: str) -> str:
+    return f"{','.join(map(str, shape))} {dtype}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shapes", nargs="*", metavar="T,N,I,H",
+                        type=lambda text: tuple(map(int, text.split(","))))
+    parser.add_argument("--dtype", choices=DTYPES, help="one of the two")
+    parser.add_argument("--rows", action="store_true", help="weight gradients of many rows")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="add PyTorch's errors to FILE")
+    arguments = parser.parse_args()
+    saved = json.loads(FIXTURE.read_text()) if FIXTURE.exists() else {}
+    libraries = {"gru_c": ours}
+    if importlib.util.find_spec("torch"):
+        libraries["torch"] = torchs
+    ratios = []
+    for name, (make, sizes, count) in cases(arguments).items():
+        found = errors(make, sizes, count, libraries)
+        saved[name] = found.get("torch") or saved[name]
+        ratio = {key: value / saved[name][key] for key, value in found["gru_c"].items()}
+        if arguments.rows:                                 # nobody trains on dx of these
+            ratio = {key: value for key, value in ratio.items() if key.startswith(("dw", "db"))}
+        ratios += ratio.values()
+        print(f"{name:28}", *(f"{key} {value:.2f}" for key, value in ratio.items()), flush=True)
+        if arguments.save:
+            arguments.save.write_text(json.dumps(saved, indent=1) + "\n")
+    mean, highest = geometric_mean(ratios), max(ratios)
+    print(f"geometric mean {mean:.3f}, highest {highest:.2f}")
+    return int(highest > MOST_RATIO or mean > MOST_MEAN)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
