@@ -115,7 +115,8 @@ def seconds(shape, count, processes):
     children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
                 for _ in range(processes)]
     found = [child.communicate(timeout=300)[0].split() for child in children]
-    assert [int(workers) for workers, _ in found] == [count - 1] * processes
+    most = 64 if shape == "32 64 128" else 4               # 256 units are four panels
+    assert [int(workers) for workers, _ in found] == [min(count, most) - 1] * processes
     return max(float(time) for _, time in found)
 
 
