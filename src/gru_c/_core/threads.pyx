@@ -3,9 +3,9 @@
 Whoever waits watches a word for some 50 microseconds, then sleeps: a worker for the next task, the
 threads of a task for each other, the caller for its workers. Where threads share a processor,
 watching only keeps it from the one that is waited for: nobody watches for long while a task has
-more threads than processors, and each sleep makes the next watch shorter. A task whose threads slept
-at many of its barriers was no faster than one thread: for sixteen times as long as it took, tasks
-run on the caller alone, then the pool is tried again.
+more threads than processors, and each sleep makes the next watch shorter. A task whose threads
+slept at many of its barriers was no faster than one thread: for sixteen times as long as it took,
+tasks run on the caller alone, then the pool is tried again.
 
 One caller has the pool at a time; another that comes meanwhile runs its task alone, and gets the
 same bits. A forked child starts with an empty pool. Workers take no signals, and round as the
