@@ -24,7 +24,6 @@ DIRECTIVES = {
     "initializedcheck": DEBUG,
     "nonecheck": DEBUG,
     "cdivision": True,
-    "freethreading_compatible": True,
     "show_performance_hints": True,
 }
 

@@ -31,9 +31,11 @@ def config() -> dict:
 def set_num_threads(n: int) -> None:
     """Use at most `n` threads in a call, from the next one on, for the whole process.
 
-    Without it, and without the environment variable GRU_C_NUM_THREADS or OMP_NUM_THREADS, as many
-    as the process has processors and BLAS has threads. A call too small to gain uses fewer, and
-    where threadpoolctl lowers the threads of BLAS, ours follow. Results do not depend on it.
+    Up to 64, whatever the machine; a larger number means 64. Without it, as many as the process has
+    processors (by its affinity mask and the CPU quota of its cgroup, rounded up) and BLAS has
+    threads; the environment variable GRU_C_NUM_THREADS or OMP_NUM_THREADS asks for fewer. A call
+    too small to gain uses fewer, so does one where threads have to wait for processors, and where
+    threadpoolctl lowers the threads of BLAS, ours follow. Results do not depend on it.
 
     Examples
     --------

@@ -10,7 +10,7 @@ import os
 
 from scipy.linalg import cython_blas
 
-from gru_c._core import dispatch, threads
+from gru_c._core import cpus, dispatch, threads
 from gru_c._core.blas import INTEGER_SIZE as blas_int_size
 
 ENGINES = ("panel", "blas")
@@ -34,21 +34,27 @@ def _choose_engine() -> str:
     return engine
 
 
+def _thread_count(value: str) -> int:
+    """A positive integer in ASCII digits, however many; 0 if it is none."""
+    if not (value.isascii() and value.isdecimal()):
+        return 0
+    return int(value.lstrip("0")[:9] or "0")               # int() refuses thousands of digits
+
+
 def _configure_threads() -> None:
-    """As many threads as this process has processors, or as the environment says."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
+    """As many threads as this process has processors, or fewer if the environment says so."""
+    most = cpus.available()
     value = os.environ.get("GRU_C_NUM_THREADS", "")
-    if value and not (value.isdecimal() and int(value) > 0):
+    count = _thread_count(value)
+    if value and not count:
         raise ImportError(f"GRU_C_NUM_THREADS must be a positive integer, got {value!r}")
     if not value:                                          # not ours: what is no number, we ignore
-        value = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-        value = value if value.isdecimal() and int(value) > 0 else ""
+        count = _thread_count(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip())
     library = ctypes.CDLL(cython_blas.__file__)            # a look-up goes on to what it links to
     getter = next((getattr(library, name) for name in BLAS_THREADS if hasattr(library, name)), None)
-    threads.configure(cpus, ctypes.cast(getter, ctypes.c_void_p).value if getter else 0)
-    if value:
-        threads.choose(int(value))
+    threads.configure(most, ctypes.cast(getter, ctypes.c_void_p).value if getter else 0)
+    if count:
+        threads.choose(min(count, most))
 
 
 isa = _choose_isa()

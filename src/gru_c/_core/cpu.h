@@ -28,6 +28,35 @@ static inline void *allocate_weights(size_t size)
 static inline void fetch(const void *p) { __builtin_prefetch(p); }
 static inline void fetch_to_write(void *p) { __builtin_prefetch(p, 1); }
 
+/* How this thread rounds and what it does with denormals: what a result depends on. Traps stay masked and
+ * flags are not passed on. x87 is not used, so x86 has it all in MXCSR. */
+#if defined(__x86_64__)
+#define GRU_FP_MODE 0xe040u         /* flush to zero, rounding, denormals are zero */
+static inline unsigned long gru_get_fp_mode(void) { return __builtin_ia32_stmxcsr() & GRU_FP_MODE; }
+static inline void gru_set_fp_mode(unsigned long mode)
+{
+    __builtin_ia32_ldmxcsr((__builtin_ia32_stmxcsr() & ~GRU_FP_MODE) | (unsigned int)mode);
+}
+#elif defined(__aarch64__)
+#define GRU_FP_MODE 0x07c80007ul    /* AHP, DN, FZ, rounding, FZ16, and FEAT_AFP's NEP, AH, FIZ */
+static inline unsigned long gru_fpcr(void)
+{
+    unsigned long value;
+    __asm__ __volatile__("mrs %0, fpcr" : "=r"(value));
+    return value;
+}
+static inline unsigned long gru_get_fp_mode(void) { return gru_fpcr() & GRU_FP_MODE; }
+static inline void gru_set_fp_mode(unsigned long mode)
+{
+    mode |= gru_fpcr() & ~GRU_FP_MODE;
+    __asm__ __volatile__("msr fpcr, %0" ::"r"(mode) : "memory");
+}
+#else
+#include <fenv.h>
+static inline unsigned long gru_get_fp_mode(void) { return (unsigned long)fegetround(); }
+static inline void gru_set_fp_mode(unsigned long mode) { fesetround((int)mode); }
+#endif
+
 #if defined(__x86_64__)
 static inline int cpu_has_avx2(void)
 {

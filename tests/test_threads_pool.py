@@ -1,0 +1,214 @@
+"""The pool of threads beside others: signals, rounding, crowded processors, settings."""
+
+import ctypes
+import ctypes.util
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gru_c
+from gru_c import _core
+from gru_c._core import cpus
+
+CORE = Path(gru_c.__file__).parent / "_core"
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+START = """
+import os, signal, sys, time
+import numpy as np
+import gru_c
+from gru_c._core import threads
+def model(T, N, I, H, count):
+    gru_c.set_num_threads(count)
+    gru = gru_c.GRU(I, H, rng=0)
+    x = np.random.default_rng(0).random((T, N, I), dtype=np.float32)
+    return gru, x
+"""
+
+
+def python(script, **environment):
+    """Run a script in a new interpreter; its standard output. Anything on stderr is an error."""
+    done = subprocess.run([sys.executable, "-c", START + script], env=os.environ | environment,
+                          capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_names_collide_with_no_system_header():
+    """<stdatomic.h>, which Cython's C includes after it, has names like atomic_load."""
+    names = re.findall(r"#define (\w+)", (CORE / "atomic.h").read_text())
+    assert names
+    assert [name for name in names if not name.lower().startswith("gru_")] == []
+
+
+@LINUX
+def test_workers_take_no_signals():
+    """Not one that the host has blocked in its own threads, nor any other."""
+    out = python("""
+gru, x = model(20, 32, 64, 128, 4)
+gru(x)
+assert threads.workers() == 3
+assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()       # the caller's mask is as before
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+os.kill(os.getpid(), signal.SIGUSR1)
+gru(x)
+masks = []
+for task in os.listdir("/proc/self/task"):
+    status = open(f"/proc/self/task/{task}/status").read()
+    masks.append(int(status.partition("SigBlk:")[2].split()[0], 16))
+print(len([mask for mask in masks if mask >> 14 & 1 and mask >> 1 & 1]), signal.sigpending())
+""", OPENBLAS_NUM_THREADS="1")                             # its threads take any
+    assert out == f"3 {{<Signals.SIGUSR1: {int(signal.SIGUSR1)}>}}\n"
+
+
+@pytest.mark.skipif(not ctypes.util.find_library("m"), reason="no libm of its own")
+@pytest.mark.parametrize("shape", ["6, 64, 64, 128", "6, 1, 64, 512"])
+def test_workers_round_as_the_caller(shape):
+    """Upwards, then again to nearest: the bits of one thread, each time."""
+    python(f"""
+import ctypes, ctypes.util
+libm = ctypes.CDLL(ctypes.util.find_library("m"))
+import platform
+up = 0x800 if platform.machine() in ("x86_64", "AMD64") else 0x400000
+gru, x = model({shape}, 1)
+results = []
+for mode in (0, up, 0):
+    for count in (1, 2):
+        gru_c.set_num_threads(count)
+        assert libm.fesetround(mode) == 0
+        y = gru(x)[0]
+        d = gru.backward(np.ones_like(y))
+        libm.fesetround(0)
+        results.append([y, *d, *(g.copy() for g in gru.grads.values())])
+for one, two in zip(results[::2], results[1::2], strict=True):
+    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+assert not np.array_equal(results[0][0], results[2][0])
+assert np.array_equal(results[0][0], results[4][0])
+assert threads.workers() == 1
+""")
+
+
+TIMES = """
+import sys
+gru, x = model(100, *map(int, sys.argv[1].split()), int(sys.argv[2]))
+gru.eval()
+for _ in range(10):
+    gru(x)
+best = []
+for _ in range(5):
+    start = time.perf_counter()
+    for _ in range(40):
+        gru(x)
+    best.append(time.perf_counter() - start)
+print(threads.workers(), sorted(best)[2])
+"""
+
+
+def seconds(shape, count, processes):
+    """Of the slowest of the processes."""
+    command = [sys.executable, "-c", START + TIMES, shape, str(count)]
+    children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+                for _ in range(processes)]
+    found = [child.communicate(timeout=300)[0].split() for child in children]
+    most = 64 if shape == "32 64 128" else 4               # 256 units are four panels
+    assert [int(workers) for workers, _ in found] == [min(count, most) - 1] * processes
+    return max(float(time) for _, time in found)
+
+
+@pytest.mark.skipif(cpus.available() < 2, reason="one processor")
+@pytest.mark.parametrize("shape", ["32 64 128", "4 64 256"])
+@pytest.mark.parametrize(("count", "processes"), [(2, 2), (3, 1), (4, 1), (8, 1)])
+def test_more_threads_than_processors(shape, count, processes):
+    """At most 1.5 times one thread each; the best of a few tries, for others run here, too."""
+    ratios = []
+    while len(ratios) < 4 and min(ratios, default=9) > 1.5:
+        ratios.append(seconds(shape, count, processes) / seconds(shape, 1, processes))
+    assert min(ratios) <= 1.5
+
+
+@LINUX
+def test_a_real_time_caller_returns():
+    """On one processor its workers run only while it sleeps, if they are not of its priority."""
+    out = python("""
+gru, x = model(20, 4, 64, 256, 3)
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+gru(x)                                                     # the workers are not of real time
+try:
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+except PermissionError:
+    print("refused")
+else:
+    signal.alarm(20)
+    for _ in range(20):
+        gru(x)
+    print(threads.workers())
+""")
+    if out == "refused\n":
+        pytest.skip("no right to real-time priority")
+    assert out == "2\n"
+
+
+@pytest.mark.parametrize("count", [65, 2**31, 2**63, 10**5000],
+                         ids=["65", "int", "long", "huge"])
+def test_more_than_the_most_threads(count):
+    before = gru_c.get_num_threads()
+    try:
+        gru_c.set_num_threads(count)
+        assert _core.threads.limit() == 64 or gru_c.get_num_threads() < before
+    finally:
+        gru_c.set_num_threads(before)
+
+
+@pytest.mark.parametrize("value", ["9999999999", "9" * 5000, "0" * 5000 + "64"],
+                         ids=["ten", "thousands", "zeros"])
+@pytest.mark.parametrize("name", ["GRU_C_NUM_THREADS", "OMP_NUM_THREADS"])
+def test_large_numbers_in_the_environment(name, value):
+    out = python("print(gru_c.get_num_threads())", **{"GRU_C_NUM_THREADS": "", name: value})
+    assert 1 <= int(out) <= cpus.available()
+
+
+@pytest.mark.parametrize("value", ["0" * 5000, "²", "٣", "\udcff", "-1" + "0" * 5000, "1e3", "two"],
+                         ids=["zeros", "square", "arabic", "bytes", "minus", "float", "word"])
+def test_senseless_numbers_in_the_environment(value):
+    """Ours is an error that names it; of others it is ignored."""
+    out = python("print(gru_c.get_num_threads())", GRU_C_NUM_THREADS="", OMP_NUM_THREADS=value)
+    assert 1 <= int(out) <= cpus.available()
+    done = subprocess.run([sys.executable, "-c", "import gru_c"], capture_output=True, text=True,
+                          env=os.environ | {"GRU_C_NUM_THREADS": value}, check=False)
+    assert "ImportError: GRU_C_NUM_THREADS must be a positive integer" in done.stderr
+
+
+@pytest.mark.parametrize(("files", "expected"), [
+    ({}, 9),
+    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, 9),
+    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000\n"}, 2),
+    ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/cpu.max": "800000 100000\n",
+      "sys/fs/cgroup/a/cpu.max": "300000 100000\n"}, 3),
+    ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/cpu.max": "1000 100000\n"}, 1),
+    ({"proc/self/cgroup": "0::/../x\n", "sys/fs/cgroup/cpu.max": "200000 100000\n"}, 2),
+    ({"proc/self/cgroup": "3:cpu,cpuacct:/d\n1:cpuset:/\n0::/\n",
+      "sys/fs/cgroup/cpu,cpuacct/d/cpu.cfs_quota_us": "250000\n",
+      "sys/fs/cgroup/cpu,cpuacct/d/cpu.cfs_period_us": "100000\n"}, 3),
+    ({"proc/self/cgroup": "1:cpu:/\n", "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+      "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n"}, 9),
+    ({"proc/self/cgroup": "garbage\n::\n0::/\n", "sys/fs/cgroup/cpu.max": "0 0\n"}, 9),
+])
+def test_the_quota_of_the_cgroup(tmp_path, monkeypatch, files, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(9)), raising=False)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert cpus.available(str(tmp_path)) == expected
+
+
+@LINUX
+def test_the_default_follows_the_affinity_mask():
+    script = "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+    child = f"import subprocess\n{script}print(subprocess.run([sys.executable, '-c', " \
+        "'import gru_c; print(gru_c.get_num_threads())'], capture_output=True, text=True).stdout)"
+    assert python(child, GRU_C_NUM_THREADS="8").split() == ["1"]
