@@ -73,8 +73,9 @@ class GRU(Module):
         self._plain = self.num_layers == 1 and not self.batch_first
 
     def __repr__(self):
-        return (f"{type(self).__name__}({self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, "
-                f"bias={self.bias}, batch_first={self.batch_first}, dtype={self.dtype}, "
+        return (f"{type(self).__name__}({self.input_size}, {self.hidden_size}, "
+                f"num_layers={self.num_layers}, bias={self.bias}, "
+                f"batch_first={self.batch_first}, dtype={self.dtype}, "
                 f"reset_after={self.reset_after})")
 
     # ---- running ---------------------------------------------------------------------------
