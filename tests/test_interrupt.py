@@ -102,7 +102,7 @@ def test_a_signal_ends_a_backward_soon(shape, threads):
 
 @pytest.mark.parametrize("which", ["forward", "backward"])
 @pytest.mark.parametrize("options", [{"num_layers": 2}, {"batch_first": True}])
-def test_models_on_the_long_way(which, options, threads):
+def test_models_on_the_long_way(which, options):
     gru, x = model_and_input(SHAPES["rows"], **options)
     if which == "forward":
         assert stopped(lambda: gru(x)) < 0.4
