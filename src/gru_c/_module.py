@@ -12,7 +12,7 @@ from gru_c._parameters import frozen
 FIXED = frozenset(("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dtype",
                    "reset_after"))
 
-# Names that are meant for a parameter, of any layer: to assign to one that is not there is an error.
+# Names that are meant for a parameter, of any layer: to set one that is not there is an error.
 PARAMETER_LIKE = re.compile(r"(weight|bias)_(([ih]{2}|hr)([^a-z].*|l\d.*)?|(.*_)?l\d+(_reverse)?)")
 
 

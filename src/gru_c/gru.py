@@ -35,7 +35,13 @@ class GRU(Module):
     The parameters are ``weight_ih_l0`` (3H, I), ``weight_hh_l0`` (3H, H), ``bias_ih_l0`` (3H,),
     ``bias_hh_l0`` (3H,), ``weight_ih_l1`` (3H, H), ..., gates stacked r, z, n. They read as
     read-only arrays and change through `load_state_dict` or by assignment to the attribute, which
-    copy.
+    copy. A change is atomic, and a call keeps the weights that it began with.
+
+    An exception of a signal handler, such as Ctrl-C, ends a call between two chunks of steps. After
+    that nothing is saved for `backward` and there are no `grads`, and both say so.
+
+    A subclass may define `forward`, and ``model(x)`` runs it. One that is assigned to a class later
+    is not seen, and one that is assigned to a model is refused.
 
     Examples
     --------
@@ -73,8 +79,9 @@ class GRU(Module):
         self._plain = self.num_layers == 1 and not self.batch_first
 
     def __repr__(self):
-        return (f"{type(self).__name__}({self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, "
-                f"bias={self.bias}, batch_first={self.batch_first}, dtype={self.dtype}, "
+        return (f"{type(self).__name__}({self.input_size}, {self.hidden_size}, "
+                f"num_layers={self.num_layers}, bias={self.bias}, "
+                f"batch_first={self.batch_first}, dtype={self.dtype}, "
                 f"reset_after={self.reset_after})")
 
     # ---- running ---------------------------------------------------------------------------

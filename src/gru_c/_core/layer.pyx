@@ -15,6 +15,7 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 import math
+import os
 import threading
 
 import numpy as np
@@ -39,6 +40,7 @@ cdef extern from "stop.h" nogil:
 
 cdef extern from "Python.h":
     int check_signals "PyErr_CheckSignals"() noexcept      # an exception stays pending
+    unsigned long PyThread_get_thread_ident() noexcept nogil
 
 cnp.import_array()
 
@@ -47,15 +49,15 @@ cdef Py_ssize_t FUSED_UNITS = 32                 # of layers whose products are 
 cdef tuple ONE_LAYER = tuple(f"{name}_l0" for name in NAMES)      # names in a model of one layer
 
 
-
 # ---- signals -----------------------------------------------------------------------------------
 
 cdef double POLL_SECONDS = 0.05                  # between two looks for signals, each with the GIL
 
+cdef unsigned long main_thread = threading.main_thread().ident
+
 # Of one call. The clock starts when the first chunk is done.
 cdef struct Poll:
     double due
-    bint off                                     # not in the main thread, which alone has handlers
 
 
 cdef bint poll_signals(void *argument) noexcept nogil:
@@ -64,8 +66,6 @@ cdef bint poll_signals(void *argument) noexcept nogil:
         Poll *poll = <Poll *> argument
         double now
         bint raised
-    if poll.off:
-        return False
     now = gru_seconds()
     if now < poll.due:
         return False
@@ -73,19 +73,24 @@ cdef bint poll_signals(void *argument) noexcept nogil:
         poll.due = now + POLL_SECONDS
         return False
     with gil:
-        poll.off = not in_main_thread()
         raised = check_signals() != 0
     poll.due = gru_seconds() + POLL_SECONDS
     return raised
 
 
-cdef bint in_main_thread() noexcept:
-    return threading.get_ident() == threading.main_thread().ident
+def follow_fork():
+    """The thread that forked is the main thread of the child."""
+    global main_thread
+    main_thread = PyThread_get_thread_ident()
 
 
 cdef inline void start_polling(Sequence *s, Poll *poll) noexcept:
-    poll.due, poll.off = 0, False
-    s.poll, s.poll_argument = poll_signals, poll
+    """Handlers run in the main thread alone: elsewhere there is nothing to look for."""
+    poll.due = 0
+    s.poll = NULL
+    if PyThread_get_thread_ident() == main_thread:
+        s.poll = poll_signals
+    s.poll_argument = poll
 
 
 cdef int raise_pending() except -1:
@@ -588,7 +593,7 @@ cdef class Trace:
             return self.tapes, self.shape
 
     def lose(self, str call):
-        """An exception ended a forward or a backward: nothing is left of it, nor of earlier ones."""
+        """An exception ended this call: nothing is left of it, nor of earlier ones."""
         with cython.critical_section(self):
             self.tapes = self.spare = self.grads = None
             self.unfinished = call
@@ -605,7 +610,7 @@ cdef class Trace:
             return True
 
     def put_back(self, list tapes, tuple shape, str call):
-        """After a MemoryError in a backward: the tapes as the forward left them, if they still are."""
+        """After a MemoryError in a backward: the tapes, if they are as the forward left them."""
         if any([(<Tape> tape).spent for tape in tapes]):
             self.lose(call)
         else:
@@ -693,8 +698,10 @@ cdef class Trace:
 
 
 def swap(dict attributes, str name, old, new):
-    """Replace `old` by `new` if it is still there; whether it was. No thread, no signal handler comes
-    between: nothing here runs Python code."""
+    """Replace `old` by `new` if it is still there; whether it was.
+
+    No thread and no signal handler comes between: nothing here runs Python code.
+    """
     with cython.critical_section(attributes):
         if attributes.get(name) is not old:
             return False
@@ -714,3 +721,6 @@ def activation(name, x, y):
     else:
         f64 = kernels(<double *> source)
         (f64.sigmoid if name == "sigmoid" else f64.tanh)(count, source, target)
+
+
+os.register_at_fork(after_in_child=follow_fork)

@@ -1,0 +1,217 @@
+"""Calls that a signal ends: how soon, what they leave, and handlers that call the model."""
+
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+import gru_c
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers of signals")
+
+SHAPES = {                                                 # T, N, I, H: 0.3 s or more
+    "one row": (20_000, 1, 16, 512),
+    "units": (5_000, 4, 64, 512),                          # split by units: a barrier in each step
+    "rows": (2_500, 16, 32, 512),                          # split by rows
+}
+AFTER = 0.05                                               # seconds until the signal
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def threads(request):
+    before = gru_c.get_num_threads()
+    gru_c.set_num_threads(request.param)
+    yield request.param
+    gru_c.set_num_threads(before)
+
+
+@contextmanager
+def alarm(handler, after=AFTER):
+    """Run `handler` by a signal so many seconds from now; yields the times at which it ran."""
+    times = []
+
+    def handle(*_):
+        times.append(time.perf_counter())
+        handler()
+
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, after)
+    try:
+        yield times
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def stop():
+    raise Stop
+
+
+def stopped(call):
+    """Seconds from the signal to the end of a call, which `Stop` ends."""
+    start = time.perf_counter()
+    with alarm(stop), pytest.raises(Stop):
+        call()
+    return time.perf_counter() - start - AFTER
+
+
+def model_and_input(shape, **options):
+    T, N, K, H = shape
+    gru = gru_c.GRU(K, H, rng=0, **options)
+    return gru, np.ones((T, N, K), np.float32)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_signal_ends_a_forward_soon(shape, threads):
+    gru, x = model_and_input(shape)
+    gru(x[:10])
+    gru.backward(None)
+    before = gru.state_dict()
+    assert stopped(lambda: gru(x)) < 0.4                   # 0.2 where the machine is ours
+    with pytest.raises(RuntimeError, match="the last forward did not finish"):
+        gru.backward(None)
+    with pytest.raises(RuntimeError, match="the last forward did not finish"):
+        _ = gru.grads
+    assert all((gru.state_dict()[name] == value).all() for name, value in before.items())
+    gru(x[:10])                                            # and all is well again
+    gru.backward(None)
+    assert gru.grads.keys() == before.keys()
+    assert stopped(lambda: gru.eval()(x)) < 0.4
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_signal_ends_a_backward_soon(shape, threads):
+    gru, x = model_and_input(shape)
+    output, _ = gru(x)
+    assert stopped(lambda: gru.backward(output)) < 0.4
+    with pytest.raises(RuntimeError, match="the last backward did not finish"):
+        gru.backward(output)
+    with pytest.raises(RuntimeError, match="the last backward did not finish"):
+        _ = gru.grads
+    gru(x[:10])
+    gru.backward(output[:10])
+
+
+@pytest.mark.parametrize("which", ["forward", "backward"])
+@pytest.mark.parametrize("options", [{"num_layers": 2}, {"batch_first": True}])
+def test_models_on_the_long_way(which, options):
+    gru, x = model_and_input(SHAPES["rows"], **options)
+    if which == "forward":
+        assert stopped(lambda: gru(x)) < 0.4
+    else:
+        output, _ = gru(x)
+        assert stopped(lambda: gru.backward(output)) < 0.4
+    with pytest.raises(RuntimeError, match=f"the last {which} did not finish"):
+        gru.backward(None)
+    with pytest.raises(RuntimeError, match=f"the last {which} did not finish"):
+        _ = gru.grads
+
+
+def test_a_cell_of_many_rows():
+    cell = gru_c.GRUCell(64, 512, rng=0)
+    x = np.ones((30_000, 64), np.float32)
+    assert stopped(lambda: cell(x)) < 0.4
+    with pytest.raises(RuntimeError, match="the last forward did not finish"):
+        cell.backward(x[:, :1])
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, MemoryError, StopIteration])
+def test_any_exception_of_a_handler_ends_the_call(kind):
+    def fail():
+        raise kind("of the handler")
+
+    gru, x = model_and_input(SHAPES["one row"])
+    output, _ = gru(x)
+    with alarm(fail), pytest.raises(kind, match="of the handler"):
+        gru.backward(output)
+    with pytest.raises(RuntimeError, match="the last backward did not finish"):
+        gru.backward(output)
+
+
+@pytest.mark.parametrize(("shape", "threads"), zip(SHAPES.values(), (1, 2, 2), strict=True),
+                         ids=SHAPES, indirect=["threads"])
+def test_a_handler_calls_the_same_model(shape, threads):
+    gru, x = model_and_input(shape)
+    d_output = np.ones((*x.shape[:2], gru.hidden_size), np.float32)
+    want, _ = gru(x)
+    want_dx, want_dh_0 = gru.backward(d_output)
+    want_grads = gru.grads
+    found = []
+
+    def call():
+        output, _ = gru(x[:50])
+        gru.backward(output)
+        found.append(output)
+
+    with alarm(call) as times:
+        got, _ = gru(x)
+    ended = time.perf_counter()
+    with alarm(call) as later:
+        dx, dh_0 = gru.backward(d_output)
+    assert len(times) == len(later) == 1 and ended - times[0] > 0.01     # it ran in the middle
+    assert got.tobytes() == want.tobytes()
+    assert dx.tobytes() == want_dx.tobytes() and dh_0.tobytes() == want_dh_0.tobytes()
+    for name, value in gru.grads.items():
+        assert value.tobytes() == want_grads[name].tobytes()
+    assert all(output.tobytes() == want[:50].tobytes() for output in found)
+
+
+def test_weights_that_a_handler_loads_are_for_the_next_call():
+    gru, x = model_and_input(SHAPES["one row"])
+    gru.eval()
+    want, _ = gru(x)
+    new = {name: value * 0.5 for name, value in gru.state_dict().items()}
+    with alarm(lambda: gru.load_state_dict(new)):
+        got, _ = gru(x)
+    assert got.tobytes() == want.tobytes()
+    assert (gru.weight_ih_l0 == new["weight_ih_l0"]).all()
+
+
+def test_other_threads_are_not_stopped():
+    gru, x = model_and_input(SHAPES["one row"])
+    gru.eval()
+    done = []
+    thread = threading.Thread(target=lambda: done.append(gru(x)))
+    thread.start()
+    with alarm(stop), pytest.raises(Stop):
+        while not done:
+            time.sleep(0.01)
+    thread.join()
+    assert len(done) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_child_forked_by_another_thread_can_be_stopped():
+    gru, x = model_and_input(SHAPES["one row"])
+    codes = []
+
+    def child():
+        """0 if the thread that is main in the child is stopped."""
+        try:
+            with alarm(stop):
+                gru.eval()(x)
+                started = time.perf_counter()
+        except Stop:
+            os._exit(0 if "started" not in locals() else 1)
+        finally:
+            os._exit(2)
+
+    def fork():
+        pid = os.fork()
+        if pid == 0:
+            child()
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    thread = threading.Thread(target=fork)
+    thread.start()
+    thread.join()
+    assert codes == [0]
