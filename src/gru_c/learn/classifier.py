@@ -165,6 +165,8 @@ class SequenceClassifier:
 
         Raises
         ------
+        ValueError
+            If a parameter is infinite or NaN, which `load` refuses. Nothing is written.
         MissingExtraError
             If safetensors is not installed.
         """
@@ -176,6 +178,9 @@ class SequenceClassifier:
             "reset_after": str(bool(self.reset_after)),
         }
         tensors = {name: np.ascontiguousarray(a) for name, a in self.state_dict().items()}
+        for name, tensor in tensors.items():
+            if not np.isfinite(tensor).all():
+                raise ValueError(f"{path}: not saved, {name} holds values that are not finite")
         write_atomically(path, save(tensors, {**(metadata or {}), **architecture}))
 
     @classmethod

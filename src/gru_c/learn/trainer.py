@@ -87,7 +87,7 @@ def fit(
     batch_size=32,
     learning_rate=6e-3,
     clip=1.0,
-    noise=0.15,
+    noise=0.0,
     rng=None,
     callback=None,
 ):
@@ -95,7 +95,7 @@ def fit(
 
     Adam on the mean cross-entropy of a batch, the gradient norm clipped at `clip`. The learning
     rate stays at `learning_rate` for the first half of the epochs and then falls linearly, see
-    `rate_of_epoch`. The noise is what keeps a small data set from being learned by heart.
+    `rate_of_epoch`. Noise keeps a small data set from being learned by heart.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def fit(
     learning_rate, clip : float
     noise : float
         Standard deviation of the Gaussian noise that is added to the training sequences, drawn anew
-        for every batch; in the units of the data, 0 for none.
+        for every batch; in the units of the data, so that no value but 0, none, suits all data.
     rng : int, numpy.random.Generator or None
         What the noise is drawn with, and the order of the training data, anew for every epoch.
     callback : callable, optional
@@ -118,12 +118,14 @@ def fit(
     -------
     History
         After Ctrl-C (KeyboardInterrupt) too, with `interrupted` set: the model then has the best
-        weights so far, or, before the end of the first epoch, those that it had reached.
+        weights so far, or, before the end of the first epoch, those that it had reached (the
+        initial ones if these are no longer finite).
 
     Raises
     ------
     FloatingPointError
-        If the loss becomes infinite or NaN. The model then has the best weights so far.
+        If the loss becomes infinite or NaN. The model then has the best weights so far: after the
+        first epoch, those that it came with.
 
     Examples
     --------
@@ -147,7 +149,7 @@ def fit(
     parameters = FlatArrays(model.state_dict())
     gradients = FlatArrays(model.state_dict())
     adam = Adam(parameters.vector, learning_rate)
-    history, best = History(), parameters
+    history, best = History(), FlatArrays(parameters.views)
     try:
         # A diverging run is reported once, below, not by a warning from each array operation.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -171,6 +173,8 @@ def fit(
                     callback(history)
     except KeyboardInterrupt:
         history.interrupted = True
+        if history.best is None and np.isfinite(parameters.vector).all():
+            best = parameters
     finally:
         model.load_state_dict(best.views)
         model.eval()
