@@ -7,6 +7,7 @@ Everything that only `train` and `predict` need is imported when they run.
 import argparse
 import csv
 import io
+import json
 import math
 import os
 import sys
@@ -17,10 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-# `gru_c.complexity` is the function; the module behind it is reached through its contents.
-from gru_c import show_config
-from gru_c.complexity import add_arguments as add_complexity_arguments
-from gru_c.complexity import run as run_complexity
+from gru_c import complexity, show_config
 
 VALIDATION_COUNT = 144  # of the 1,437 training digits
 PICTURES = ("curves.png", "confusion.png", "digits.png")
@@ -94,11 +92,20 @@ def build_parser():
     add("--output", type=Path, metavar="FILE.csv", help="write the predictions here instead")
     predict.set_defaults(run=run_predict)
 
-    complexity = commands.add_parser(
+    cost = commands.add_parser(
         "complexity", help="count the operations, parameters and bytes of a GRU"
     )
-    add_complexity_arguments(complexity)
-    complexity.set_defaults(run=run_complexity)
+    add = cost.add_argument
+    add("--input-size", type=int, required=True, metavar="I")
+    add("--hidden-size", type=int, required=True, metavar="H")
+    add("--batch-size", type=int, default=1, metavar="N")
+    add("--seq-len", type=int, default=1, metavar="T")
+    add("--num-layers", type=int, default=1, metavar="L")
+    add("--no-bias", action="store_true", help="count without biases")
+    add("--reset-before", action="store_true", help="reset gate on the state, before its product")
+    add("--dtype", choices=["float32", "float64"], default="float32")
+    add("--json", action="store_true", help="print JSON instead of a table")
+    cost.set_defaults(run=run_complexity)
 
     info = commands.add_parser("info", help="say what this installation runs on")
     info.set_defaults(run=run_info)
@@ -333,7 +340,22 @@ def _write_predictions(path, probabilities):
         raise UserError(f"--output {path}: cannot write there ({error.strerror})") from error
 
 
-# ---- info ---------------------------------------------------------------------------------------
+# ---- complexity and info ------------------------------------------------------------------------
+
+
+def run_complexity(args):
+    """Print the table, or the JSON, that was asked for; 2 after a size that is refused."""
+    try:
+        cost = complexity(
+            args.input_size, args.hidden_size, args.batch_size, args.seq_len,
+            bias=not args.no_bias, reset_after=not args.reset_before, num_layers=args.num_layers,
+            dtype=args.dtype,
+        )
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(cost.as_dict(), indent=2) if args.json else cost)
+    return 0
 
 
 def run_info(_):
