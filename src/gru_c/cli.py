@@ -4,6 +4,8 @@ Exit status: 0 done, 1 failed (one line on stderr says why), 2 wrong arguments, 
 Everything that only `train` and `predict` need is imported when they run.
 """
 
+from __future__ import annotations
+
 import argparse
 import csv
 import io
@@ -15,12 +17,16 @@ import zipfile
 from dataclasses import astuple, fields
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gru_c import complexity, show_config
 
-VALIDATION_COUNT = 144  # of the 1,437 training digits
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VALIDATION_COUNT: int = 144  # of the 1,437 training digits
 PICTURES = ("curves.png", "confusion.png", "digits.png")
 FAILED, INTERRUPTED = 1, 130
 
@@ -29,11 +35,11 @@ class UserError(Exception):
     """Something the user can put right; the message is all that they need to see."""
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: that of the process) and return the exit status."""
     args = build_parser().parse_args(argv)
     try:
-        status = args.run(args)
+        status: int = args.run(args)
         sys.stdout.flush()  # here, where a broken pipe is caught, not while Python shuts down
         return status
     except KeyboardInterrupt:
@@ -48,7 +54,7 @@ def main(argv=None):
         return _report(f"error: {name}{str(error).splitlines()[0] if str(error) else ''}", FAILED)
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all subcommands; each sets ``run``, a function of the arguments."""
     parser = argparse.ArgumentParser(
         prog="gru-c", description="Train a GRU on handwritten digits, use it, count what it costs."
@@ -115,7 +121,7 @@ def build_parser():
 # ---- train --------------------------------------------------------------------------------------
 
 
-def run_train(args):
+def run_train(args: argparse.Namespace) -> int:
     """Train, test and write the output folder; return the exit status."""
     _require("safetensors")
     if not args.quiet:
@@ -252,7 +258,7 @@ def _write_pictures(folder, history, images, labels, probabilities):
 # ---- predict ------------------------------------------------------------------------------------
 
 
-def run_predict(args):
+def run_predict(args: argparse.Namespace) -> int:
     """Print or write the predictions; return the exit status."""
     _require("safetensors")
     from gru_c.datasets import DIGIT_PIXEL_MAX, load_digits, split_digits
@@ -343,7 +349,7 @@ def _write_predictions(path, probabilities):
 # ---- complexity and info ------------------------------------------------------------------------
 
 
-def run_complexity(args):
+def run_complexity(args: argparse.Namespace) -> int:
     """Print the table, or the JSON, that was asked for; 2 after a size that is refused."""
     try:
         cost = complexity(
@@ -358,7 +364,7 @@ def run_complexity(args):
     return 0
 
 
-def run_info(_):
+def run_info(_: argparse.Namespace) -> int:
     """Print what this installation runs on; return the exit status."""
     show_config()
     return 0

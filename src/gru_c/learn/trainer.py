@@ -3,14 +3,26 @@
 Per batch: noise, logits, cross-entropy, gradients into one vector, clip, Adam, new weights.
 """
 
+from __future__ import annotations
+
 import math
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from .losses import cross_entropy
 from .optim import Adam, FlatArrays, clip_grad_norm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gru_c._types import Array, Seed
+
+    from .classifier import SequenceClassifier
+
+Data: TypeAlias = "tuple[Array, Array]"
 
 
 @dataclass(frozen=True)
@@ -54,17 +66,18 @@ class History:
         Whether Ctrl-C ended the run.
     """
 
-    epochs: list = field(default_factory=list)
+    epochs: list[Epoch] = field(default_factory=list)
     best: Epoch | None = None
     interrupted: bool = False
 
     @property
-    def seconds(self):
+    def seconds(self) -> float:
         """Time of all finished epochs."""
         return sum(epoch.seconds for epoch in self.epochs)
 
 
-def evaluate(model, x, labels, batch_size=256):
+def evaluate(model: SequenceClassifier, x: Array, labels: Array,
+             batch_size: int = 256) -> tuple[float, float]:
     """Return the mean loss and the accuracy (0..1) of `model` on `x` (N, T, I), `labels` (N,).
 
     The model is left in evaluation mode.
@@ -80,17 +93,17 @@ def evaluate(model, x, labels, batch_size=256):
 
 
 def fit(
-    model,
-    train,
-    validation,
-    epochs=30,
-    batch_size=32,
-    learning_rate=6e-3,
-    clip=1.0,
-    noise=0.0,
-    rng=None,
-    callback=None,
-):
+    model: SequenceClassifier,
+    train: Data,
+    validation: Data,
+    epochs: int = 30,
+    batch_size: int = 32,
+    learning_rate: float = 6e-3,
+    clip: float = 1.0,
+    noise: float = 0.0,
+    rng: Seed = None,
+    callback: Callable[[History], object] | None = None,
+) -> History:
     """Train `model` and leave it with the weights that did best on the validation data.
 
     Adam on the mean cross-entropy of a batch, the gradient norm clipped at `clip`. The learning
@@ -181,7 +194,7 @@ def fit(
     return history
 
 
-def rate_of_epoch(learning_rate, epoch, epochs):
+def rate_of_epoch(learning_rate: float, epoch: int, epochs: int) -> float:
     """Return the learning rate of `epoch` (1..epochs): whole for the first half, then falling.
 
     The fall is linear, and would reach zero in the epoch after the last.
