@@ -5,7 +5,7 @@ whatever makes it at run time.
 """
 
 from collections.abc import Sequence
-from typing import Any, SupportsIndex, TypeAlias
+from typing import Any, Never, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,3 +22,24 @@ class Parameter:
 
     def __get__(self, instance: object, owner: type | None = None) -> Array: ...
     def __set__(self, instance: object, value: ArrayLike) -> None: ...
+
+
+class Bias:
+    """The same of a bias, which is None in a model without: not checked."""
+
+    def __get__(self, instance: object, owner: type | None = None) -> Array | Any: ...
+    def __set__(self, instance: object, value: ArrayLike) -> None: ...
+
+
+class ReadOnly:
+    """A gradient, or what the last forward left."""
+
+    def __get__(self, instance: object, owner: type | None = None) -> Array: ...
+    def __set__(self, instance: object, value: Never) -> None: ...
+
+
+class ReadOnlyBias:
+    """The gradient of a bias."""
+
+    def __get__(self, instance: object, owner: type | None = None) -> Array | Any: ...
+    def __set__(self, instance: object, value: Never) -> None: ...
