@@ -1,12 +1,20 @@
 """What GRUCell and GRU share: the mode, the parameters as a mapping, the gradients, copying."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from gru_c import _checks
 from gru_c._core import Trace
 from gru_c._parameters import frozen
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from gru_c._types import Array
 
 FIXED = frozenset(("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dtype",
                    "reset_after"))
@@ -17,10 +25,17 @@ class Module:
 
     _training = True
 
-    def __init__(self):
+    if TYPE_CHECKING:
+        dtype: np.dtype[Any]
+        training: bool
+
+        def _parameters(self) -> dict[str, Array]: ...
+        def _load(self, arrays: Mapping[str, Array]) -> None: ...
+
+    def __init__(self) -> None:
         self._trace = Trace()                              # of the last forward in training mode
 
-    def __setattr__(self, name, value):
+    def _set_attribute(self, name: str, value: Any) -> None:
         if name in FIXED and name in self.__dict__:
             raise AttributeError(f"{name} of a {type(self).__name__} cannot change: "
                                  "make a new model")
@@ -29,7 +44,10 @@ class Module:
                                  f"its names are {', '.join(self._parameters())}")
         super().__setattr__(name, value)
 
-    def train(self, mode: bool = True):
+    if not TYPE_CHECKING:                                  # a checker would allow any name
+        __setattr__ = _set_attribute
+
+    def train(self, mode: bool = True) -> Self:
         """Keep, in each forward, what `backward` needs. The mode of a new model. Returns self."""
         self._training = _checks.flag(mode, "mode")
         if not mode:
@@ -38,16 +56,16 @@ class Module:
 
     training = property(lambda self: self._training, train, doc="Whether in training mode.")
 
-    def eval(self):
+    def eval(self) -> Self:
         """Save nothing, share nothing: any number of threads may call at once. Returns self."""
         return self.train(False)
 
-    def state_dict(self) -> dict[str, np.ndarray]:
+    def state_dict(self) -> dict[str, Array]:
         """The parameters by PyTorch's names, as read-only arrays: new weights go in through
         `load_state_dict` or by assignment, never by an edit in place."""
         return {name: frozen(value) for name, value in self._parameters().items()}
 
-    def load_state_dict(self, mapping) -> None:
+    def load_state_dict(self, mapping: Mapping[str, ArrayLike]) -> None:
         """Replace all parameters by copies of the arrays in `mapping`, named as in `state_dict`.
 
         Nothing changes if anything is missing, unexpected or of a wrong shape or dtype.
@@ -74,7 +92,7 @@ class Module:
         self._load(arrays)
 
     @property
-    def grads(self) -> dict[str, np.ndarray]:
+    def grads(self) -> dict[str, Array]:
         """Gradients of the parameters from the last `backward`, by the names of `state_dict`.
 
         While you hold a reference to the dict or to an array, it stays as it is; the next
@@ -85,7 +103,7 @@ class Module:
             raise RuntimeError("no gradients yet: call backward first")
         return grads
 
-    def _recorded(self):
+    def _recorded(self) -> list[Any]:
         """The tapes that `backward` works on, one a layer."""
         if self._trace.tapes is None:
             raise RuntimeError("backward needs a forward in training mode before it, once for each"
@@ -93,9 +111,9 @@ class Module:
                                "backward needs training mode: call train(), then forward")
         return self._trace.tapes
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         """For copy and pickle: the model without what belongs to one run."""
         return {name: value for name, value in self.__dict__.items() if name != "_trace"}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _trace=Trace())
