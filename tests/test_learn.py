@@ -423,6 +423,22 @@ def test_save_through_a_link_and_to_a_pipe(model_file):
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["gru.weight_hh_l1", "head.bias"])
+def test_save_refuses_what_is_not_finite(model_file, name, value):
+    model, path = model_file
+    old = path.read_bytes()
+    state = {key: array.copy() for key, array in model.state_dict().items()}
+    state[name].flat[-1] = value
+    model.load_state_dict(state)
+    for target in (path, path.with_name("new")):
+        message = f"{target}: not saved, {name} holds values that are not finite"
+        with pytest.raises(ValueError, match=re.escape(message)):
+            model.save(target)
+    assert path.read_bytes() == old
+    assert os.listdir(path.parent) == [path.name]
+
+
 def test_without_safetensors(model_file, monkeypatch):
     model, path = model_file
     monkeypatch.setitem(sys.modules, "safetensors", None)
@@ -562,9 +578,64 @@ def test_ctrl_c_within_an_epoch(batches, monkeypatch):
         assert history.best is None
 
 
+def diverge(model, epochs_before, monkeypatch, error=None):
+    """Train `model`; a batch of the epoch after `epochs_before` spoils it, then raises `error`."""
+    calls, weights = [], []
+
+    def clip(gradient, max_norm):
+        calls.append(1)
+        if len(calls) == 4 * epochs_before + 3 and error is not None:
+            raise error
+        if len(calls) == 4 * epochs_before + 2:
+            gradient[:] = np.nan
+        return clip_grad_norm(gradient, max_norm)
+
+    monkeypatch.setattr(trainer_module, "clip_grad_norm", clip)
+    fit(model, task(), task(60, 1), epochs=3, rng=0,
+        callback=lambda history: weights.append(FlatArrays(model.state_dict()).vector))
+    return weights
+
+
 def test_divergence_is_reported():
+    model = SequenceClassifier(3, 8, 2, rng=0)
     with pytest.raises(FloatingPointError, match="in epoch 1; try a smaller learning rate"):
-        train(learning_rate=1e38)
+        fit(model, task(), task(60, 1), epochs=6, learning_rate=1e38, rng=0)
+
+
+@pytest.mark.parametrize("epochs_before", [0, 1])
+def test_divergence_leaves_the_best_weights(epochs_before, monkeypatch, assert_same_bits):
+    """Those that the model came with are the best before the end of the first epoch."""
+    best = SequenceClassifier(3, 8, 2, rng=0)
+    if epochs_before:                                      # a run of one epoch has the same first
+        fit(best, task(), task(60, 1), epochs=3, rng=0, callback=stop_after_one)
+    model = SequenceClassifier(3, 8, 2, rng=0)
+    with pytest.raises(FloatingPointError, match=f"in epoch {epochs_before + 1};"):
+        diverge(model, epochs_before, monkeypatch)
+    assert_same_bits(model.state_dict(), best.state_dict())
+    assert not model.gru.training and not model.head.training
+
+
+def stop_after_one(history):
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_after_divergence_leaves_finite_weights(monkeypatch, assert_same_bits):
+    model = SequenceClassifier(3, 8, 2, rng=0)
+    diverge(model, 0, monkeypatch, KeyboardInterrupt())
+    assert_same_bits(model.state_dict(), SequenceClassifier(3, 8, 2, rng=0).state_dict())
+
+
+def test_small_features_train():
+    """No noise by default: it is in the units of the data, and would drown small features."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 300)
+    time = np.arange(12)
+    waves = np.sin(time * np.array([[0.5], [1.0], [1.5]]) + rng.uniform(0, 6, (300, 1, 1)))
+    x = (0.05 * waves[np.arange(300), labels, :, None]).astype(np.float32)
+    model = SequenceClassifier(1, 16, 3, rng=0)
+    history = fit(model, (x[:200], labels[:200]), (x[200:], labels[200:]), epochs=60,
+                  batch_size=8, rng=0)
+    assert history.best.validation_accuracy >= 0.99
 
 
 @pytest.mark.parametrize("rows, labels", [(0, 0), (5, 4)])

@@ -1,13 +1,19 @@
 """The version, and what this installation runs on."""
 
+from __future__ import annotations
+
 import sys
+from typing import TYPE_CHECKING
 
 from gru_c import _checks, _core
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from gru_c._types import Integer
+
+__version__: str = "0.1.0"
 
 
-def config() -> dict:
+def config() -> dict[str, str | int]:
     """What `show_config` prints, as a dict."""
     import numpy
     import scipy
@@ -28,7 +34,7 @@ def config() -> dict:
     }
 
 
-def set_num_threads(n: int) -> None:
+def set_num_threads(n: Integer) -> None:
     """Use at most `n` threads in a call, from the next one on, for the whole process.
 
     Up to 64, whatever the machine; a larger number means 64. Without it, as many as the process has

@@ -1,13 +1,21 @@
 """What GRUCell and GRU share: the mode, the parameters as a mapping, the gradients, copying."""
 
+from __future__ import annotations
+
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from gru_c import _checks
 from gru_c._core import Trace, swap
 from gru_c._parameters import frozen
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from gru_c._types import Array
 
 FIXED = frozenset(("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dtype",
                    "reset_after"))
@@ -25,7 +33,14 @@ class Module:
 
     _training = True
 
-    def __init_subclass__(cls, **options):
+    if TYPE_CHECKING:
+        dtype: np.dtype[Any]
+        training: bool
+
+        def _parameters(self) -> dict[str, Array]: ...
+        def _load(self, arrays: Mapping[str, Array]) -> None: ...
+
+    def __init_subclass__(cls, **options: Any) -> None:
         """`model(x)` runs the class's `forward`, also one that comes from a mixin.
 
         `__call__` is the function itself, so that a call costs no second one. It is bound when the
@@ -39,10 +54,10 @@ class Module:
                 cls.__call__ = vars(base)["forward"]
                 break
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._trace = Trace()                              # of the last forward in training mode
 
-    def __setattr__(self, name, value):
+    def _set_attribute(self, name: str, value: Any) -> None:
         if name in FIXED and name in self.__dict__:
             raise AttributeError(f"{name} of a {type(self).__name__} cannot change: "
                                  "make a new model")
@@ -54,12 +69,15 @@ class Module:
                                  f"its names are {', '.join(self._parameters())}")
         super().__setattr__(name, value)
 
-    def __delattr__(self, name):
+    if not TYPE_CHECKING:                                  # a checker would allow any name
+        __setattr__ = _set_attribute
+
+    def __delattr__(self, name: str) -> None:
         if name in FIXED:
             raise AttributeError(f"{name} of a {type(self).__name__} cannot be deleted")
         super().__delattr__(name)
 
-    def _change(self, attribute, new):
+    def _change(self, attribute: str, new: Callable[[Any], Any]) -> None:
         """Replace the layers in `attribute` by new(layers), as one step for whoever looks.
 
         Where another thread or a signal handler came between, its layers are the ones to change.
@@ -69,7 +87,7 @@ class Module:
             old = getattr(self, attribute)
             done = swap(self.__dict__, attribute, old, new(old))
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Self:
         """Keep, in each forward, what `backward` needs. The mode of a new model. Returns self."""
         self._training = _checks.flag(mode, "mode")
         if not mode:
@@ -78,16 +96,16 @@ class Module:
 
     training = property(lambda self: self._training, train, doc="Whether in training mode.")
 
-    def eval(self):
+    def eval(self) -> Self:
         """Save nothing, share nothing: any number of threads may call at once. Returns self."""
         return self.train(False)
 
-    def state_dict(self) -> dict[str, np.ndarray]:
+    def state_dict(self) -> dict[str, Array]:
         """The parameters by PyTorch's names, as read-only arrays: new weights go in through
         `load_state_dict` or by assignment, never by an edit in place."""
         return {name: frozen(value) for name, value in self._parameters().items()}
 
-    def load_state_dict(self, mapping) -> None:
+    def load_state_dict(self, mapping: Mapping[str, ArrayLike]) -> None:
         """Replace all parameters by copies of the arrays in `mapping`, named as in `state_dict`.
 
         Nothing changes if anything is missing, unexpected or of a wrong shape or dtype.
@@ -114,7 +132,7 @@ class Module:
         self._load(arrays)
 
     @property
-    def grads(self) -> dict[str, np.ndarray]:
+    def grads(self) -> dict[str, Array]:
         """Gradients of the parameters from the last `backward`, by the names of `state_dict`.
 
         While you hold a reference to the dict or to an array, it stays as it is; the next
@@ -128,7 +146,7 @@ class Module:
             raise RuntimeError("no gradients yet: call backward first")
         return grads
 
-    def _recorded(self):
+    def _recorded(self) -> tuple[list[Any], tuple[int, ...]]:
         """The tapes that `backward` works on, one a layer, and the shape of the forward's input."""
         tapes, shape = self._trace.saved()
         if tapes is None:
@@ -140,11 +158,11 @@ class Module:
                                "backward needs a forward in training mode before it, once for each")
         return tapes, shape
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         """For copy and pickle: the model without what belongs to one run."""
         state = self.__dict__.copy()                       # of one moment
         state.pop("_trace", None)
         return state
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _trace=Trace())

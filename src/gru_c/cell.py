@@ -1,11 +1,31 @@
 """GRUCell: one step of a GRU, forward and backward."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from gru_c import _checks
 from gru_c._core import Layer
 from gru_c._module import Module
 from gru_c._parameters import NAMES, frozen, initial, shapes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import ArrayLike
+
+    from gru_c._types import (
+        Array,
+        Bias,
+        DType,
+        Integer,
+        Parameter,
+        ReadOnly,
+        ReadOnlyBias,
+        Seed,
+    )
 
 # Blocks of the stacked parameters by their own names: gate r z n, from x or from h.
 BLOCKS = {f"{letter}{gate}{source}": (f"{'weight' if letter == 'W' else 'bias'}_{stack}", index)
@@ -67,8 +87,48 @@ class GRUCell(Module):
     ((2, 3), (2, 4), (4, 3))
     """
 
-    def __init__(self, input_size, hidden_size, bias=True, dtype=np.float32, reset_after=True,
-                 rng=None):
+    if TYPE_CHECKING:                                      # made in _add_parameter_properties
+        input_size: int
+        hidden_size: int
+        bias: bool
+        dtype: np.dtype[Any]
+        reset_after: bool
+        weight_ih: Parameter
+        weight_hh: Parameter
+        bias_ih: Bias
+        bias_hh: Bias
+        Wrx: Parameter
+        Wzx: Parameter
+        Wnx: Parameter
+        Wrh: Parameter
+        Wzh: Parameter
+        Wnh: Parameter
+        brx: Bias
+        bzx: Bias
+        bnx: Bias
+        brh: Bias
+        bzh: Bias
+        bnh: Bias
+        dWrx: ReadOnly
+        dWzx: ReadOnly
+        dWnx: ReadOnly
+        dWrh: ReadOnly
+        dWzh: ReadOnly
+        dWnh: ReadOnly
+        dbrx: ReadOnlyBias
+        dbzx: ReadOnlyBias
+        dbnx: ReadOnlyBias
+        dbrh: ReadOnlyBias
+        dbzh: ReadOnlyBias
+        dbnh: ReadOnlyBias
+        x: ReadOnly
+        hidden: ReadOnly
+        r: ReadOnly
+        z: ReadOnly
+        n: ReadOnly
+
+    def __init__(self, input_size: Integer, hidden_size: Integer, bias: bool = True,
+                 dtype: DType = np.float32, reset_after: bool = True, rng: Seed = None) -> None:
         super().__init__()
         self.input_size = _checks.size(input_size, "input_size")
         self.hidden_size = _checks.size(hidden_size, "hidden_size")
@@ -80,13 +140,14 @@ class GRUCell(Module):
         rng = _checks.generator(rng)
         self._layer = Layer(initial(named, self.hidden_size, self.dtype, rng), self.reset_after)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (f"{type(self).__name__}({self.input_size}, {self.hidden_size}, bias={self.bias}, "
                 f"dtype={self.dtype}, reset_after={self.reset_after})")
 
     # ---- running ---------------------------------------------------------------------------
 
-    def forward(self, x, h_prev_t=None, out=None):
+    def forward(self, x: ArrayLike, h_prev_t: ArrayLike | None = None,
+                out: Array | None = None) -> Array:
         """One step.
 
         Parameters
@@ -139,7 +200,7 @@ class GRUCell(Module):
 
     __call__ = forward
 
-    def _record(self, rows, h, target, shape):
+    def _record(self, rows: Array, h: Array | None, target: Array, shape: tuple[int, ...]) -> None:
         """Fill `target` (N, H) from rows (1, N, I), and keep the tape."""
         try:
             old, = self._trace.lend(1)
@@ -149,7 +210,7 @@ class GRUCell(Module):
             self._trace.lose("forward")
             raise
 
-    def _check_shapes(self, x, h):
+    def _check_shapes(self, x: Array, h: Array | None) -> None:
         if x.ndim not in (1, 2):
             raise ValueError(f"GRUCell: Expected input to be 1D or 2D, got {x.ndim}D instead "
                              f"(input of shape {x.shape})")
@@ -171,7 +232,7 @@ class GRUCell(Module):
             raise ValueError(f"Input batch size {x.shape[0]} doesn't match hidden batch size "
                              f"{h.shape[0]} (input of shape {x.shape}, hidden of shape {h.shape})")
 
-    def backward(self, delta):
+    def backward(self, delta: ArrayLike) -> tuple[Array, Array]:
         """Gradients of the last forward; the parameters' are in `grads` and ``dWrx`` ... ``dbnh``.
 
         Parameters
@@ -209,7 +270,7 @@ class GRUCell(Module):
 
     # ---- what the last forward left ----------------------------------------------------------
 
-    def _saved(self, rows, name):
+    def _saved(self, rows: Callable[[Any], Array], name: str) -> Array:
         tapes, shape = self._trace.saved()
         if tapes is None:
             raise RuntimeError(f"no {name} yet: call forward in training mode first")
@@ -225,14 +286,17 @@ class GRUCell(Module):
 
     # ---- parameters --------------------------------------------------------------------------
 
-    def _parameters(self):
+    def _parameters(self) -> dict[str, Array]:
         return self._layer.weights
 
-    def _load(self, arrays):
+    def _load(self, arrays: Mapping[str, Array]) -> None:
         self._change("_layer", lambda layer: layer.replaced(arrays))
 
-    def init_weights(self, Wrx, Wzx, Wnx, Wrh, Wzh, Wnh, brx=None, bzx=None, bnx=None,
-                     brh=None, bzh=None, bnh=None):
+    def init_weights(self, Wrx: ArrayLike, Wzx: ArrayLike, Wnx: ArrayLike,
+                     Wrh: ArrayLike, Wzh: ArrayLike, Wnh: ArrayLike,
+                     brx: ArrayLike | None = None, bzx: ArrayLike | None = None,
+                     bnx: ArrayLike | None = None, brh: ArrayLike | None = None,
+                     bzh: ArrayLike | None = None, bnh: ArrayLike | None = None) -> None:
         """Set all parameters: (H, I), (H, H) and (H,) blocks; no biases with ``bias=False``."""
         blocks = {"Wrx": Wrx, "Wzx": Wzx, "Wnx": Wnx, "Wrh": Wrh, "Wzh": Wzh, "Wnh": Wnh,
                   "brx": brx, "bzx": bzx, "bnx": bnx, "brh": brh, "bzh": bzh, "bnh": bnh}
@@ -247,39 +311,39 @@ class GRUCell(Module):
             checked[name] = self._block_value(name, value)
         self._load_blocks(checked)
 
-    def _require(self, stack, name):
+    def _require(self, stack: str, name: str) -> None:
         if stack not in self._layer.weights:
             raise ValueError(f"{name} cannot be set: the cell has bias=False")
 
-    def _block_value(self, name, value):
+    def _block_value(self, name: str, value: ArrayLike) -> Array:
         value = _checks.array(value, name, self.dtype)
         columns = () if name[0] == "b" else (
             (self.input_size,) if name[-1] == "x" else (self.hidden_size,))
         _checks.shape(value, (self.hidden_size, *columns), name)
         return value
 
-    def _stacked(self, name):
+    def _stacked(self, name: str) -> Array | None:
         array = self._layer.weights.get(name)
         return None if array is None else frozen(array)
 
-    def _set_stacked(self, name, value):
+    def _set_stacked(self, name: str, value: ArrayLike) -> None:
         self._require(name, name)
         value = _checks.array(value, name, self.dtype)
         _checks.shape(value, self._layer.weights[name].shape, name)
         self._load({name: value})
 
-    def _block(self, name):
+    def _block(self, name: str) -> Array | None:
         stack, index = BLOCKS[name]
         array = self._stacked(stack)
         return None if array is None else np.split(array, 3)[index]
 
-    def _set_block(self, name, value):
+    def _set_block(self, name: str, value: ArrayLike) -> None:
         self._require(BLOCKS[name][0], name)
         self._load_blocks({name: self._block_value(name, value)})
 
-    def _load_blocks(self, blocks):
+    def _load_blocks(self, blocks: Mapping[str, Array]) -> None:
         """Copies of blocks of the right shapes, into the stacks as they are at that moment."""
-        def new(layer):
+        def new(layer: Any) -> Any:
             stacks = {BLOCKS[name][0] for name in blocks}
             weights = {stack: layer.weights[stack].copy() for stack in stacks}
             for name, value in blocks.items():
@@ -289,13 +353,13 @@ class GRUCell(Module):
 
         self._change("_layer", new)
 
-    def _block_gradient(self, name):
+    def _block_gradient(self, name: str) -> Array | None:
         stack, index = BLOCKS[name]
         array = self.grads.get(stack)
         return None if array is None else np.split(array, 3)[index]
 
 
-def _add_parameter_properties():
+def _add_parameter_properties() -> None:
     """weight_ih ..., the twelve blocks Wrx ... bnh, and the twelve gradients dWrx ... dbnh."""
     for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
         setattr(GRUCell, name, property(

@@ -4,9 +4,12 @@ Exit status: 0 done, 1 failed (one line on stderr says why), 2 wrong arguments, 
 Everything that only `train` and `predict` need is imported when they run.
 """
 
+from __future__ import annotations
+
 import argparse
 import csv
 import io
+import json
 import math
 import os
 import sys
@@ -14,15 +17,16 @@ import zipfile
 from dataclasses import astuple, fields
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-# `gru_c.complexity` is the function; the module behind it is reached through its contents.
-from gru_c import show_config
-from gru_c.complexity import add_arguments as add_complexity_arguments
-from gru_c.complexity import run as run_complexity
+from gru_c import complexity, show_config
 
-VALIDATION_COUNT = 144  # of the 1,437 training digits
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VALIDATION_COUNT: int = 144  # of the 1,437 training digits
 PICTURES = ("curves.png", "confusion.png", "digits.png")
 FAILED, INTERRUPTED = 1, 130
 
@@ -31,11 +35,11 @@ class UserError(Exception):
     """Something the user can put right; the message is all that they need to see."""
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: that of the process) and return the exit status."""
     args = build_parser().parse_args(argv)
     try:
-        status = args.run(args)
+        status: int = args.run(args)
         sys.stdout.flush()  # here, where a broken pipe is caught, not while Python shuts down
         return status
     except KeyboardInterrupt:
@@ -50,7 +54,7 @@ def main(argv=None):
         return _report(f"error: {name}{str(error).splitlines()[0] if str(error) else ''}", FAILED)
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all subcommands; each sets ``run``, a function of the arguments."""
     parser = argparse.ArgumentParser(
         prog="gru-c", description="Train a GRU on handwritten digits, use it, count what it costs."
@@ -94,11 +98,20 @@ def build_parser():
     add("--output", type=Path, metavar="FILE.csv", help="write the predictions here instead")
     predict.set_defaults(run=run_predict)
 
-    complexity = commands.add_parser(
+    cost = commands.add_parser(
         "complexity", help="count the operations, parameters and bytes of a GRU"
     )
-    add_complexity_arguments(complexity)
-    complexity.set_defaults(run=run_complexity)
+    add = cost.add_argument
+    add("--input-size", type=int, required=True, metavar="I")
+    add("--hidden-size", type=int, required=True, metavar="H")
+    add("--batch-size", type=int, default=1, metavar="N")
+    add("--seq-len", type=int, default=1, metavar="T")
+    add("--num-layers", type=int, default=1, metavar="L")
+    add("--no-bias", action="store_true", help="count without biases")
+    add("--reset-before", action="store_true", help="reset gate on the state, before its product")
+    add("--dtype", choices=["float32", "float64"], default="float32")
+    add("--json", action="store_true", help="print JSON instead of a table")
+    cost.set_defaults(run=run_complexity)
 
     info = commands.add_parser("info", help="say what this installation runs on")
     info.set_defaults(run=run_info)
@@ -108,7 +121,7 @@ def build_parser():
 # ---- train --------------------------------------------------------------------------------------
 
 
-def run_train(args):
+def run_train(args: argparse.Namespace) -> int:
     """Train, test and write the output folder; return the exit status."""
     _require("safetensors")
     if not args.quiet:
@@ -245,7 +258,7 @@ def _write_pictures(folder, history, images, labels, probabilities):
 # ---- predict ------------------------------------------------------------------------------------
 
 
-def run_predict(args):
+def run_predict(args: argparse.Namespace) -> int:
     """Print or write the predictions; return the exit status."""
     _require("safetensors")
     from gru_c.datasets import DIGIT_PIXEL_MAX, load_digits, split_digits
@@ -333,10 +346,25 @@ def _write_predictions(path, probabilities):
         raise UserError(f"--output {path}: cannot write there ({error.strerror})") from error
 
 
-# ---- info ---------------------------------------------------------------------------------------
+# ---- complexity and info ------------------------------------------------------------------------
 
 
-def run_info(_):
+def run_complexity(args: argparse.Namespace) -> int:
+    """Print the table, or the JSON, that was asked for; 2 after a size that is refused."""
+    try:
+        cost = complexity(
+            args.input_size, args.hidden_size, args.batch_size, args.seq_len,
+            bias=not args.no_bias, reset_after=not args.reset_before, num_layers=args.num_layers,
+            dtype=args.dtype,
+        )
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(cost.as_dict(), indent=2) if args.json else cost)
+    return 0
+
+
+def run_info(_: argparse.Namespace) -> int:
     """Print what this installation runs on; return the exit status."""
     show_config()
     return 0

@@ -1,11 +1,22 @@
 """GRU: layers over whole sequences, forward and backward."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from gru_c import _checks
 from gru_c._core import Layer
 from gru_c._module import Module
 from gru_c._parameters import NAMES, frozen, initial, shapes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike
+
+    from gru_c._types import Array, Bias, DType, Integer, Parameter, Seed
 
 
 class GRU(Module):
@@ -55,8 +66,35 @@ class GRU(Module):
     ((5, 2, 3), (2, 2, 4), 'bias_hh_l0')
     """
 
-    def __init__(self, input_size, hidden_size, num_layers=1, bias=True, batch_first=False,
-                 dropout=0.0, bidirectional=False, dtype=np.float32, reset_after=True, rng=None):
+    if TYPE_CHECKING:                                      # at run time there are as many as layers
+        input_size: int
+        hidden_size: int
+        bias: bool
+        dtype: np.dtype[Any]
+        reset_after: bool
+        num_layers: int
+        batch_first: bool
+        weight_ih_l0: Parameter
+        weight_hh_l0: Parameter
+        bias_ih_l0: Bias
+        bias_hh_l0: Bias
+        weight_ih_l1: Parameter
+        weight_hh_l1: Parameter
+        bias_ih_l1: Bias
+        bias_hh_l1: Bias
+        weight_ih_l2: Parameter
+        weight_hh_l2: Parameter
+        bias_ih_l2: Bias
+        bias_hh_l2: Bias
+        weight_ih_l3: Parameter
+        weight_hh_l3: Parameter
+        bias_ih_l3: Bias
+        bias_hh_l3: Bias
+
+    def __init__(self, input_size: Integer, hidden_size: Integer, num_layers: Integer = 1,
+                 bias: bool = True, batch_first: bool = False, dropout: float = 0.0,
+                 bidirectional: bool = False, dtype: DType = np.float32, reset_after: bool = True,
+                 rng: Seed = None) -> None:
         super().__init__()
         self.input_size = _checks.size(input_size, "input_size")
         self.hidden_size = _checks.size(hidden_size, "hidden_size")
@@ -78,7 +116,7 @@ class GRU(Module):
             for size in sizes)
         self._plain = self.num_layers == 1 and not self.batch_first
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (f"{type(self).__name__}({self.input_size}, {self.hidden_size}, "
                 f"num_layers={self.num_layers}, bias={self.bias}, "
                 f"batch_first={self.batch_first}, dtype={self.dtype}, "
@@ -86,7 +124,8 @@ class GRU(Module):
 
     # ---- running ---------------------------------------------------------------------------
 
-    def forward(self, x, h_0=None, lengths=None):
+    def forward(self, x: ArrayLike, h_0: ArrayLike | None = None,
+                lengths: None = None) -> tuple[Array, Array]:
         """Run over a sequence.
 
         Parameters
@@ -131,7 +170,7 @@ class GRU(Module):
 
     __call__ = forward
 
-    def _infer(self, x, h_0, output, h_n):
+    def _infer(self, x: Array, h_0: Array | None, output: Array, h_n: Array) -> None:
         """Fill the views output (T, N, H) and h_n from the view x (T, N, I), saving nothing."""
         x = _checks.contiguous(x)
         layers = self._layers                              # of one moment, whoever loads meanwhile
@@ -142,7 +181,8 @@ class GRU(Module):
                         h_n[index])
             x = target
 
-    def _record(self, x, h_0, output, h_n, shape):
+    def _record(self, x: Array, h_0: Array | None, output: Array, h_n: Array,
+                shape: tuple[int, ...]) -> None:
         """The same, keeping a tape a layer; a layer reads the one below from its tape."""
         layers = self._layers                              # of one moment, as in `_infer`
         tapes = []
@@ -159,7 +199,8 @@ class GRU(Module):
             self._trace.lose("forward")
             raise
 
-    def backward(self, d_output, d_h_n=None):
+    def backward(self, d_output: ArrayLike | None,
+                 d_h_n: ArrayLike | None = None) -> tuple[Array, Array]:
         """Gradients of the last forward; the parameters' are in `grads`. Once for each forward.
 
         Parameters
@@ -218,7 +259,7 @@ class GRU(Module):
             grads |= found
         return d_output, grads
 
-    def step(self, x_t, h=None, out=None):
+    def step(self, x_t: ArrayLike, h: ArrayLike | None = None, out: Array | None = None) -> Array:
         """One step of a stream. Nothing is saved, in either mode.
 
         Parameters
@@ -257,21 +298,21 @@ class GRU(Module):
 
     # ---- shapes ------------------------------------------------------------------------------
 
-    def _time_major(self, a, batched):
+    def _time_major(self, a: Array, batched: bool) -> Array:
         """A view (T, N, ...) of an array in the caller's layout; its own inverse if batched."""
         if not batched:
             return a[:, None]
         return a.swapaxes(0, 1) if self.batch_first else a
 
-    def _strides(self, a):
+    def _strides(self, a: Array) -> tuple[int, ...]:
         return tuple(stride // a.itemsize for stride in a.strides[:2])
 
-    def _check_input_size(self, x):
+    def _check_input_size(self, x: Array) -> None:
         if x.shape[-1] != self.input_size:
             raise ValueError(f"input has inconsistent input_size: got {x.shape[-1]} "
                              f"expected {self.input_size} (input of shape {x.shape})")
 
-    def _check_input(self, x):
+    def _check_input(self, x: Array) -> tuple[bool, int]:
         """(batched, N) of an input."""
         if x.ndim not in (2, 3):
             raise ValueError(f"GRU: Expected input to be 2D or 3D, got {x.ndim}D instead "
@@ -284,7 +325,8 @@ class GRU(Module):
                              f"(input of shape {x.shape})")
         return batched, rows
 
-    def _check_state(self, h, name, batched, rows):
+    def _check_state(self, h: ArrayLike | None, name: str, batched: bool,
+                     rows: int) -> Array | None:
         """Hidden states as (L, N, H), or None."""
         if h is None:
             return None
@@ -301,18 +343,18 @@ class GRU(Module):
 
     # ---- parameters --------------------------------------------------------------------------
 
-    def _parameters(self):
+    def _parameters(self) -> dict[str, Array]:
         return {f"{name}_l{index}": value for index, layer in enumerate(self._layers)
                 for name, value in layer.weights.items()}
 
-    def _load(self, arrays):
+    def _load(self, arrays: Mapping[str, Array]) -> None:
         new = [{name: arrays[f"{name}_l{index}"] for name in NAMES if f"{name}_l{index}" in arrays}
                for index in range(self.num_layers)]
         self._change("_layers", lambda layers: tuple(
             layer.replaced(weights) if weights else layer
             for layer, weights in zip(layers, new, strict=True)))
 
-    def __getattr__(self, name):
+    def _get_parameter(self, name: str) -> Array:
         # Only called for names that are not there: weight_ih_l0 and the like.
         if name.startswith(("weight_", "bias_")):
             parameters = self._parameters()
@@ -320,7 +362,7 @@ class GRU(Module):
                 return frozen(parameters[name])
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def __setattr__(self, name, value):
+    def _set_attribute(self, name: str, value: Any) -> None:
         if name.startswith(("weight_", "bias_")):
             parameters = self._parameters()
             if name in parameters:
@@ -329,3 +371,6 @@ class GRU(Module):
                 self._load({name: value})
                 return
         super().__setattr__(name, value)
+
+    if not TYPE_CHECKING:                                  # a checker would allow any name
+        __getattr__, __setattr__ = _get_parameter, _set_attribute

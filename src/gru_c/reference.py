@@ -3,14 +3,24 @@
 Names and shapes are those of the package: x (T, N, I), h (N, H), weights stacked r, z, n.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
 import numpy as np
 
+if TYPE_CHECKING:
+    from gru_c._types import Array
 
-def sigmoid(a):
+Tape: TypeAlias = "list[tuple[Array, Array, Array, Array, Array, Array]]"
+
+
+def sigmoid(a: Array) -> Array:
     return np.where(a < 0, np.exp(-np.abs(a)), 1.0) / (1.0 + np.exp(-np.abs(a)))
 
 
-def forward(x, h, weight_ih, weight_hh, bias_ih, bias_hh, reset_after=True):
+def forward(x: Array, h: Array, weight_ih: Array, weight_hh: Array, bias_ih: Array, bias_hh: Array,
+            reset_after: bool = True) -> tuple[Array, Tape]:
     """Run all steps; returns (output (T, N, H), tape for `backward`)."""
     W_ir, W_iz, W_in = np.split(weight_ih, 3)
     W_hr, W_hz, W_hn = np.split(weight_hh, 3)
@@ -32,7 +42,8 @@ def forward(x, h, weight_ih, weight_hh, bias_ih, bias_hh, reset_after=True):
     return np.stack(output), tape
 
 
-def backward(tape, d_output, d_h, weight_ih, weight_hh, reset_after=True):
+def backward(tape: Tape, d_output: Array, d_h: Array, weight_ih: Array, weight_hh: Array,
+             reset_after: bool = True) -> tuple[Array, Array, dict[str, Array]]:
     """Gradients from dL/d output (T, N, H) and dL/dh_n (N, H).
 
     Returns (dx, dh_0, {"weight_ih": ..., "weight_hh": ..., "bias_ih": ..., "bias_hh": ...}).

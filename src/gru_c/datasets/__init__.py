@@ -3,19 +3,25 @@
 digits.npz   images (1797, 8, 8) and labels (1797,), uint8, pixel values 0..16
 """
 
+from __future__ import annotations
+
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 __all__ = ["DIGIT_PIXEL_MAX", "load_digits", "split_digits"]
 
-DIGIT_PIXEL_MAX = 16
+DIGIT_PIXEL_MAX: int = 16
 """The brightest pixel value as stored; `load_digits` divides by it."""
 
 _TEST_COUNT = 360
 
 
-def load_digits():
+def load_digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Load 1,797 handwritten digits as images of 8 by 8 pixels.
 
     Returns
@@ -42,7 +48,7 @@ def load_digits():
     return images.astype(np.float32) / np.float32(DIGIT_PIXEL_MAX), labels.astype(np.int64)
 
 
-def split_digits():
+def split_digits() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the one split of the digits that every result of this package is quoted on.
 
     Returns

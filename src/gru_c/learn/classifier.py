@@ -5,14 +5,26 @@
 Also the file that it is saved in: safetensors, with the architecture in the metadata.
 """
 
+from __future__ import annotations
+
 import json
 import os
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
 from ..gru import GRU
 from .head import Linear
 from .losses import softmax
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from gru_c._types import Array, DType, Seed
+
+Path: TypeAlias = "str | os.PathLike[str]"
 
 _FORMAT = "gru_c.SequenceClassifier"
 _SIZES = ("input_size", "hidden_size", "num_classes", "num_layers")
@@ -22,7 +34,7 @@ _DTYPES = ("float32", "float64")
 class MissingExtraError(ImportError):
     """A package that only part of gru_c needs is not installed; the message says how to get it."""
 
-    def __init__(self, package):
+    def __init__(self, package: str) -> None:
         super().__init__(
             f"{package} is needed for this and is not installed: pip install 'gru-c[train]'"
         )
@@ -74,22 +86,22 @@ class SequenceClassifier:
 
     def __init__(
         self,
-        input_size,
-        hidden_size,
-        num_classes,
-        num_layers=1,
-        dtype=np.float32,
-        reset_after=True,
-        rng=None,
-    ):
+        input_size: int,
+        hidden_size: int,
+        num_classes: int,
+        num_layers: int = 1,
+        dtype: DType = np.float32,
+        reset_after: bool = True,
+        rng: Seed = None,
+    ) -> None:
         rng = np.random.default_rng(rng)
-        self.input_size = input_size
-        self.hidden_size = hidden_size
-        self.num_classes = num_classes
-        self.num_layers = num_layers
-        self.dtype = np.dtype(dtype)
-        self.reset_after = reset_after
-        self.gru = GRU(
+        self.input_size: int = input_size
+        self.hidden_size: int = hidden_size
+        self.num_classes: int = num_classes
+        self.num_layers: int = num_layers
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.reset_after: bool = reset_after
+        self.gru: GRU = GRU(
             input_size,
             hidden_size,
             num_layers,
@@ -98,29 +110,29 @@ class SequenceClassifier:
             reset_after=reset_after,
             rng=rng,
         )
-        self.head = Linear(hidden_size, num_classes, dtype, rng)
-        self.metadata = {}
+        self.head: Linear = Linear(hidden_size, num_classes, dtype, rng)
+        self.metadata: dict[str, str] = {}
 
-    def train(self):
+    def train(self) -> Self:
         """Keep what `backward` needs from now on; return the model."""
         self.gru.train()
         self.head.train()
         return self
 
-    def eval(self):
+    def eval(self) -> Self:
         """Keep nothing from now on: the model then serves any number of threads; return it."""
         self.gru.eval()
         self.head.eval()
         return self
 
-    def forward(self, x):
+    def forward(self, x: ArrayLike) -> Array:
         """Return the logits (N, C) of the sequences `x` (N, T, I)."""
         _, h_n = self.gru(x)
         return self.head(h_n[-1])
 
     __call__ = forward
 
-    def backward(self, dlogits):
+    def backward(self, dlogits: Array) -> Array:
         """Return dx (N, T, I) for `dlogits` (N, C) of the last forward, and set the gradients."""
         dh_n = np.zeros((self.num_layers, len(dlogits), self.hidden_size), self.dtype)
         dh_n[-1] = self.head.backward(dlogits)
@@ -128,32 +140,32 @@ class SequenceClassifier:
         return dx
 
     @property
-    def grads(self):
+    def grads(self) -> dict[str, Array]:
         """The gradients of the last `backward`, under the names of `state_dict`."""
         return _joined(self.gru.grads, self.head.grads)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Array]:
         """Return all parameters: ``gru.weight_ih_l0``, ..., ``head.weight``, ``head.bias``.
 
         The names and shapes of a PyTorch module with ``self.gru`` and ``self.head``.
         """
         return _joined(self.gru.state_dict(), self.head.state_dict())
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Copy all parameters of the mapping `state` into the model."""
         self.gru.load_state_dict(_part(state, "gru."))
         self.head.load_state_dict(_part(state, "head."))
 
-    def predict_proba(self, x, batch_size=256):
+    def predict_proba(self, x: Array, batch_size: int = 256) -> Array:
         """Return the probability of every class, (N, C), for the sequences `x` (N, T, I)."""
         parts = [softmax(self(x[i : i + batch_size])) for i in range(0, len(x), batch_size)]
         return np.concatenate(parts) if parts else np.empty((0, self.num_classes), self.dtype)
 
-    def predict(self, x, batch_size=256):
+    def predict(self, x: Array, batch_size: int = 256) -> NDArray[np.int64]:
         """Return the likeliest class, (N,) int64, of each of the sequences `x` (N, T, I)."""
         return self.predict_proba(x, batch_size).argmax(axis=1)
 
-    def save(self, path, metadata=None):
+    def save(self, path: Path, metadata: Mapping[str, str] | None = None) -> None:
         """Write the model to `path` as safetensors, all of it or nothing.
 
         Parameters
@@ -165,6 +177,8 @@ class SequenceClassifier:
 
         Raises
         ------
+        ValueError
+            If a parameter is infinite or NaN, which `load` refuses. Nothing is written.
         MissingExtraError
             If safetensors is not installed.
         """
@@ -176,10 +190,13 @@ class SequenceClassifier:
             "reset_after": str(bool(self.reset_after)),
         }
         tensors = {name: np.ascontiguousarray(a) for name, a in self.state_dict().items()}
+        for name, tensor in tensors.items():
+            if not np.isfinite(tensor).all():
+                raise ValueError(f"{path}: not saved, {name} holds values that are not finite")
         write_atomically(path, save(tensors, {**(metadata or {}), **architecture}))
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: Path) -> Self:
         """Read a model that `save` wrote; it comes back in evaluation mode.
 
         Parameters
@@ -211,7 +228,7 @@ class SequenceClassifier:
         return model.eval()
 
 
-def write_atomically(path, data):
+def write_atomically(path: Path, data: bytes) -> None:
     """Write the bytes `data` to `path`: whoever looks sees the old file or all of the new one.
 
     A symbolic link stays, and its target is written; so does a device or a pipe.

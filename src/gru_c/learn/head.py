@@ -3,9 +3,17 @@
 x (N, I), weight (O, I), bias (O,), y (N, O); a gradient is `d` + the name.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gru_c._types import Array, DType, Seed
 
 
 class Linear:
@@ -40,26 +48,27 @@ class Linear:
     (5, 3)
     """
 
-    def __init__(self, in_features, out_features, dtype=np.float32, rng=None):
+    def __init__(self, in_features: int, out_features: int, dtype: DType = np.float32,
+                 rng: Seed = None) -> None:
         rng = np.random.default_rng(rng)
         bound = 1 / math.sqrt(in_features)
-        self.weight = rng.uniform(-bound, bound, (out_features, in_features)).astype(dtype)
-        self.bias = rng.uniform(-bound, bound, out_features).astype(dtype)
-        self.training = True
-        self.grads = {}
-        self._x = None
+        self.weight: Array = rng.uniform(-bound, bound, (out_features, in_features)).astype(dtype)
+        self.bias: Array = rng.uniform(-bound, bound, out_features).astype(dtype)
+        self.training: bool = True
+        self.grads: dict[str, Array] = {}
+        self._x: Array | None = None
 
-    def train(self):
+    def train(self) -> Self:
         """Keep what `backward` needs from now on; return the layer."""
         self.training = True
         return self
 
-    def eval(self):
+    def eval(self) -> Self:
         """Keep nothing from now on: `forward` is then safe from any number of threads."""
         self.training, self._x = False, None
         return self
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         """Return y = x W^T + b, (N, O), for `x` (N, I) of the layer's dtype."""
         if x.ndim != 2 or x.shape[1] != self.weight.shape[1]:
             raise ValueError(f"expected x of shape (N, {self.weight.shape[1]}), got {x.shape}")
@@ -73,7 +82,7 @@ class Linear:
 
     __call__ = forward
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         """Return dx (N, I) for `dy` (N, O) of the last `forward`, and set `grads`."""
         if self._x is None:
             raise RuntimeError("backward needs a forward pass in training mode first")
@@ -84,11 +93,11 @@ class Linear:
         self.grads = {"weight": dy.T @ self._x, "bias": dy.sum(axis=0)}
         return dy @ self.weight
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Array]:
         """Return ``{"weight": (O, I), "bias": (O,)}``: views of the parameters."""
         return {"weight": self.weight, "bias": self.bias}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Copy ``weight`` and ``bias`` of the mapping `state` into the layer."""
         for name, own in self.state_dict().items():
             if state[name].shape != own.shape:

@@ -4,10 +4,17 @@
     loss  = -mean log p[i, label_i]                    dlogits = (p - onehot(label)) / N
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+if TYPE_CHECKING:
+    from gru_c._types import Array
 
-def log_softmax(logits):
+
+def log_softmax(logits: Array) -> Array:
     """Return log(softmax(logits)) along the last axis; no finite logits overflow.
 
     Examples
@@ -22,7 +29,7 @@ def log_softmax(logits):
     return shifted
 
 
-def softmax(logits):
+def softmax(logits: Array) -> Array:
     """Return the probabilities exp(logits) / sum exp(logits) along the last axis.
 
     Examples
@@ -35,7 +42,7 @@ def softmax(logits):
     return np.exp(log_softmax(logits))
 
 
-def cross_entropy(logits, labels):
+def cross_entropy(logits: Array, labels: Array) -> tuple[float, Array]:
     """Return the mean cross-entropy of the batch and its gradient.
 
     The same as ``torch.nn.functional.cross_entropy(logits, labels)`` and its backward pass.

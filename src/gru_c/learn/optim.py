@@ -4,9 +4,17 @@ A step of a small model costs less in arithmetic than in Python calls. With all 
 vector an update is a dozen in-place ufuncs, however many arrays the model has.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gru_c._types import Array
 
 
 class FlatArrays:
@@ -34,16 +42,17 @@ class FlatArrays:
     [[3.0, 3.0], [3.0, 3.0]]
     """
 
-    def __init__(self, arrays):
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
         if len({array.dtype for array in arrays.values()}) > 1:
             raise TypeError("the arrays must have one dtype")
-        self.vector = np.concatenate([array.ravel() for array in arrays.values()])
-        self.views, start = {}, 0
+        self.vector: Array = np.concatenate([array.ravel() for array in arrays.values()])
+        self.views: dict[str, Array] = {}
+        start = 0
         for name, array in arrays.items():
             self.views[name] = self.vector[start : start + array.size].reshape(array.shape)
             start += array.size
 
-    def gather(self, arrays):
+    def gather(self, arrays: Mapping[str, Array]) -> None:
         """Copy the mapping `arrays`, with the same names and shapes, into the vector."""
         for name, view in self.views.items():
             view[...] = arrays[name]
@@ -79,17 +88,18 @@ class Adam:
     [0.9, -1.9]
     """
 
-    def __init__(self, parameters, learning_rate=1e-3, betas=(0.9, 0.999), eps=1e-8):
-        self.parameters = parameters
-        self.learning_rate = learning_rate
-        self.betas = betas
-        self.eps = eps
-        self.steps = 0
+    def __init__(self, parameters: Array, learning_rate: float = 1e-3,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
+        self.parameters: Array = parameters
+        self.learning_rate: float = learning_rate
+        self.betas: tuple[float, float] = betas
+        self.eps: float = eps
+        self.steps: int = 0
         self._mean = np.zeros_like(parameters)
         self._square = np.zeros_like(parameters)
         self._scratch = np.empty_like(parameters)
 
-    def step(self, gradient):
+    def step(self, gradient: Array) -> None:
         """Move `parameters` one step against `gradient` (P,), which is not changed."""
         self.steps += 1
         beta1, beta2 = self.betas
@@ -113,7 +123,7 @@ class Adam:
         self.parameters -= scratch
 
 
-def clip_grad_norm(gradient, max_norm):
+def clip_grad_norm(gradient: Array, max_norm: float) -> float:
     """Scale `gradient` in place so that its 2-norm is at most `max_norm`.
 
     The same as ``torch.nn.utils.clip_grad_norm_`` on all parameters together, its 1e-6 included:

@@ -4,17 +4,29 @@ Each function returns a `matplotlib.figure.Figure` that pyplot's global state kn
 so nothing opens a window or stays behind. matplotlib is imported when a picture is asked for.
 """
 
+from __future__ import annotations
+
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .classifier import MissingExtraError, write_atomically
 
+if TYPE_CHECKING:
+    import os
+
+    from matplotlib.figure import Figure
+
+    from gru_c._types import Array
+
+    from .trainer import History
+
 _TRAINING, _VALIDATION = "tab:gray", "tab:blue"
 _RIGHT, _WRONG = "black", "tab:red"
 
 
-def training_curves(history):
+def training_curves(history: History) -> Figure:
     """Draw loss and accuracy over the epochs of the `History`, with the best epoch marked."""
     figure = _figure(9, 3.6)
     epochs = [epoch.epoch for epoch in history.epochs]
@@ -39,7 +51,7 @@ def training_curves(history):
     return figure
 
 
-def confusion_matrix(labels, predictions, classes=10):
+def confusion_matrix(labels: Array, predictions: Array, classes: int = 10) -> Figure:
     """Draw how often each of `labels` (N,) was taken for each of `predictions` (N,)."""
     counts = np.zeros((classes, classes), int)
     np.add.at(counts, (labels, predictions), 1)
@@ -64,7 +76,7 @@ def confusion_matrix(labels, predictions, classes=10):
     return figure
 
 
-def digit_gallery(images, labels, probabilities, columns=10):
+def digit_gallery(images: Array, labels: Array, probabilities: Array, columns: int = 10) -> Figure:
     """Draw images with their predictions: the first ones, and the ones that were hardest.
 
     Parameters
@@ -100,7 +112,7 @@ def digit_gallery(images, labels, probabilities, columns=10):
     return figure
 
 
-def save_figure(figure, path):
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write `figure` to `path` as PNG, all of it or nothing."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=150)

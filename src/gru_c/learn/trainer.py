@@ -3,14 +3,26 @@
 Per batch: noise, logits, cross-entropy, gradients into one vector, clip, Adam, new weights.
 """
 
+from __future__ import annotations
+
 import math
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from .losses import cross_entropy
 from .optim import Adam, FlatArrays, clip_grad_norm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gru_c._types import Array, Seed
+
+    from .classifier import SequenceClassifier
+
+Data: TypeAlias = "tuple[Array, Array]"
 
 
 @dataclass(frozen=True)
@@ -54,17 +66,18 @@ class History:
         Whether Ctrl-C ended the run.
     """
 
-    epochs: list = field(default_factory=list)
+    epochs: list[Epoch] = field(default_factory=list)
     best: Epoch | None = None
     interrupted: bool = False
 
     @property
-    def seconds(self):
+    def seconds(self) -> float:
         """Time of all finished epochs."""
         return sum(epoch.seconds for epoch in self.epochs)
 
 
-def evaluate(model, x, labels, batch_size=256):
+def evaluate(model: SequenceClassifier, x: Array, labels: Array,
+             batch_size: int = 256) -> tuple[float, float]:
     """Return the mean loss and the accuracy (0..1) of `model` on `x` (N, T, I), `labels` (N,).
 
     The model is left in evaluation mode.
@@ -80,22 +93,22 @@ def evaluate(model, x, labels, batch_size=256):
 
 
 def fit(
-    model,
-    train,
-    validation,
-    epochs=30,
-    batch_size=32,
-    learning_rate=6e-3,
-    clip=1.0,
-    noise=0.15,
-    rng=None,
-    callback=None,
-):
+    model: SequenceClassifier,
+    train: Data,
+    validation: Data,
+    epochs: int = 30,
+    batch_size: int = 32,
+    learning_rate: float = 6e-3,
+    clip: float = 1.0,
+    noise: float = 0.0,
+    rng: Seed = None,
+    callback: Callable[[History], object] | None = None,
+) -> History:
     """Train `model` and leave it with the weights that did best on the validation data.
 
     Adam on the mean cross-entropy of a batch, the gradient norm clipped at `clip`. The learning
     rate stays at `learning_rate` for the first half of the epochs and then falls linearly, see
-    `rate_of_epoch`. The noise is what keeps a small data set from being learned by heart.
+    `rate_of_epoch`. Noise keeps a small data set from being learned by heart.
 
     Parameters
     ----------
@@ -107,7 +120,7 @@ def fit(
     learning_rate, clip : float
     noise : float
         Standard deviation of the Gaussian noise that is added to the training sequences, drawn anew
-        for every batch; in the units of the data, 0 for none.
+        for every batch; in the units of the data, so that no value but 0, none, suits all data.
     rng : int, numpy.random.Generator or None
         What the noise is drawn with, and the order of the training data, anew for every epoch.
     callback : callable, optional
@@ -118,12 +131,14 @@ def fit(
     -------
     History
         After Ctrl-C (KeyboardInterrupt) too, with `interrupted` set: the model then has the best
-        weights so far, or, before the end of the first epoch, those that it had reached.
+        weights so far, or, before the end of the first epoch, those that it had reached (the
+        initial ones if these are no longer finite).
 
     Raises
     ------
     FloatingPointError
-        If the loss becomes infinite or NaN. The model then has the best weights so far.
+        If the loss becomes infinite or NaN. The model then has the best weights so far: after the
+        first epoch, those that it came with.
 
     Examples
     --------
@@ -147,7 +162,7 @@ def fit(
     parameters = FlatArrays(model.state_dict())
     gradients = FlatArrays(model.state_dict())
     adam = Adam(parameters.vector, learning_rate)
-    history, best = History(), parameters
+    history, best = History(), FlatArrays(parameters.views)
     try:
         # A diverging run is reported once, below, not by a warning from each array operation.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -171,13 +186,15 @@ def fit(
                     callback(history)
     except KeyboardInterrupt:
         history.interrupted = True
+        if history.best is None and np.isfinite(parameters.vector).all():
+            best = parameters
     finally:
         model.load_state_dict(best.views)
         model.eval()
     return history
 
 
-def rate_of_epoch(learning_rate, epoch, epochs):
+def rate_of_epoch(learning_rate: float, epoch: int, epochs: int) -> float:
     """Return the learning rate of `epoch` (1..epochs): whole for the first half, then falling.
 
     The fall is linear, and would reach zero in the epoch after the last.

@@ -1,0 +1,45 @@
+"""Types of arguments, results and attributes, for type checkers alone: never imported at run time.
+
+An attribute that reads as an array and takes all that converts to one is a descriptor here,
+whatever makes it at run time.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Never, SupportsIndex, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array: TypeAlias = NDArray[Any]
+Integer: TypeAlias = SupportsIndex
+DType: TypeAlias = str | type[float] | type[np.floating[Any]] | np.dtype[Any]
+Seed: TypeAlias = (int | np.integer[Any] | Sequence[int] | np.random.SeedSequence
+                   | np.random.BitGenerator | np.random.Generator | None)
+
+
+class Parameter:
+    """A parameter or a block of one: read-only array, assigned from anything like it."""
+
+    def __get__(self, instance: object, owner: type | None = None) -> Array: ...
+    def __set__(self, instance: object, value: ArrayLike) -> None: ...
+
+
+class Bias:
+    """The same of a bias, which is None in a model without: not checked."""
+
+    def __get__(self, instance: object, owner: type | None = None) -> Array | Any: ...
+    def __set__(self, instance: object, value: ArrayLike) -> None: ...
+
+
+class ReadOnly:
+    """A gradient, or what the last forward left."""
+
+    def __get__(self, instance: object, owner: type | None = None) -> Array: ...
+    def __set__(self, instance: object, value: Never) -> None: ...
+
+
+class ReadOnlyBias:
+    """The gradient of a bias."""
+
+    def __get__(self, instance: object, owner: type | None = None) -> Array | Any: ...
+    def __set__(self, instance: object, value: Never) -> None: ...

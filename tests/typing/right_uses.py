@@ -1,0 +1,167 @@
+"""Right uses of everything public: type checkers must find nothing here. Never run."""
+
+import argparse
+from pathlib import Path
+from typing import Any, assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+import gru_c
+from gru_c import GRU, GRUCell, cli, reference
+from gru_c.complexity import Bytes, Complexity, Operations, Parameters
+from gru_c.datasets import DIGIT_PIXEL_MAX, load_digits, split_digits
+from gru_c.learn import (
+    Adam,
+    Epoch,
+    FlatArrays,
+    History,
+    Linear,
+    SequenceClassifier,
+    clip_grad_norm,
+    cross_entropy,
+    evaluate,
+    fit,
+    log_softmax,
+    plots,
+    softmax,
+)
+
+Array = NDArray[Any]
+
+
+def models() -> None:
+    gru = GRU(3, 4, num_layers=2, bias=True, batch_first=True, dropout=0.0, bidirectional=False,
+              dtype=np.float64, reset_after=False, rng=np.random.default_rng(0))
+    GRU(np.int64(3), 4, dtype="float32", rng=0)
+    GRUCell(3, 4, dtype=np.dtype(np.float64), rng=None)
+    GRUCell(3, 4, dtype=gru.dtype, rng=np.random.SeedSequence(1))
+    assert_type(gru.input_size + gru.hidden_size + gru.num_layers, int)
+    assert_type((gru.bias, gru.batch_first, gru.reset_after), tuple[bool, bool, bool])
+    assert_type(gru.dtype, np.dtype[Any])
+    assert_type(gru.training, bool)
+    gru.training = False
+    assert_type(gru.train().eval().train(False), GRU)
+    assert_type(repr(gru), str)
+    assert_type(gru.state_dict(), dict[str, Array])
+    gru.load_state_dict(gru.state_dict())
+    gru.load_state_dict({"weight_ih_l0": [[1.0, 2.0]], "bias_ih_l0": np.zeros(3)})
+    assert_type(gru.weight_ih_l0, Array)
+    print(gru.weight_hh_l3.T @ gru.weight_ih_l1)
+    gru.weight_hh_l0 = np.zeros((12, 4))
+    gru.bias_hh_l1 = [0.0] * 12
+    print(gru.bias_ih_l0.shape)
+
+
+def sequences() -> None:
+    gru = GRU(3, 4)
+    x: NDArray[np.float32] = np.zeros((5, 2, 3), np.float32)
+    output, h_n = gru(x)
+    assert_type(output, Array)
+    assert_type(h_n, Array)
+    assert_type(gru.forward(x, h_n), tuple[Array, Array])
+    gru([[[1, 2, 3]]], h_0=None, lengths=None)
+    assert_type(gru.backward(np.ones_like(output)), tuple[Array, Array])
+    dx, dh_0 = gru.backward(None, d_h_n=h_n)
+    print(dx.shape, dh_0.shape, gru.grads["weight_ih_l0"].sum())
+    assert_type(gru.step(x[0], h_n, out=h_n), Array)
+
+
+def cells() -> None:
+    cell = GRUCell(3, 4, bias=True, rng=0)
+    h = cell(np.zeros((2, 3), np.float32))
+    assert_type(cell.forward([1.0, 2.0, 3.0], h, out=h), Array)
+    assert_type(cell.backward(h), tuple[Array, Array])
+    assert_type(cell.Wrx, Array)
+    cell.Wrx = cell.Wrx - 0.1 * cell.dWrx
+    cell.bnh = cell.bnh - 0.1 * cell.dbnh
+    cell.weight_hh, cell.bias_ih = np.zeros((12, 4)), [0.0] * 12
+    cell.Wzh = 1 - cell.Wzh
+    for saved in (cell.x, cell.hidden, cell.r, cell.z, cell.n):
+        assert_type(saved, Array)
+    eye = np.eye(4)
+    cell.init_weights(eye, eye, eye, eye, eye, eye)
+    cell.init_weights(Wrx=eye, Wzx=eye, Wnx=eye, Wrh=eye, Wzh=eye, Wnh=[[1.0]], brx=[1], bnh=None)
+
+
+class Counting(GRU):
+    """A subclass with an attribute and a forward of its own."""
+
+    calls: int = 0
+
+    def forward(self, x: Any, h_0: Any = None, lengths: None = None) -> tuple[Array, Array]:
+        self.calls += 1
+        return super().forward(x, h_0, lengths)
+
+
+def settings() -> None:
+    gru_c.set_num_threads(gru_c.get_num_threads())
+    assert_type(gru_c.get_num_threads(), int)
+    gru_c.show_config()
+    assert_type(gru_c.__version__, str)
+    assert_type(cli.main(["info"]) + cli.main(), int)
+    assert_type(cli.build_parser(), argparse.ArgumentParser)
+
+
+def costs() -> None:
+    cost = gru_c.complexity(80, 256, 4, seq_len=np.int32(9), bias=False, num_layers=2,
+                            reset_after=False, dtype=np.float64)
+    assert_type(cost, Complexity)
+    assert_type((cost.operations, cost.executed), tuple[Operations, Operations])
+    assert_type((cost.parameters, cost.bytes), tuple[Parameters, Bytes])
+    assert_type(cost.operations.reset + cost.bytes.saved + cost.parameters.total, int)
+    assert_type(cost.as_dict(), dict[str, Any])
+    assert_type(cost.operations.as_dict(), dict[str, int])
+
+
+def plain_numpy() -> None:
+    x, h, w, u, b = (np.zeros((2, 2)) for _ in range(5))
+    output, tape = reference.forward(x, h, w, u, b, b, reset_after=False)
+    assert_type(output, Array)
+    dx, dh, grads = reference.backward(tape, output, h, w, u)
+    print(dx, dh, grads["bias_ih"], reference.sigmoid(x))
+
+
+def training(path: Path) -> None:
+    images, labels = load_digits()
+    assert_type(images, NDArray[np.float32])
+    assert_type(labels, NDArray[np.int64])
+    train, test = split_digits()
+    model = SequenceClassifier(8, 64, 10, num_layers=1, dtype=np.float32, rng=0)
+    history = fit(model, (images[train] / DIGIT_PIXEL_MAX, labels[train]),
+                  (images[test], labels[test]), epochs=2, batch_size=32, learning_rate=1e-3,
+                  clip=1, noise=0.15, rng=0, callback=lambda history: print(history.best))
+    assert_type(history, History)
+    assert_type(history.epochs, list[Epoch])
+    if history.best is not None:
+        assert_type(history.best.validation_accuracy + history.seconds, float)
+    assert_type(evaluate(model, images, labels), tuple[float, float])
+    model.save(path, {"note": "text"})
+    model.save("model.safetensors")
+    again = SequenceClassifier.load(path)
+    assert_type(again, SequenceClassifier)
+    assert_type(again.metadata, dict[str, str])
+    assert_type(again.predict(images), NDArray[np.int64])
+    probabilities = again.eval().predict_proba(images, batch_size=10)
+    assert_type(probabilities, Array)
+    plots.save_figure(plots.training_curves(history), path)
+    plots.confusion_matrix(labels, probabilities.argmax(axis=1), classes=10)
+    plots.digit_gallery(images, labels, probabilities)
+
+
+def by_hand(x: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
+    model = SequenceClassifier(8, 16, 10).train()
+    flat, gradients = FlatArrays(model.state_dict()), FlatArrays(model.state_dict())
+    adam = Adam(flat.vector, learning_rate=1e-3, betas=(0.9, 0.999), eps=1e-8)
+    loss, dlogits = cross_entropy(model(x), labels)
+    assert_type(loss, float)
+    assert_type(model.backward(dlogits), Array)
+    gradients.gather(model.grads)
+    assert_type(clip_grad_norm(gradients.vector, 1.0), float)
+    adam.learning_rate /= 2
+    adam.step(gradients.vector)
+    model.load_state_dict(flat.views)
+    head = Linear(16, 10, np.float32, rng=0)
+    assert_type(head.train()(x), Array)
+    print(head.weight + head.grads["weight"])
+    print(log_softmax(x), softmax(x), model.gru.weight_ih_l0, model.head.bias, head.backward(x))

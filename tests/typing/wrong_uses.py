@@ -1,0 +1,66 @@
+"""Wrong uses: `# error: CODES` names the errors that mypy and basedpyright must find in its line.
+
+tools/check_types.sh compares: nothing may be missing, nor found elsewhere. Never run.
+"""
+
+import numpy as np
+
+import gru_c
+from gru_c import GRU, GRUCell
+from gru_c.datasets import load_digits
+from gru_c.learn import Adam, SequenceClassifier, cross_entropy, fit
+
+x = np.zeros((5, 2, 3), np.float32)
+gru, cell = GRU(3, 4), GRUCell(3, 4)
+
+GRU(3)                                             # error: call-arg, reportCallIssue
+GRU("3", 4)                                        # error: arg-type, reportArgumentType
+GRU(3, 4.0)                                        # error: arg-type, reportArgumentType
+GRU(3, 4, dtype=16)                                # error: arg-type, reportArgumentType
+GRU(3, 4, bias=None)                               # error: arg-type, reportArgumentType
+GRU(3, 4, layers=2)                                # error: call-arg, reportCallIssue
+GRU(3, 4, rng="seed")                              # error: arg-type, reportArgumentType
+gru()                                              # error: call-arg, reportCallIssue
+gru(x, lengths=[5, 5])                             # error: arg-type, reportArgumentType
+gru(object())                                      # error: arg-type, reportArgumentType
+print(gru(x).shape)                                # error: attr-defined, reportAttributeAccessIssue
+print(gru.hidden_sise)                             # error: attr-defined, reportAttributeAccessIssue
+gru.hidden_sise = 5                                # error: attr-defined, reportAttributeAccessIssue
+gru.weight_ih_l = x                                # error: attr-defined, reportAttributeAccessIssue
+gru.weight_ih_l0 = object()                        # error: assignment, reportAttributeAccessIssue
+print(gru.weight_ih_l0.shapes)                     # error: attr-defined, reportAttributeAccessIssue
+gru.load_state_dict([x])                           # error: arg-type, reportArgumentType
+gru.backward()                                     # error: call-arg, reportCallIssue
+gru.step(x[0], out=[0.0])                          # error: arg-type, reportArgumentType
+gru.grads = {}                                     # error: misc, reportAttributeAccessIssue
+gru.train(mode="yes")                              # error: arg-type, reportArgumentType
+gru.training = "yes"                               # error: assignment, reportAttributeAccessIssue
+
+GRUCell(3, 4, num_layers=2)                        # error: call-arg, reportCallIssue
+cell(x, out="result")                              # error: arg-type, reportArgumentType
+cell.forward(h_prev_t=x)                           # error: call-arg, reportCallIssue
+print(cell.Wix)                                    # error: attr-defined, reportAttributeAccessIssue
+cell.Wrx = object()                                # error: assignment, reportAttributeAccessIssue
+cell.dWrx = x                                      # error: assignment, reportAttributeAccessIssue
+cell.hidden = x                                    # error: assignment, reportAttributeAccessIssue
+cell.init_weights(x, x, x)                         # error: call-arg, reportCallIssue
+
+gru_c.set_num_threads("2")                         # error: arg-type, reportArgumentType
+gru_c.set_num_threads()                            # error: call-arg, reportCallIssue
+print(gru_c.get_num_threads() + "2")               # error: operator, reportOperatorIssue
+gru_c.complexity(80)                               # error: call-arg, reportCallIssue
+gru_c.complexity(80, 256.0)                        # error: arg-type, reportArgumentType
+gru_c.complexity(80, 256, dtype=16)                # error: arg-type, reportArgumentType
+gru_c.complexity(80, 256).as_dict().total()        # error: attr-defined, reportAttributeAccessIssue
+gru_c.complexity(80, 256).seq_len = 2              # error: misc, reportAttributeAccessIssue
+
+images, labels = load_digits()
+model = SequenceClassifier(8, 16)                  # error: call-arg, reportCallIssue
+fit(model, images, (images, labels))               # error: arg-type, reportArgumentType
+fit(gru, (images, labels), (images, labels))       # error: arg-type, reportArgumentType
+fit(model, (images, labels), (images, labels), callback=3)  # error: arg-type, reportArgumentType
+cross_entropy([[0.0]], labels)                     # error: arg-type, reportArgumentType
+Adam(images, betas=0.9)                            # error: arg-type, reportArgumentType
+model.save(3)                                      # error: arg-type, reportArgumentType
+model.save("model", {"epoch": 3})                  # error: dict-item, reportArgumentType
+load_digits(True)                                  # error: call-arg, reportCallIssue
