@@ -1,16 +1,16 @@
 """What the tests share: kernels to run on, random calls, the reference, tolerances.
 
-With --import-mode=importlib a test file cannot import another, so helpers are fixtures that return
-functions. A *call* is a dict of the arrays that go into a forward and backward of a GRU, time-major
+Helpers that depend on no kernels stand in helpers.py; here they are fixtures that return functions.
+A *call* is a dict of the arrays that go into a forward and backward of a GRU, time-major
 and batched (x, h_0, d_output, d_h_n; all but x may be missing); its *results* are a dict too
 (output, h_n, dx, dh_0, and the gradients of the parameters by their names).
 """
 
 import importlib
-import math
 from contextlib import contextmanager
 from itertools import product
 
+import helpers
 import numpy as np
 import pytest
 
@@ -23,6 +23,7 @@ def _kernels_of(isa, engine):
     def bind(isa, engine):
         kernels = importlib.import_module(f"gru_c._core.kernels_{isa}").kernels
         _core.dispatch.bind(kernels, engine == "blas")
+        helpers.in_use["engine"] = engine
 
     bind(isa, engine)
     try:
@@ -112,36 +113,14 @@ def expected():
     return expected
 
 
-def _tolerance(dtype, terms=1, steps=1, backward=False):
-    """The promise of the package: 1e-12 in float64, and in float32 what oneDNN's own tests allow,
-    4 (1 + backward) ceil(log2(K T)) eps for sums of K terms over T steps.
-    """
-    if dtype == np.float64:
-        return 1e-12
-    factor = 4 * (1 + backward) * max(1, math.ceil(math.log2(terms * steps)))
-    return factor * float(np.finfo(np.float32).eps)
-
-
 @pytest.fixture(scope="session")
 def tolerance():
-    return _tolerance
-
-
-def _error(got, want):
-    """The largest deviation, as a part of the largest magnitude of the wanted array (which counts
-    as 1 if it is all zeros). Infinite where the shapes differ, or with a NaN on either side.
-    """
-    got, want = np.asarray(got), np.asarray(want)
-    if got.shape != want.shape or np.isnan(got).any() or np.isnan(want).any():
-        return math.inf
-    if not want.size:
-        return 0.0
-    return float(np.abs(got.astype(np.float64) - want).max() / (np.abs(want).max() or 1.0))
+    return helpers.tolerance
 
 
 @pytest.fixture(scope="session")
 def error():
-    return _error
+    return helpers.error
 
 
 @pytest.fixture(scope="session")
@@ -156,23 +135,15 @@ def assert_close():
             assert got[name].dtype == gru.dtype, name
             backward = name not in ("output", "h_n")
             terms = max(forward, 3 * gru.hidden_size, rows) if backward else forward
-            allowed = _tolerance(gru.dtype, terms, steps * gru.num_layers, backward)
-            assert _error(got[name], value) <= allowed, name
+            allowed = helpers.tolerance(gru.dtype, terms, steps * gru.num_layers, backward)
+            assert helpers.error(got[name], value) <= allowed, name
 
     return assert_close
 
 
 @pytest.fixture(scope="session")
 def assert_same_bits():
-    def assert_same_bits(got, want):
-        """Two dicts of results are the same in every bit."""
-        assert got.keys() == want.keys()
-        for name, value in want.items():
-            assert got[name].dtype == value.dtype, name
-            assert got[name].shape == value.shape, name
-            assert got[name].tobytes() == value.tobytes(), name
-
-    return assert_same_bits
+    return helpers.assert_same_bits
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
