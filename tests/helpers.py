@@ -103,11 +103,11 @@ def equal(a, b):
         not promises_bits() and error(a, b) <= tolerance(b.dtype, 2**15, backward=True))
 
 
-def train_once(model, x, delta, h=None):
+def train_once(model, x, *deltas, h=None):
     """A forward and a backward: all results."""
     results = model(x, h)
     results = [*results] if isinstance(results, tuple) else [results]
-    return [*results, *model.backward(delta), *model.grads.values()]
+    return [*results, *model.backward(*deltas), *model.grads.values()]
 
 
 # ---- other interpreters -------------------------------------------------------------------------

@@ -5,20 +5,17 @@ error was raised in a .py file of the package, and that the model is as it was: 
 gradients, and the tape, on which a backward still works.
 """
 
-import os
-import subprocess
-import sys
 import types
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import BLOCKS, F32, F64, python, read_only, same
 
 import gru_c
 from gru_c import _core
 
 PACKAGE = Path(gru_c.__file__).parent
-F32, F64 = np.float32, np.float64
 WIDER = [] if np.dtype("longdouble") == F64 else ["longdouble"]      # where there is such a thing
 
 
@@ -58,11 +55,6 @@ def raises(error, words, call, *args):
     for word in words:
         assert word in str(caught.value)
     raised_in_python(caught.value)
-
-
-def same(found, expected):
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def refused(make, call, error, words):
@@ -437,12 +429,6 @@ def test_a_list_of_arrays_is_not_cast_either(wrap):
 
 # ---- out= ----------------------------------------------------------------------------------------
 
-def read_only(*shape):
-    array = zeros(*shape)
-    array.flags.writeable = False
-    return array
-
-
 @pytest.mark.parametrize(("make_out", "error", "words"), [
     (lambda *shape: zeros(*shape).tolist(), TypeError, "out must be a numpy array, got list"),
     (lambda *shape: memoryview(zeros(*shape)), TypeError,
@@ -457,7 +443,7 @@ def read_only(*shape):
     (lambda *shape: zeros(*shape[:-1], 1), ValueError, "out has shape (2, 1), expected (2, 4)"),
     (lambda *shape: zeros(1, *shape), ValueError, "out has shape (1, 2, 4), expected (2, 4)"),
     (lambda *shape: zeros(4), ValueError, "out has shape (4,), expected (2, 4)"),
-    (read_only, ValueError, "out is read-only"),
+    (lambda *shape: read_only(zeros(*shape)), ValueError, "out is read-only"),
     (lambda *shape: np.broadcast_to(zeros(4), shape), ValueError, "out is read-only"),
 ])
 @pytest.mark.parametrize("training", [True, False])
@@ -515,7 +501,6 @@ def test_cell_gradients_before_backward(name):
 
 # ---- weights -------------------------------------------------------------------------------------
 
-BLOCKS = ("Wrx", "Wzx", "Wnx", "Wrh", "Wzh", "Wnh", "brx", "bzx", "bnx", "brh", "bzh", "bnh")
 GOOD = {name: zeros(*((4,) if name[0] == "b" else (4, 3) if name[2] == "x" else (4, 4)))
         for name in BLOCKS}
 
@@ -640,9 +625,7 @@ def test_environment(variable, value, words):
         "    frame = error.__traceback__",
         "    while frame.tb_next: frame = frame.tb_next",
         "    print(frame.tb_frame.f_code.co_filename, error, sep='|')"])
-    found = subprocess.run([sys.executable, "-c", script], env=os.environ | {variable: value},
-                           capture_output=True, text=True, check=True).stdout.strip()
-    file, message = found.split("|")
+    file, message = python(script, **{variable: value}).strip().split("|")
     assert message == words
     assert Path(file) == PACKAGE / "_core" / "__init__.py"
 

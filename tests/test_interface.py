@@ -12,30 +12,12 @@ from importlib.metadata import version
 
 import numpy as np
 import pytest
+from helpers import BLOCKS, F32, F64, STACKED, normal, read_only, same, train_once, unaligned
 
 import gru_c
 
-F32, F64 = np.float32, np.float64
-BLOCKS = ("Wrx", "Wzx", "Wnx", "Wrh", "Wzh", "Wnh", "brx", "bzx", "bnx", "brh", "bzh", "bnh")
 both_modes = pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 both_dtypes = pytest.mark.parametrize("dtype", [F32, F64])
-
-
-def normal(*shape, dtype=F32, seed=0):
-    return np.random.default_rng([seed, *shape]).normal(size=shape).astype(dtype)
-
-
-def read_only(a):
-    a = a.copy()
-    a.flags.writeable = False
-    return a
-
-
-def same(found, expected):
-    for a, b in zip(found, expected, strict=True):
-        assert a.shape == b.shape
-        assert a.dtype == b.dtype
-        np.testing.assert_array_equal(a, b)
 
 
 # ---- names and signatures ------------------------------------------------------------------------
@@ -50,7 +32,7 @@ def test_names():
         for name in ("forward", "backward", "train", "eval", "state_dict", "load_state_dict",
                      "training", "input_size", "hidden_size", "bias", "dtype", "reset_after"):
             assert hasattr(model, name)
-    for name in (*BLOCKS, "init_weights", "weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+    for name in (*BLOCKS, *STACKED, "init_weights"):
         assert hasattr(cell, name)
     for name in ("step", "num_layers", "batch_first", "weight_ih_l0", "bias_hh_l0"):
         assert hasattr(gru, name)
@@ -131,7 +113,7 @@ def test_parameters(dtype, bias):
         shapes |= {"bias_ih": (12,), "bias_hh": (12,)}
     assert {name: w.shape for name, w in cell.state_dict().items()} == shapes
     assert list(cell.state_dict()) == list(shapes)
-    for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+    for name in STACKED:
         if name in shapes:
             np.testing.assert_array_equal(getattr(cell, name), cell.state_dict()[name])
         else:
@@ -277,90 +259,15 @@ def test_gru_shapes(rows, batch_first, layers, dtype, training):
 
 
 @both_modes
-def test_layouts_agree(training):
-    """Unbatched, batch_first and layer by layer: the same bits as (T, N, I) at once."""
-    def make(**options):
-        return gru_c.GRU(3, 4, num_layers=2, rng=0, **options).train(training)
-
-    x, h_0 = normal(5, 2, 3), normal(2, 2, 4)
-    output, h_n = make()(x, h_0)
-    found, state = make(batch_first=True)(x.swapaxes(0, 1), h_0)
-    same([found.swapaxes(0, 1), state], [output, h_n])
-    for row in range(2):
-        for batch_first in (False, True):
-            same(make(batch_first=batch_first)(x[:, row], h_0[:, row]),
-                 [output[:, row], h_n[:, row]])
-    h = h_0
-    for t in range(5):                                     # a stream
-        h = make().step(x[t], h)
-        same([h[-1]], [output[t]])
-    same([h], [h_n])
-    below, above = gru_c.GRU(3, 4).train(training), gru_c.GRU(4, 4).train(training)
-    state = make().state_dict()
-    for layer, index in ((below, 0), (above, 1)):
-        layer.load_state_dict({name[:-1] + "0": w for name, w in state.items()
-                               if name.endswith(str(index))})
-    middle, first = below(x, h_0[:1])
-    same([above(middle, h_0[1:])[0], first], [output, h_n[:1]])
-
-
-def test_layouts_agree_backward():
-    def make(**options):
-        return gru_c.GRU(3, 4, num_layers=2, rng=0, dtype=F64, **options)
-
-    x, h_0 = normal(5, 2, 3, dtype=F64), normal(2, 2, 4, dtype=F64)
-    d_output, d_h_n = normal(5, 2, 4, dtype=F64), normal(2, 2, 4, dtype=F64, seed=1)
-    gru, other = make(), make(batch_first=True)
-    gru(x, h_0)
-    other(x.swapaxes(0, 1), h_0)
-    dx, dh_0 = gru.backward(d_output, d_h_n)
-    found, state = other.backward(d_output.swapaxes(0, 1), d_h_n)
-    same([found.swapaxes(0, 1), state, *other.grads.values()], [dx, dh_0, *gru.grads.values()])
-    total = dict.fromkeys(gru.grads, 0)
-    for row in range(2):
-        other = make(batch_first=bool(row))
-        other(x[:, row], h_0[:, row])
-        same(other.backward(d_output[:, row], d_h_n[:, row]), [dx[:, row], dh_0[:, row]])
-        total = {name: total[name] + gradient for name, gradient in other.grads.items()}
-    for name, gradient in gru.grads.items():
-        np.testing.assert_allclose(total[name], gradient, rtol=1e-12, atol=1e-13)
-
-
-@both_modes
-@both_dtypes
-@pytest.mark.parametrize("reset_after", [True, False])
-def test_no_state_is_zeros(training, dtype, reset_after):
-    options = {"rng": 0, "dtype": dtype, "reset_after": reset_after}
-    cell = gru_c.GRUCell(3, 4, **options).train(training)
-    gru = gru_c.GRU(3, 4, num_layers=2, **options).train(training)
-    x, sequence = normal(2, 3, dtype=dtype), normal(5, 2, 3, dtype=dtype)
-    zeros, states = np.zeros((2, 4), dtype), np.zeros((2, 2, 4), dtype)
-    same([cell(x)], [cell(x, zeros)])
-    same(gru(sequence), gru(sequence, states))
-    same([gru.step(x)], [gru.step(x, states)])
-    if not training:
-        return
-    delta, deltas = normal(2, 4, dtype=dtype), normal(5, 2, 4, dtype=dtype)
-    results = []
-    for h, h_0, d_h_n in ((None, None, None), (zeros, states, states)):
-        cell(x, h)
+def test_no_state_of_a_cell_is_zeros(training):
+    cell, x, zeros = gru_c.GRUCell(3, 4).train(training), normal(2, 3), np.zeros((2, 4), F32)
+    expected = cell(x, zeros)
+    same([cell(x)], [expected])
+    if training:
         same([cell.hidden], [zeros])
-        gru(sequence, h_0)
-        results.append([*cell.backward(delta), *cell.grads.values(),
-                        *gru.backward(deltas, d_h_n), *gru.grads.values()])
-    same(*results)
-    gru(sequence)
-    found = [*gru.backward(None, states + 1), *gru.grads.values()]
-    gru(sequence)
-    same(found, [*gru.backward(np.zeros_like(deltas), states + 1), *gru.grads.values()])
 
 
 # ---- out= ----------------------------------------------------------------------------------------
-
-def unaligned(shape, dtype):
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    return np.zeros(size + 1, np.uint8)[1:].view(dtype).reshape(shape)
-
 
 OUTS = {
     "plain": np.zeros,
@@ -369,7 +276,7 @@ OUTS = {
     "every other": lambda shape, dtype: np.zeros((*shape[:-1], 8), dtype)[..., ::2],
     "backwards": lambda shape, dtype: np.zeros(shape, dtype)[..., ::-1],
     "rows backwards": lambda shape, dtype: np.zeros(shape, dtype)[::-1],
-    "unaligned": unaligned,
+    "unaligned": lambda shape, dtype: unaligned(np.zeros(shape, dtype)),
     "subclass": lambda shape, dtype: np.zeros(shape, dtype).view(
         type("Sub", (np.ndarray,), {})),
 }
@@ -656,12 +563,6 @@ def test_what_else_stands_in_grads_is_left_alone(make, lead, change):
 
 # ---- inputs --------------------------------------------------------------------------------------
 
-def odd_unaligned(a):
-    result = unaligned(a.shape, a.dtype)
-    result[...] = a
-    return result
-
-
 def wider(a):
     return np.pad(a, [(0, 0)] * (a.ndim - 1) + [(3, 2)], constant_values=np.nan)[..., 3:-2]
 
@@ -678,11 +579,11 @@ ODD = {
         (slice(None),) * (a.ndim // 2) + (slice(None, None, 3),)],
     "wider": wider,
     "read-only": read_only,
-    "unaligned": odd_unaligned,
+    "unaligned": unaligned,
     "unaligned rows": lambda a: np.ndarray(
         a.shape, a.dtype, np.pad(a.view(np.uint8), [(0, 0)] * (a.ndim - 1) + [(0, 1)]).tobytes(),
         strides=tuple(s // a.strides[-2] * (a.strides[-2] + 1) for s in a.strides[:-1])
-        + a.strides[-1:]) if a.ndim > 1 else odd_unaligned(a),
+        + a.strides[-1:]) if a.ndim > 1 else unaligned(a),
     "byte-swapped": lambda a: a.astype(a.dtype.newbyteorder()),
     "byte-swapped, every other": lambda a: np.repeat(
         a.astype(a.dtype.newbyteorder()), 2, -1)[..., ::2],
@@ -712,22 +613,21 @@ models = pytest.mark.parametrize(("make", "shapes"), [
 
 def run(model, x, h, *deltas):
     """Everything that the model says about these inputs."""
-    results = model.train()(x, h)
-    results = [results] if isinstance(model, gru_c.GRUCell) else [*results]
-    results += [*model.backward(*deltas), *model.grads.values()]
+    results = train_once(model.train(), x, *deltas, h=h)
     evaluated = model.eval()(x, h)
-    results += [evaluated] if isinstance(model, gru_c.GRUCell) else [*evaluated]
-    return results
+    return results + ([*evaluated] if isinstance(evaluated, tuple) else [evaluated])
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
 @models
-@pytest.mark.parametrize("sizes", [(3, 4), (1, 1), (1, 17), (33, 1)])
-def test_odd_arrays_give_the_same_bits(odd, make, shapes, sizes):
-    plain = [normal(*shape, seed=seed) for seed, shape in enumerate(shapes(*sizes))]
+@pytest.mark.parametrize(("sizes", "dtype", "reset_after"), [
+    ((3, 4), F32, True), ((3, 4), F64, False), ((1, 1), F32, True), ((1, 17), F64, True),
+    ((33, 1), F32, False)])
+def test_odd_arrays_give_the_same_bits(odd, make, shapes, sizes, dtype, reset_after):
+    plain = [normal(*shape, dtype=dtype, seed=seed) for seed, shape in enumerate(shapes(*sizes))]
     converted = [odd(array) for array in plain]
     copies = [np.array(array) for array in converted]
-    model = make(*sizes)
+    model = make(*sizes, dtype=dtype, reset_after=reset_after)
     same(run(model, *converted), run(model, *plain))
     same([np.array(array) for array in converted], copies)   # nothing was written to
     if isinstance(model, gru_c.GRU) and model.batch_first is False:

@@ -2,12 +2,11 @@
 
 import inspect
 import os
-import subprocess
-import sys
 from time import perf_counter
 
 import numpy as np
 import pytest
+from helpers import python
 
 from gru_c import GRU, _core, get_num_threads, set_num_threads
 
@@ -19,8 +18,7 @@ on_all_panels = pytest.mark.parametrize(
 def child(function, *arguments, **environment):
     """What a function of this file, which stands for itself, returns in a process of its own."""
     code = f"{inspect.getsource(function)}\nprint({function.__name__}(*{arguments}))"
-    return subprocess.run([sys.executable, "-c", code], env=os.environ | environment, check=True,
-                          text=True, capture_output=True).stdout.split()
+    return python(code, **environment).split()
 
 
 @pytest.fixture

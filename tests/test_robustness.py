@@ -6,7 +6,6 @@ Nothing here depends on the speed of the machine, apart from the time of the imp
 import gc
 import os
 import random
-import subprocess
 import sys
 import threading
 import time
@@ -16,30 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from helpers import F32, F64, equal, normal, python, same, train_once
 
 import gru_c
-
-F32, F64 = np.float32, np.float64
-
-
-def normal(*shape, dtype=F32, seed=0):
-    return np.random.default_rng([seed, *shape]).normal(size=shape).astype(dtype)
-
-
-def python(script, **environment):
-    """Run a script in a new interpreter; its standard output. Anything on stderr is an error."""
-    done = subprocess.run([sys.executable, "-c", script], env=os.environ | environment,
-                          capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
-def train_once(model, x, delta):
-    """A forward and a backward: all results."""
-    results = model(x)
-    results = [results] if isinstance(model, gru_c.GRUCell) else [*results]
-    return [*results, *model.backward(delta), *model.grads.values()]
-
 
 # ---- threads -------------------------------------------------------------------------------------
 
@@ -63,7 +41,7 @@ def test_many_threads_on_one_model(dtype, reset_after):
     def work(seed):
         order = random.Random(seed).choices(range(len(calls)), k=150)
         start.wait()
-        return [index for index in order if not np.array_equal(calls[index](), expected[index])]
+        return [index for index in order if not equal(calls[index](), expected[index])]
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(work, range(8))) == [[]] * 8
@@ -78,7 +56,7 @@ def test_models_train_side_by_side():
     def work(_):
         model = gru_c.GRU(17, 33, rng=0)
         start.wait()
-        return all(np.array_equal(a, b) for _ in range(50)
+        return all(equal(a, b) for _ in range(50)
                    for a, b in zip(train_once(model, x, delta), expected, strict=True))
 
     with ThreadPoolExecutor(4) as pool:
@@ -94,25 +72,6 @@ def threads():
 
 
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize(("steps", "rows", "hidden"), [
-    (20, 64, 64), (20, 9, 128), (3, 1, 700), (2, 2, 640), (5, 3, 513), (1, 300, 100)])
-@pytest.mark.parametrize("reset_after", [True, False])
-def test_the_number_of_threads_changes_no_bit(steps, rows, hidden, reset_after):
-    """Split by rows, by units, or not at all."""
-    gru = gru_c.GRU(65, hidden, reset_after=reset_after, rng=0)
-    x, delta = normal(steps, rows, 65), normal(steps, rows, hidden)
-    results = []
-    for count in (1, 2, 3, 4, 7):
-        gru_c.set_num_threads(count)
-        assert gru_c.get_num_threads() == count
-        results.append([*train_once(gru, x, delta), *gru.eval()(x)])
-        gru.train()
-    for found in results[1:]:
-        for a, b in zip(found, results[0], strict=True):
-            np.testing.assert_array_equal(a, b)
-
-
-@pytest.mark.usefixtures("threads")
 def test_many_callers_share_the_threads():
     """One caller has the pool, the others go on alone: the same bits for all."""
     gru_c.set_num_threads(3)
@@ -121,7 +80,7 @@ def test_many_callers_share_the_threads():
     expected = [gru(x)[0] for x in inputs]
 
     def work(index):
-        return all(np.array_equal(gru(inputs[(index + i) % 3])[0], expected[(index + i) % 3])
+        return all(equal(gru(inputs[(index + i) % 3])[0], expected[(index + i) % 3])
                    for i in range(30))
 
     with ThreadPoolExecutor(4) as pool:
@@ -346,7 +305,7 @@ def test_bad_values_stay_in_their_row(bad, where, reset_after, dtype):
     good = run()
     {"x": x[1], "h": h[0], "delta": delta[2]}[where][BAD_ROW, 2] = bad
     for found, expected in zip(run(), good, strict=True):
-        np.testing.assert_array_equal(found[:, rest], expected[:, rest])
+        same([found[:, rest]], [expected[:, rest]])
         assert np.all(np.isfinite(found[:, rest]))
     if np.isnan(bad):
         output, h_n, dx, dh_0, _ = run()

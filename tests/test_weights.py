@@ -17,12 +17,11 @@ import time
 import numpy as np
 import pytest
 import scipy.linalg
+from helpers import BLOCKS, STACKED, equal, read_only, same, unaligned
 
 import gru_c
 from gru_c import reference
 
-STACKED = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-BLOCKS = ("Wrx", "Wzx", "Wnx", "Wrh", "Wzh", "Wnh", "brx", "bzx", "bnx", "brh", "bzh", "bnh")
 LAYERED = tuple(f"{name}_l{layer}" for layer in range(2) for name in STACKED)
 
 
@@ -45,13 +44,8 @@ def run(model):
     return [result.copy() for result in (*results, *trained, *evaluated)]
 
 
-def same(found, expected):
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
 def different(found, expected):
-    return any(not np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    return any(not equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def true_to_its_weights(model):
@@ -80,70 +74,24 @@ def through_nditer(w):
 
 EDITS = {
     "w[...] =": lambda w: operator.setitem(w, ..., 7),
-    "w[0] =": lambda w: operator.setitem(w, 0, 7),
-    "w[1:3] =": lambda w: operator.setitem(w, slice(1, 3), 7),
     "w[mask] =": lambda w: operator.setitem(w, w < 9, 7),
-    "w[[0, 1]] =": lambda w: operator.setitem(w, [0, 1], 7),
     "w += ": lambda w: operator.iadd(w, 2),
-    "w -= ": lambda w: operator.isub(w, 2),
-    "w *= ": lambda w: operator.imul(w, 2),
-    "w /= ": lambda w: operator.itruediv(w, 2),
-    "w **= ": lambda w: operator.ipow(w, 2),
-    "np.copyto": lambda w: np.copyto(w, 7),
     "ufunc out=": lambda w: np.add(w, 1, out=w),
-    "ufunc out=(w,)": lambda w: np.negative(w, out=(w,)),
-    "ufunc where=": lambda w: np.exp(w, out=w, where=w < 9),
-    "ufunc.accumulate out=": lambda w: np.add.accumulate(w, out=w),
     "function out=": lambda w: np.clip(w, 0, 1, out=w),
-    "np.cumsum out=": lambda w: np.cumsum(w.ravel(), out=w.reshape(-1)),
-    "np.round out=": lambda w: np.round(w, 1, out=w),
-    "np.take out=": lambda w: np.take(w, np.arange(len(w)), axis=0, out=w, mode="clip"),
     "np.put": lambda w: np.put(w, [0], 7),
-    "np.put_along_axis": lambda w: np.put_along_axis(w, np.argsort(w, 0), 7, 0),
-    "np.place": lambda w: np.place(w, w < 9, 7),
-    "np.putmask": lambda w: np.putmask(w, w < 9, 7),
     "np.fill_diagonal": lambda w: np.fill_diagonal(w.reshape(-1, 2), 7),
-    "np.nan_to_num": lambda w: np.nan_to_num(w, copy=False),
     "rng.shuffle": lambda w: np.random.default_rng(0).shuffle(w),
-    "rng.random out=": lambda w: np.random.default_rng(0).random(out=w, dtype=w.dtype),
-    "w.fill": lambda w: w.fill(7),
     "w.sort": lambda w: w.sort(),
-    "w.partition": lambda w: w.partition(1),
-    "w.resize": lambda w: w.resize(2, refcheck=False),
-    "w.put": lambda w: w.put([0], 7),
-    "w.setfield": lambda w: w.setfield(7, w.dtype),
-    "w.byteswap": lambda w: w.byteswap(inplace=True),
-    "w.clip out=": lambda w: w.clip(0, 1, out=w),
     "w.setflags": lambda w: w.setflags(write=True),
     "w.flags.writeable": lambda w: setattr(w.flags, "writeable", True),
-    "w.flags[]": lambda w: operator.setitem(w.flags, "WRITEABLE", True),
-    "w.real": lambda w: operator.setitem(w.real, ..., 7),
-    "w.real =": lambda w: setattr(w, "real", 7),
     "w.flat[]": lambda w: operator.setitem(w.flat, 0, 7),
-    "w.flat =": lambda w: setattr(w, "flat", 7),
     "w.T": lambda w: operator.setitem(w.T, ..., 7),
-    "w[::-1]": lambda w: operator.setitem(w[::-1], ..., 7),
-    "w.view()": lambda w: operator.setitem(w.view(), ..., 7),
-    "w.view(int)": lambda w: operator.setitem(w.view(np.int64), ..., 7),
     "w.view() flags": lambda w: w.view().setflags(write=True),
-    "w.reshape": lambda w: operator.setitem(w.reshape(-1), ..., 7),
-    "w.ravel flags": lambda w: w.reshape(-1).setflags(write=True),
-    "np.asarray": lambda w: operator.setitem(np.asarray(w), ..., 7),
-    "np.split": lambda w: operator.setitem(np.split(w, 2)[0], ..., 7),
-    "np.ndarray(buffer=)": lambda w: operator.setitem(
-        np.ndarray(w.shape, w.dtype, w), ..., 7),
     "as_strided": lambda w: operator.setitem(
         np.lib.stride_tricks.as_strided(w, writeable=True), ..., 7),
-    "sliding_window_view": lambda w: operator.setitem(
-        np.lib.stride_tricks.sliding_window_view(w, 2, 0, writeable=True), ..., 7),
     "np.nditer": through_nditer,
     "memoryview": lambda w: operator.setitem(memoryview(w), (0,) * w.ndim, 7.0),
-    "w.data": lambda w: operator.setitem(w.data, (0,) * w.ndim, 7.0),
-    "memoryview.cast": lambda w: operator.setitem(memoryview(w).cast("B"), 0, 7),
     "np.frombuffer": lambda w: operator.setitem(np.frombuffer(w), 0, 7),
-    "np.rec": lambda w: operator.setitem(w.view([("a", w.dtype)])["a"], ..., 7),
-    "np.matrix": lambda w: operator.setitem(w.view(np.matrix), ..., 7),
-    "np.ma": lambda w: operator.setitem(np.ma.array(w, copy=False, mask=w < 9).data, ..., 7),
     "pickle buffer": lambda w: operator.setitem(pickle.PickleBuffer(w).raw(), 0, 7),
     "ctypes from_buffer": ctypes.c_double.from_buffer,
 }
@@ -284,22 +232,6 @@ def test_editing_the_dict_says_nothing_to_the_model(kind):
 
 # ---- augmented assignment: refused, or an assignment ---------------------------------------------
 
-AUGMENTED = [operator.iadd, operator.isub, operator.imul, operator.itruediv]
-
-
-@pytest.mark.parametrize("operation", AUGMENTED)
-@pytest.mark.parametrize(("kind", "name"), [
-    *((gru_c.GRUCell, name) for name in STACKED + BLOCKS),
-    *((gru_c.GRU, name) for name in LAYERED)])
-def test_augmented_assignment(kind, name, operation):
-    """`model.w += 1` reads the attribute, adds in place, assigns: NumPy refuses the second step."""
-    model = make(kind)
-    before = run(model)
-    with pytest.raises(ValueError, match="read-only"):
-        setattr(model, name, operation(getattr(model, name), 2.0))
-    same(run(model), before)
-
-
 def test_augmented_assignment_as_a_user_writes_it():
     cell = make(gru_c.GRUCell)
     before = run(cell)
@@ -309,6 +241,10 @@ def test_augmented_assignment_as_a_user_writes_it():
         cell.Wrx *= 2
     with pytest.raises(ValueError, match="read-only"):
         cell.bnh[0] = 1
+    gru = make(gru_c.GRU)
+    with pytest.raises(ValueError, match="read-only"):
+        gru.bias_hh_l1 -= 1
+    true_to_its_weights(gru)
     same(run(cell), before)
     cell.weight_hh = cell.weight_hh + 1                    # and so it is done
     assert different(run(cell), before)
@@ -353,9 +289,8 @@ SOURCES = {
     "strided": lambda a: np.repeat(a, 2, axis=0)[::2],
     "negative strides": lambda a: a[::-1].copy()[::-1],
     "byte-swapped": lambda a: a.astype(a.dtype.newbyteorder()),
-    "unaligned": lambda a: np.frombuffer(b"\0" + a.tobytes(), np.uint8)[1:].view(a.dtype)
-                 .reshape(a.shape),
-    "read-only": lambda a: np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape),
+    "unaligned": unaligned,
+    "read-only": read_only,
     "subclass": lambda a: a.view(type("Sub", (np.ndarray,), {})),
 }
 
