@@ -22,7 +22,7 @@ failures=0
 build() {  # FOLDER COMPILER: the tree as it stands, built in place
     mkdir "$work/$1"
     git ls-files --cached --others --exclude-standard | tar -cf - -T - | tar -xf - -C "$work/$1"
-    (cd "$work/$1" && CC=$2 python setup.py -q build_ext --inplace > build.log 2>&1) ||
+    (cd "$work/$1" && CC=$2 python setup.py -q egg_info build_ext --inplace > build.log 2>&1) ||
         { echo "$2 does not build it:"; tail -n 20 "$work/$1/build.log"; failures=$((failures + 1)); return 1; }
 }
 

@@ -9,7 +9,9 @@ from gru_c._parameters import NAMES, frozen, initial, shapes
 
 
 class GRU(Module):
-    """Layers of gated recurrent units over a sequence, with the interface of ``torch.nn.GRU``.
+    """Layers of gated recurrent units over a sequence, shaped and named as in ``torch.nn.GRU``.
+
+    Options of ``torch.nn.GRU`` that are not supported are refused.
 
     Parameters
     ----------
