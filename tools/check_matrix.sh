@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The suite on one variation at a time: OpenBLAS's kernels, instruction set, compiler, threads, engine.
-# One line for each; the output of a run that fails follows its line. --short runs the tests of numerics
-# and kernels alone. The active Python needs what builds the package, and what its tests want.
+# One line for each; what fails follows its line. --short runs the tests of numerics and kernels
+# alone. The active Python needs what builds the package, and what its tests want.
 # Usage: tools/check_matrix.sh [--short]
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -23,16 +23,26 @@ build() {  # FOLDER COMPILER: the tree as it stands, built in place
     mkdir "$work/$1"
     git ls-files --cached --others --exclude-standard | tar -cf - -T - | tar -xf - -C "$work/$1"
     (cd "$work/$1" && CC=$2 python setup.py -q egg_info build_ext --inplace > build.log 2>&1) ||
-        { echo "$2 does not build it:"; tail -n 20 "$work/$1/build.log"; failures=$((failures + 1)); return 1; }
+        {
+            echo "$2 does not build it:"
+            grep -E 'error' "$work/$1/build.log" | head -n 20
+            failures=$((failures + 1))
+            return 1
+        }
 }
 
 run() {  # FOLDER NAME [VARIABLE=VALUE]: one line of the result
     local start=$SECONDS status=0 last
-    (cd "$work/$1" && env PYTHONPATH=src "${@:3}" python -m pytest -q -p no:cacheprovider "${tests[@]}") \
-        > "$work/output" 2>&1 || status=$?
+    (
+        cd "$work/$1"
+        env PYTHONPATH=src "${@:3}" python -m pytest -q -p no:cacheprovider "${tests[@]}"
+    ) > "$work/output" 2>&1 || status=$?
     last=$(tail -n 1 "$work/output" | sed -E 's/ in [0-9.]+s.*//')
     printf '%-32s %s, %d s\n' "$2" "$last" $((SECONDS - start))
-    [ $status = 0 ] || { failures=$((failures + 1)); grep -E '^(FAILED|ERROR|E  )' "$work/output" | head -n 40; }
+    if [ $status != 0 ]; then
+        failures=$((failures + 1))
+        grep -E '^(FAILED|ERROR|E  )' "$work/output" | head -n 40
+    fi
 }
 
 has_avx512() { grep -q avx512dq /proc/cpuinfo 2> /dev/null; }

@@ -25,8 +25,7 @@ test_it() { PYTHONPATH=src python -m pytest -q -s -p no:cacheprovider "$@"; }
 
 addresses() {
     local files=(tests/test_known_answers.py tests/test_interface.py)
-    [ "$1" = --short ] ||
-        files+=(tests/test_kernels.py tests/test_activations.py tests/test_numerics.py tests/test_robustness.py)
+    [ "$1" = --short ] || files+=(tests/test_{kernels,activations,numerics,robustness}.py)
     cd "$work/address"
     LD_PRELOAD="$(library asan) $(library ubsan)" PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
         UBSAN_OPTIONS=print_stacktrace=1 test_it "${files[@]}" -k "not ($slow)"
