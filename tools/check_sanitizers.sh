@@ -21,14 +21,23 @@ library() { gcc -print-file-name="lib$1.so"; }
 # A report goes to the standard error, which pytest must not swallow: -s.
 # Left out: times, which mean nothing here, and children and memory, which the sanitizers change.
 slow="stall or import_ or processes or leak or grow or fork or never_threads or environment"
-test_it() { PYTHONPATH=src python -m pytest -q -s -p no:cacheprovider "$@"; }
 
 addresses() {
     local files=(tests/test_known_answers.py tests/test_interface.py)
     [ "$1" = --short ] || files+=(tests/test_{kernels,activations,numerics,robustness}.py)
     cd "$work/address"
-    LD_PRELOAD="$(library asan) $(library ubsan)" PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
-        UBSAN_OPTIONS=print_stacktrace=1 test_it "${files[@]}" -k "not ($slow)"
+    export LD_PRELOAD PYTHONMALLOC=malloc PYTHONPATH=src
+    LD_PRELOAD="$(library asan) $(library ubsan)"
+    export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
+    python -c '
+import numpy as np, gru_c
+cell = gru_c.GRUCell(16, 32)
+for rows in (1, 3):                                    # out= that is not aligned
+    out = np.zeros(rows * 128 + 1, np.uint8)[1:].view(np.float32).reshape(rows, 32)
+    for mode in (True, False):
+        cell.train(mode)(np.ones((rows, 16), np.float32), np.ones((rows, 32), np.float32), out=out)
+'
+    python -m pytest -q -s -p no:cacheprovider "${files[@]}" -k "not ($slow)"
 }
 
 threads() {
@@ -46,9 +55,13 @@ x = np.ones((20, 32, 16), np.float32)
 def call():
     for _ in range(20):
         model(x)
+        trained = gru_c.GRU(16, 32)
+        trained(x)
+        trained.backward(np.ones((20, 32, 32), np.float32))
 def change():
     for number in range(200):
         gru_c.set_num_threads(1 + number % 3)
+        model.weight_hh_l0 = -model.weight_hh_l0
 threads = [threading.Thread(target=target) for target in (call, call, change)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]'
@@ -57,7 +70,7 @@ threads = [threading.Thread(target=target) for target in (call, call, change)]
 
 build address "-fsanitize=address,undefined -fno-sanitize-recover=undefined"
 build thread "-fsanitize=thread"
-status=0
-(addresses "${1:-}") || { echo "AddressSanitizer or UndefinedBehaviorSanitizer: failed"; status=1; }
-(threads "${1:-}") || { echo "ThreadSanitizer: failed"; status=1; }
-exit $status
+(addresses "${1:-}")
+echo "AddressSanitizer, UndefinedBehaviorSanitizer: no report"
+(threads "${1:-}")
+echo "ThreadSanitizer: no report"
