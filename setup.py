@@ -34,6 +34,7 @@ FLAGS += ["-fvisibility=hidden", "-Wno-unused-function"]
 if os.environ.get("GRU_C_NATIVE") == "1":
     FLAGS += ["-march=native"]
 FLAGS += shlex.split(os.environ.get("GRU_C_CFLAGS", ""))
+STRIP = platform.system() == "Linux" and not DEBUG and "-g" not in FLAGS
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 X86 = X86 and "arm64" not in os.environ.get("ARCHFLAGS", "")       # a cross-build on macOS
@@ -64,7 +65,7 @@ def extension(name: str, flags: list[str]) -> Extension:
         include_dirs=[str(CORE), numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
         extra_compile_args=FLAGS + flags,
-        extra_link_args=["-s"] if platform.system() == "Linux" and not DEBUG else [],
+        extra_link_args=["-s"] if STRIP else [],
         depends=[str(path) for pattern in ("*.h", "*.pxi", "*.pxd") for path in CORE.glob(pattern)],
     )
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 class GRU(Module):
-    """Layers of gated recurrent units over a sequence, with the interface of ``torch.nn.GRU``.
+    """Layers of gated recurrent units over a sequence, shaped and named as in ``torch.nn.GRU``.
+
+    Options of ``torch.nn.GRU`` that are not supported are refused.
 
     Parameters
     ----------

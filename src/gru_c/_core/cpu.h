@@ -1,5 +1,5 @@
-/* What the processor and the operating system support, and hints to them: with atomic.h the one place for
- * that. */
+/* What the processor and the operating system support, and hints to them. (Code for one platform is
+ * in atomic.h and simd.h, too.) */
 #ifndef GRU_C_CPU_H
 #define GRU_C_CPU_H
 

@@ -1,6 +1,7 @@
 /* Vectors of float and double, their sigmoid and tanh, and the product of small blocks.
  *
- * One source for every instruction set and both types: GCC and clang vector extensions, no intrinsic.
+ * One source for every instruction set and both types: GCC and clang vector extensions, and intrinsics
+ * only where compilers make poor code of these (the clamp on x86).
  * The width follows from the flags that this file is compiled with; `simd_real.h` holds the code and
  * is read here once a type. */
 #ifndef GRU_C_SIMD_H
