@@ -80,7 +80,8 @@ INLINE vec NAME(tanh)(vec x)
 #define ADD_ROW(i)                                                                                          \
     REAL a##i = rows > i ? a[i * a_row] : 0;                                                                \
     EACH_VECTOR(ADD, i)                                                                                     \
-    if (rows > i && halves) d##i += a##i * b_half;
+    if (rows > i && halves) d##i += a##i * b_half;                                                          \
+    END_OF_ROW
 #define STORE_SUM(i, v) if (rows > i && vectors > v) *(vec *)(c + i * c_row + v * LANES) = c##i##v;
 #define STORE_ROW(i)                                                                                        \
     EACH_VECTOR(STORE_SUM, i)                                                                               \
