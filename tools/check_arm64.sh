@@ -22,7 +22,7 @@ cannot() {
 
 require() {
     [ "$(uname -sm)" = "Linux x86_64" ] || cannot "not Linux on x86-64"
-    command -v apt-get dpkg > /dev/null || cannot "no apt-get, no dpkg"
+    type apt-get dpkg > /dev/null 2>&1 || cannot "no apt-get, no dpkg"
     grep -q '^VERSION_ID="12"' /etc/os-release || cannot "not Debian 12"
     command -v python3.11 > /dev/null || cannot "no python3.11"
     [ "$(id -u)" = 0 ] || cannot "not root, and packages have to be installed"
@@ -40,7 +40,7 @@ libsqlite3-0,libuuid1,libcrypt1}:arm64)
         for deb in "$work"/debs/*.deb; do dpkg -x "$deb" "$work/root"; done
         touch "$work/root.done"
     fi
-    command -v qemu-aarch64-static aarch64-linux-gnu-gcc > /dev/null || {
+    type qemu-aarch64-static aarch64-linux-gnu-gcc > /dev/null 2>&1 || {
         apt-get update -q
         apt-get install -y -q --no-install-recommends \
             qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross
