@@ -49,6 +49,19 @@
 #include <immintrin.h>
 #define CLAMP_f32(x, low, high) ((vec)MM(min_ps)((MM_f32)(high), MM(max_ps)((MM_f32)(low), (MM_f32)(x))))
 #define CLAMP_f64(x, low, high) ((vec)MM(min_pd)((MM_f64)(high), MM(max_pd)((MM_f64)(low), (MM_f64)(x))))
+#elif defined(__aarch64__) /* two instructions instead of seven; of a NaN both make a NaN */
+#include <arm_neon.h>
+#define CLAMP_f32(x, low, high)                                                                             \
+    ((vec)vminq_f32((float32x4_t)(high), vmaxq_f32((float32x4_t)(low), (float32x4_t)(x))))
+#define CLAMP_f64(x, low, high)                                                                             \
+    ((vec)vminq_f64((float64x2_t)(high), vmaxq_f64((float64x2_t)(low), (float64x2_t)(x))))
+#endif
+
+/* GCC 12 moves the loads of A of all rows of a tile to the front on arm64, and sums into memory. */
+#if defined(__aarch64__) && !defined(__clang__)
+#define END_OF_ROW __asm__ volatile("" ::: "memory");
+#else
+#define END_OF_ROW
 #endif
 
 /* The first half of a vector of AVX-512; other vectors are not halved. */

@@ -84,7 +84,8 @@ INLINE vec NAME(tanh)(vec x)
 #define ADD_ROW(i)                                                                                          \
     const vec a##i = (rows > i ? a[i * a_row] : 0) - (vec){0}; /* in all lanes */                           \
     EACH_VECTOR(ADD, i)                                                                                     \
-    if (rows > i && halves) d##i += JOIN(LOW, SUFFIX)(a##i) * b_half;
+    if (rows > i && halves) d##i += JOIN(LOW, SUFFIX)(a##i) * b_half;                                       \
+    END_OF_ROW
 #define STORE_SUM(i, v) if (rows > i && vectors > v) *(vec *)(c + i * c_row + v * LANES) = c##i##v;
 #define STORE_ROW(i)                                                                                        \
     EACH_VECTOR(STORE_SUM, i)                                                                               \
