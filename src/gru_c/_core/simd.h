@@ -83,7 +83,7 @@
 enum { ASK_NOTHING, ASK_C, ASK_ALL };
 
 /* The compiler forgets what it knows of x: it would else keep the addresses of all rows of C in registers that a
- * loop needs (inference of 20,256,64,100 XX % slower). */
+ * loop needs (inference of 20,256,64,100 5 % slower). */
 #define OPAQUE(x) __asm__("" : "+r"(x))
 
 #define INLINE static inline __attribute__((always_inline, unused))
