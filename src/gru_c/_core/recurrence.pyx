@@ -491,6 +491,8 @@ cdef void d_weights(
     cdef:
         Py_ssize_t steps = sum_steps(s.rows), parts = step_blocks(s.rows), t = stop, i
         Py_ssize_t first, last, row, block, blocks = pieces(s.steps, steps) * parts
+    if s.rows == 0:                                        # the sums are zero already
+        return
     while t > start:
         t = (t - 1) // steps * steps
         first, last = t * s.rows, min(t + steps, s.steps) * s.rows
