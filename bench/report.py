@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from .compare import Change
-from .summary import NAMES, OURS, Row, geometric_mean, groups, rooflines, rows
-from .targets import Loss, Target, targets, threads_text
+from .summary import NAMES, OURS, Row, geometric_mean, groups, rooflines, rows, threads_text
+from .targets import Loss, Target, targets
 
 Table = list[list[str]]
 
@@ -144,7 +144,7 @@ def overview(all_rows: list[Row]) -> Table:
 def table_of_targets(found: Iterable[Target]) -> Table:
     return [
         ["target", "wanted", "measured", ""],
-        *([t.what, t.wanted, t.got, "met" if t.met else "MISSED"] for t in found),
+        *([t.what, t.wanted, t.got, t.verdict] for t in found),
     ]
 
 

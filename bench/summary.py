@@ -82,6 +82,10 @@ def geometric_mean(values: Iterable[float | None]) -> float | None:
     return math.exp(sum(logs) / len(logs)) if logs else None
 
 
+def threads_text(threads: int) -> str:
+    return f"{threads} thread{'s' * (threads > 1)}"
+
+
 def case_of(record: dict[str, Any]) -> Case:
     return Case(*(record[name] for name in Case._fields))
 

@@ -316,6 +316,49 @@ def test_targets(bench, results):
     assert not met["import, over scipy.linalg", "at most 20 ms"]
 
 
+@pytest.fixture
+def of_all_peers(bench, results):
+    """A function that gives results in which every peer takes `theirs` seconds, gru_c 1 ms."""
+    def make(theirs, *without):
+        libraries = [name for name in bench("peers").NAMES if name not in without]
+        records = [record("gru_c", 1e-3, kind="training")]
+        records += [record(name, theirs, kind="training") for name in libraries]
+        return results | {"records": records}
+    return make
+
+
+def verdicts(bench, results):
+    found = bench("targets").targets(results)
+    return {(t.what, t.wanted): t.verdict for t in found if "fastest peer" in t.what}
+
+
+def test_a_target_that_is_met_within_rounding_is_not_missed(bench, of_all_peers):
+    what = "training, native, 1 thread: against the fastest peer"
+    shown = "no shape below 1.15", "geometric mean at least 2"
+    found = [verdicts(bench, of_all_peers(theirs)) for theirs in (1.1496e-3, 1.1449e-3, 1.996e-3)]
+    assert [said[what, shown[0]] for said in found] == ["met", "MISSED", "met"]
+    assert [said[what, shown[1]] for said in found] == ["MISSED", "MISSED", "met"]
+
+
+def test_what_is_rounded_is_judged_as_it_is_shown(bench, results):
+    changed = results | {"footprint": {
+        "memory": {"gru_c": {"peak": 60.4, "first": 60.4}, "torch": {"peak": 100, "first": 100}},
+        "wheel": {"bytes": 1_504_000}, "imports": {"gru_c over scipy.linalg": 0.02004}}}
+    found = {t.what: t.verdict for t in bench("targets").targets(changed)}
+    for what in ("peak memory of training, against PyTorch", "wheel", "import, over scipy.linalg"):
+        assert found[what] == "met"
+
+
+def test_nothing_is_met_against_the_fastest_peer_where_a_peer_was_not_measured(
+        bench, of_all_peers):
+    assert set(verdicts(bench, of_all_peers(14e-3)).values()) == {"met"}
+    assert set(verdicts(bench, of_all_peers(14e-3, "onnxruntime", "openvino")).values()) == {"met"}
+    found = verdicts(bench, of_all_peers(14e-3, "onednn"))
+    assert set(found.values()) == {"not judged: without oneDNN (C++)"}
+    assert set(verdicts(bench, of_all_peers(1e-3, "onednn")).values()) == {"MISSED"}
+    assert "14.00" in bench("report").text(of_all_peers(14e-3, "onednn"))
+
+
 def test_every_loss_is_named(bench, results):
     found = {
         (x.peer, x.row.case.threads, x.row.case.isa): x for x in bench("targets").losses(results)
