@@ -3,11 +3,11 @@
     shapes.py     which sizes                     peers/       the other libraries
     roofline.py   the limits of the machine       ours.py      gru_c behind the same interface
     timing.py     interleaved rounds              worker.py    one process: build, check, time
-    plan.py       what a run consists of          runner.py    starts workers, keeps the results
-    summary.py    ratios, means                   targets.py   what to reach; where we lose
-    report.py     tables, text for the terminal   markdown.py  the page for docs/
-    compare.py    two JSON files                  plots.py     ratio by shape, roofline
-    footprint.py  memory, sizes, import time      machine.py   environment and versions
+    plan.py       what a run consists of          runner.py    starts workers, takes their events
+    results.py    the file: merge, compare        summary.py   ratios, means
+    targets.py    what to reach; where we lose    report.py    tables, text, the page for docs/
+    plots.py      ratio by shape, roofline        footprint.py memory, sizes, import time
+    machine.py    environment and versions        processor.py its name, a folder of results
 
 Imports nothing heavy: limits are set in the environment of a worker before it imports anything.
 """

@@ -3,30 +3,30 @@
     python -m bench                       everything, about 45 minutes
     python -m bench --quick               under two minutes: few shapes, native, no TensorFlow
     python -m bench --smoke               for CI: fails on a crash, a wrong result, never a time
-    python -m bench --report FILE.md      and write the Markdown report, its plots beside it
+    python -m bench --report [FILE.md]    and write the page, its plots beside it
     python -m bench show RESULTS.json     tables, plots and report of an earlier run
     python -m bench compare OLD NEW       two runs (JSON files), case by case
     python -m bench merge A B             runs of the same code as one: the best of each library
 
-Results go to bench_results/, results.json after each shape: Ctrl-C leaves what was measured.
+Results go to bench/results/<processor>/: results.json of a full run, partial.json of any other,
+after each shape, so that Ctrl-C leaves what was measured. The page is by default
+docs/performance/<processor>.md. Runs of different processors are neither merged nor compared.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import signal
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import compare, footprint, markdown, merge, peers, plan, report, shapes, summary
-from .machine import useful_isas, useful_threads
+from . import footprint, peers, plan, report, results, shapes, summary
+from .machine import ROOT, useful_isas, useful_threads
 from .plan import DTYPES, ISAS, KINDS, Plan
-from .runner import Runner, empty_results, find_peers, save
+from .runner import Runner, find_peers
 
 FOOTPRINT = ("memory", "size", "import")
 QUICK_PEERS = ("torch", "onnxruntime", "openvino", "onednn")  # TensorFlow takes minutes to build
@@ -118,9 +118,15 @@ def parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, help="most rounds a record")
     add("--seconds", type=float, help="time for the rounds of one shape in one kind")
     add("--wheel", type=Path, help="a wheel of gru_c, for its size (default: built in a full run)")
-    add("--output", type=Path, default=Path("bench_results"), metavar="DIR")
-    add("--report", type=Path, metavar="FILE.md", help="write the Markdown report as well")
+    places(made)
     return made
+
+
+def places(made: argparse.ArgumentParser) -> None:
+    """The options that say where to write."""
+    made.add_argument("--output", type=Path, metavar="DIR", help="default: by processor")
+    made.add_argument("--report", type=Path, metavar="FILE.md", nargs="?", const=Path(),
+                      help="write the page as well (default: docs/performance/<processor>.md)")
 
 
 def options(arguments: list[str]) -> argparse.Namespace:
@@ -133,13 +139,12 @@ def options(arguments: list[str]) -> argparse.Namespace:
     return given
 
 
-def make_plan(given: argparse.Namespace, found: dict[str, str], results: dict) -> Plan:
-    """What will be measured here; what cannot be is noted in `results`."""
+def make_plan(given: argparse.Namespace, found: dict[str, str], made: dict) -> Plan:
+    """What will be measured here; what cannot be is noted in `made`."""
     isas, why_not = useful_isas(given.isa)
     threads, too_many = useful_threads(given.threads)
-    results["skipped"] += [
-        {"library": "gru_c", "kind": "", "reason": reason} for reason in [*why_not, *too_many]
-    ]
+    made["skipped"] += [{"library": "gru_c", "kind": "", "reason": reason}
+                        for reason in [*why_not, *too_many]]
     full, steps = given.shapes == FULL["shapes"], len(plan.STEPS)
     return Plan(
         shapes=chosen_shapes(given.shapes),
@@ -157,8 +162,8 @@ def make_plan(given: argparse.Namespace, found: dict[str, str], results: dict) -
     )
 
 
-def measure_footprint(given, found: tuple[str, ...], results: dict, keep) -> None:
-    """Memory, sizes, import times into results["footprint"]; a failure is an error of the run."""
+def measure_footprint(given, found: tuple[str, ...], made: dict, keep) -> None:
+    """Memory, sizes, import times into made["footprint"]; a failure is an error of the run."""
     full = not (given.quick or given.smoke)
     trained = found if not given.smoke else ()
     jobs = {
@@ -171,11 +176,10 @@ def measure_footprint(given, found: tuple[str, ...], results: dict, keep) -> Non
             continue
         print(f"measuring {kind}", file=sys.stderr, flush=True)
         try:
-            results["footprint"] |= job()
+            made["footprint"] |= job()
         except RuntimeError as error:
-            said = {"config": "", "library": "footprint", "kind": kind, "shape": ""}
-            results["errors"].append(said | {"reason": str(error)})
-        keep(results)
+            made["errors"].append(failure("footprint", kind, str(error)))
+        keep(made)
 
 
 def command(arguments: list[str]) -> list[str]:
@@ -184,48 +188,56 @@ def command(arguments: list[str]) -> list[str]:
     return [
         word
         for before, word in zip(["", *arguments], arguments, strict=False)
-        if before not in paths and not word.startswith(paths)
+        if (not word.startswith(paths) if word.startswith("--") else before not in paths)
     ]
 
 
 def run(arguments: list[str]) -> int:
     given = options(arguments)
-    results = empty_results(command(arguments))
+    made = results.empty_results(command(arguments))
     found, missing = find_peers(given.peers)
-    left_out = set(peers.NAMES) - set(given.peers)
-    missing |= {name: "not asked for" for name in peers.NAMES if name in left_out}
-    results["peers"], results["missing"] = found, missing
-    path = given.output / "results.json"
+    missing |= {name: "not asked for" for name in peers.NAMES if name not in given.peers}
+    made["peers"], made["missing"] = found, missing
+    folder = given.output or results.folder_of(made)
+    path = folder / ("results.json" if is_full(given) else "partial.json")
 
-    def keep(results: dict) -> None:
-        save(results, path)
+    def keep(made: dict) -> None:
+        results.save(made, path)
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `timeout` is a Ctrl-C too
     try:
-        Runner(make_plan(given, found, results), results, keep).run()
-        measure_footprint(given, tuple(found), results, keep)
-        results["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+        Runner(make_plan(given, found, made), made, keep).run()
+        measure_footprint(given, tuple(found), made, keep)
+        made["finished"] = results.now()
     except KeyboardInterrupt:
         print("interrupted: what was measured is kept", file=sys.stderr)
-        results["errors"].append(interruption())
-    results["derived"] = summary.derived(results)
-    keep(results)
-    present(results, given.output, given.report)
+        made["errors"].append(failure("the run", "", "interrupted before its end"))
+    made["derived"] = summary.derived(made)
+    keep(made)
+    present(made, folder, given.report)
     print(f"\nwritten: {path}", file=sys.stderr)
-    return 1 if results["errors"] or not results["records"] else 0
+    return 1 if made["errors"] or not made["records"] else 0
 
 
-def interruption() -> dict[str, str]:
-    said = {"config": "", "library": "the run", "kind": "", "shape": ""}
-    return said | {"reason": "interrupted before its end"}
+def is_full(given: argparse.Namespace) -> bool:
+    """Whether everything was asked for, in every configuration."""
+    names = ("shapes", "peers", "isa", "dtype", "kinds")
+    return given.threads == plan.THREADS and all(
+        set(getattr(given, name)) == set(FULL[name]) for name in names)
 
 
-def present(results: dict, folder: Path, page: Path | None) -> None:
-    """Tables to stdout, plots into `folder`, the report to `page` with its plots beside it."""
-    print(report.text(results))
-    drawn = draw(results, folder)
+def failure(library: str, kind: str, reason: str) -> dict[str, str]:
+    return {"config": "", "library": library, "kind": kind, "shape": "", "reason": reason}
+
+
+def present(made: dict, folder: Path, page: Path | None) -> None:
+    """Tables to stdout, plots into `folder`, the page to `page` with its plots beside it."""
+    print(report.text(made))
+    drawn = draw(made, folder)
     if page is None:
         return
+    if page == Path():
+        page = ROOT / "docs" / "performance" / f"{made['machine']['processor']}.md"
     page.parent.mkdir(parents=True, exist_ok=True)
     images = {}
     for title, path in drawn.items():
@@ -234,10 +246,10 @@ def present(results: dict, folder: Path, page: Path | None) -> None:
         copy = page.with_name(f"{page.stem}-{path.name}")
         shutil.copyfile(path, copy)
         images[title] = copy.name
-    page.write_text(markdown.document(results, images))
+    page.write_text(report.document(made, images))
 
 
-def draw(results: dict, folder: Path) -> dict[str, Path]:
+def draw(made: dict, folder: Path) -> dict[str, Path]:
     """{title: file} of the plots; nothing without matplotlib."""
     try:
         import matplotlib  # noqa: F401
@@ -247,56 +259,48 @@ def draw(results: dict, folder: Path) -> dict[str, Path]:
     from . import plots
 
     folder.mkdir(parents=True, exist_ok=True)
-    return plots.plot_all(results, folder)
-
-
-def load(path: str) -> dict[str, Any]:
-    results = json.loads(Path(path).read_text())
-    if results.get("schema") != 1:
-        raise SystemExit(f"{path} is of schema {results.get('schema')}, this reads 1")
-    return results
+    return plots.plot_all(made, folder)
 
 
 def show(arguments: list[str]) -> int:
     made = argparse.ArgumentParser(prog="python -m bench show")
-    made.add_argument("results", help="JSON of an earlier run")
-    made.add_argument("--output", type=Path, metavar="DIR", help="of the plots, default: beside it")
-    made.add_argument("--report", type=Path, metavar="FILE.md")
+    made.add_argument("results", type=Path, help="JSON of an earlier run")
+    places(made)
     given = made.parse_args(arguments)
-    present(load(given.results), given.output or Path(given.results).parent, given.report)
+    present(results.load(given.results), given.output or given.results.parent, given.report)
     return 0
 
 
-def compare_files(arguments: list[str]) -> int:
+def compare(arguments: list[str]) -> int:
     made = argparse.ArgumentParser(prog="python -m bench compare")
     made.add_argument("old")
     made.add_argument("new")
     given = made.parse_args(arguments)
-    old, new = load(given.old), load(given.new)
-    print(report.compared(compare.changes(old, new), *compare.unmatched(old, new)))
+    found = results.changes(results.load(given.old), results.load(given.new))
+    print(report.compared(*found))
     return 0
 
 
-def merge_files(arguments: list[str]) -> int:
+def merge(arguments: list[str]) -> int:
     made = argparse.ArgumentParser(prog="python -m bench merge")
     made.add_argument("results", nargs="+", help="JSON of earlier runs, the largest first")
-    made.add_argument("--output", type=Path, default=Path("bench_results"), metavar="DIR")
-    made.add_argument("--report", type=Path, metavar="FILE.md")
+    places(made)
     given = made.parse_args(arguments)
-    try:
-        results = merge.merged([load(path) for path in given.results])
-    except ValueError as error:
-        raise SystemExit(str(error)) from None
-    save(results, given.output / "results.json")
-    present(results, given.output, given.report)
+    whole = results.merged([results.load(path) for path in given.results])
+    folder = given.output or results.folder_of(whole)
+    results.save(whole, folder / "results.json")
+    present(whole, folder, given.report)
     return 0
 
 
 def main(arguments: list[str]) -> int:
-    commands = {"compare": compare_files, "merge": merge_files, "show": show}
-    if arguments and arguments[0] in commands:
+    commands = {"compare": compare, "merge": merge, "show": show}
+    if not arguments or arguments[0] not in commands:
+        return run(arguments)
+    try:
         return commands[arguments[0]](arguments[1:])
-    return run(arguments)
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

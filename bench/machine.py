@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from . import processor
 from .peers.base import AVX2_ENV
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -158,6 +159,7 @@ def describe() -> dict[str, Any]:
     flags = processor_flags()
     wanted = ("avx2", "avx512f", "avx512_bf16", "amx_tile")
     return {
+        "processor": processor.name(),
         "cpu": _first_line("/proc/cpuinfo", "model name") or platform.processor(),
         "architecture": platform.machine(),
         "cores": cores(),

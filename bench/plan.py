@@ -77,7 +77,7 @@ class Plan:
         return [Config(t, i, d) for d in self.dtypes for i in self.isas for t in threads[d]]
 
     def tasks(self, config: Config) -> list[Task]:
-        """Shape by shape, so that a problem and its oracle are made once."""
+        """Shape by shape, so that a problem and its answer are made once."""
         chosen = self.shapes
         if config.dtype == "float64" and self.float64_sizes is not None:
             chosen = tuple(s for s in chosen if s.sizes in self.float64_sizes)

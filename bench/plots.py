@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .roofline import Roofline
-from .summary import NAMES, Row, geometric_mean, groups, rooflines, rows
-from .targets import threads_text
+from .summary import NAMES, Row, geometric_mean, groups, rooflines, rows, threads_text
 
 KINDS = ("inference", "training")
 COLOURS = {

@@ -1,30 +1,33 @@
-"""Tables as plain text for the terminal, and the Markdown report. Pure functions of the results."""
+"""The tables of a run, as plain text for the terminal and as a page for docs/performance/.
+
+Pure functions of the results. `summary_of` and `details` give what both show, by title; the page
+adds how it was measured, and on which machine.
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from .compare import Change
-from .summary import NAMES, OURS, Row, geometric_mean, groups, rooflines, rows
-from .targets import Loss, Target, targets, threads_text
+from .results import Change
+from .summary import NAMES, OURS, Row, geometric_mean, groups, rooflines, rows, threads_text
+from .targets import Loss, losses, targets
 
 Table = list[list[str]]
+Block = Table | str  # a string is a paragraph or a list of bullets
 
 # ---- cells -------------------------------------------------------------------------------------
 
 
 def duration(seconds: float | None) -> str:
     """Microseconds, three digits where there are three: 1.23, 45.6, 7890."""
-    return "-" if seconds is None else _digits(seconds * 1e6)
+    return "-" if seconds is None else times(seconds * 1e6)
 
 
-def times(ratio: float | None) -> str:
-    return "-" if ratio is None else _digits(ratio)
-
-
-def _digits(value: float) -> str:
+def times(value: float | None) -> str:
+    if value is None:
+        return "-"
     return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
 
@@ -36,18 +39,24 @@ def megabytes(size: float | None) -> str:
     return "-" if size is None else f"{size / 1e6:.{1 if size < 99.95e6 else 0}f} MB"
 
 
-def milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1e3:.{1 if seconds < 0.1 else 0}f} ms"
+def milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.{1 if seconds < 0.1 else 0}f} ms"
 
 
 # ---- layouts -----------------------------------------------------------------------------------
 
 
-def aligned(table: Table) -> str:
-    """Plain text: the first column to the left, the others to the right."""
-    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+def bullets(items: Iterable[str]) -> str:
+    return "\n".join(f"- {item}" for item in items)
+
+
+def aligned(block: Block) -> str:
+    """Plain text: the first column of a table to the left, the others to the right."""
+    if isinstance(block, str):
+        return block
+    widths = [max(map(len, column)) for column in zip(*block, strict=True)]
     lines = []
-    for line in table:
+    for line in block:
         cells = [line[0].ljust(widths[0])]
         cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
         lines.append("  ".join(cells).rstrip())
@@ -55,10 +64,11 @@ def aligned(table: Table) -> str:
     return "\n".join(lines)
 
 
-def markdown(table: Table) -> str:
-    head, *body = (f"| {' | '.join(line)} |" for line in table)
-    ruler = "|---|" + "---:|" * (len(table[0]) - 1)
-    return "\n".join([head, ruler, *body])
+def markdown(block: Block) -> str:
+    if isinstance(block, str):
+        return block
+    head, *body = (f"| {' | '.join(line)} |" for line in block)
+    return "\n".join([head, "|---|" + "---:|" * (len(block[0]) - 1), *body])
 
 
 # ---- tables ------------------------------------------------------------------------------------
@@ -70,82 +80,61 @@ def heading(group: tuple[str, str, int, str]) -> str:
     return f"{kind}, {dtype}, {isa}, {threads_text(threads)}"
 
 
-COLUMNS = {
-    "ratio": lambda row: times(row.ratio),
-    "by medians": lambda row: times(row.ratio_of_medians),
-    "any threads": lambda row: times(row.ratio_any_threads),
-    "PyTorch": lambda row: times(row.ratio_torch),
-    "GFLOP/s": lambda row: f"{row.gflops:.1f}",
-    "roofline": lambda row: percent(row.roofline),
-    "2 / 1 thread": lambda row: times(row.scaling),
-}
-MEANS = {
-    "ratio": "ratio",
-    "by medians": "ratio_of_medians",
-    "any threads": "ratio_any_threads",
-    "PyTorch": "ratio_torch",
+# Column: (attribute of a row, its text, whether it has a geometric mean).
+COLUMNS: dict[str, tuple[str, Callable[[Any], str], bool]] = {
+    "ratio": ("ratio", times, True),
+    "by medians": ("ratio_of_medians", times, True),
+    "any threads": ("ratio_any_threads", times, True),
+    "x PyTorch": ("ratio_torch", times, True),
+    "GFLOP/s": ("gflops", "{:.1f}".format, False),
+    "roofline": ("roofline", percent, False),
+    "2 / 1 thread": ("scaling", times, False),
 }
 
 
 def table_of(members: list[Row]) -> Table:
     """Times in microseconds, a column a library, then what follows from them."""
     peers = [name for name in NAMES if any(name in row.times for row in members)]
-    columns = [c for c in COLUMNS if any(COLUMNS[c](row) != "-" for row in members)]
-    heads = [f"x {name}" if name == "PyTorch" else name for name in columns]
-    table = [["T,N,I,H", OURS, *(NAMES[name] for name in peers), *heads]]
-    for row in members:
+    values = {name: [getattr(row, attribute) for row in members]
+              for name, (attribute, _, _) in COLUMNS.items()}
+    columns = [name for name in COLUMNS if any(value is not None for value in values[name])]
+    table = [["T,N,I,H", OURS, *(NAMES[name] for name in peers), *columns]]
+    for i, row in enumerate(members):
         cells = [row.shape.label, duration(row.best)]
         for name in peers:
             mark = "*" * (name in row.times and name not in row.eligible)
             cells.append(duration(row.times.get(name)) + mark)
-        table.append(cells + [COLUMNS[name](row) for name in columns])
-    means = [
-        times(geometric_mean(getattr(row, MEANS[name]) for row in members)) if name in MEANS else ""
-        for name in columns
-    ]
+        table.append(cells + [COLUMNS[name][1](values[name][i]) for name in columns])
+    means = [times(geometric_mean(values[name])) if COLUMNS[name][2] else "" for name in columns]
     table.append(["geometric mean", "", *("" for _ in peers), *means])
     return table
 
 
 def table_of_ways(results: dict[str, Any], group: tuple[str, str, int, str]) -> Table:
     """Each way to take one step, a column a shape."""
-    here = [
-        r for r in results["records"] if (r["dtype"], r["isa"], r["threads"], r["kind"]) == group
-    ]
+    here = [r for r in results["records"]
+            if (r["dtype"], r["isa"], r["threads"], r["kind"]) == group]
     labels = list(dict.fromkeys(r["shape"] for r in here))
-    ways = list(dict.fromkeys((r["library"], r["way"]) for r in here))
     found = {(r["library"], r["way"], r["shape"]): r["best"] for r in here}
-    table = [["call", *labels]]
-    for library, way in ways:
-        cells = [duration(found.get((library, way, label))) for label in labels]
-        table.append([f"{NAMES[library]}: {way}", *cells])
-    return table
+    ways = dict.fromkeys(key[:2] for key in found)
+    return [["call", *labels]] + [
+        [f"{NAMES[library]}: {way}", *(duration(found.get((library, way, at))) for at in labels)]
+        for library, way in ways]
 
 
-def overview(all_rows: list[Row]) -> Table:
+def overview(grouped: dict[tuple, list[Row]]) -> Table:
     """A line a configuration."""
     table = [["", "shapes", "least ratio", "geometric mean", "x PyTorch", "roofline, median"]]
-    for group, members in groups(all_rows).items():
+    for group, members in grouped.items():
         ratios = [row.ratio for row in members if row.ratio is not None]
         roof = [row.roofline for row in members if row.roofline is not None]
-        table.append(
-            [
-                heading(group),
-                str(len(members)),
-                times(min(ratios, default=None)),
-                times(geometric_mean(ratios)),
-                times(geometric_mean(row.ratio_torch for row in members)),
-                percent(statistics.median(roof) if roof else None),
-            ]
-        )
+        table.append([
+            heading(group), str(len(members)), times(min(ratios, default=None)),
+            times(geometric_mean(ratios)),
+            times(geometric_mean(row.ratio_torch for row in members)),
+            percent(statistics.median(roof) if roof else None),
+        ])
     return table
-
-
-def table_of_targets(found: Iterable[Target]) -> Table:
-    return [
-        ["target", "wanted", "measured", ""],
-        *([t.what, t.wanted, t.got, "met" if t.met else "MISSED"] for t in found),
-    ]
 
 
 def table_of_losses(found: Iterable[Loss]) -> Table:
@@ -161,9 +150,7 @@ def table_of_losses(found: Iterable[Loss]) -> Table:
 def table_of_rooflines(results: dict[str, Any]) -> Table:
     table = [["", "multiply-adds", "from 32 KB", "512 KB", "8 MB", "256 MB"]]
     for (dtype, isa, threads), roof in rooflines(results).items():
-        rates = [
-            f"{roof.rate(size) / 1e9:.0f} GB/s" for size in (1 << 15, 1 << 19, 1 << 23, 1 << 28)
-        ]
+        rates = [f"{roof.rate(1 << bits) / 1e9:.0f} GB/s" for bits in (15, 19, 23, 28)]
         name = f"{dtype}, {isa}, {threads_text(threads)}"
         table.append([name, f"{roof.flops / 1e9:.0f} GFLOP/s", *rates])
     return table
@@ -173,45 +160,31 @@ def tables_of_footprint(data: dict[str, Any]) -> dict[str, Table]:
     """{title: table} of memory, sizes and import times, as far as they were measured."""
     found = {}
     if memory := data.get("memory"):
-        table = [["library", "three steps", "first step"]]
-        table += [
-            [NAMES[name], megabytes(m["peak"]), megabytes(m["first"])] for name, m in memory.items()
-        ]
-        found["peak memory of training at 64,64,128,256, above what it needs at rest"] = table
+        found["Peak memory of training at 64,64,128,256, above what it needs at rest"] = [
+            ["library", "three steps", "first step"],
+            *([NAMES[name], megabytes(m["peak"]), megabytes(m["first"])]
+              for name, m in memory.items())]
     if sizes := data.get("sizes"):
         table = [["distribution", "installed"]]
         table += [[name, megabytes(size)] for name, size in sizes.items()]
         if wheel := data.get("wheel"):
             text = megabytes(wheel["bytes"]) if "bytes" in wheel else wheel["reason"]
             table.append(["gru_c, the wheel itself", text])
-        found["size on disk"] = table
+        found["Size on disk"] = table
     if imports := data.get("imports"):
-        table = [["import", "time"]]
-        table += [[name, milliseconds(seconds)] for name, seconds in imports.items()]
-        found["import time, best of several processes"] = table
+        found["Import time, best of several processes"] = [
+            ["import", "time"], *([name, milliseconds(took)] for name, took in imports.items())]
     return found
-
-
-def table_of_changes(found: Iterable[Change]) -> Table:
-    table = [["case", "old", "new", "old / new", "of the peers", "normalised", ""]]
-    for c in found:
-        case = f"{heading(c.case.group)}: {c.case.shape}"
-        ratios = [f"{v:.3f}" if v else "-" for v in (c.absolute, c.drift, c.normalised)]
-        table.append([case, duration(c.old), duration(c.new), *ratios, c.mark])
-    return table
-
-
-# ---- whole texts -------------------------------------------------------------------------------
-
-STARRED = (
-    "* not counted as a peer: not held to AVX2 (ONNX Runtime), or a loop in C++ beside calls from "
-    "Python (oneDNN at T = N = 1)."
-)
 
 
 def problems(results: dict[str, Any]) -> list[str]:
     """What was not measured, what disturbed, what went wrong: a line each."""
-    lines = _disturbances(results)
+    lines = []
+    for said in results["disturbance"]:
+        for who, name in {"others": "other processes", "stolen": "other machines"}.items():
+            if said.get(who, 0) > 0.03:
+                text = f"{name} had {said[who]:.0%} of the cores' time: times are less reliable"
+                lines.append(f"disturbed: {said['config']}: {text}")
     lines += [f"not measured: {name}: {why}" for name, why in results["missing"].items()]
     for skip in results["skipped"]:
         where = f" ({skip['kind']})" if skip["kind"] else ""
@@ -222,49 +195,140 @@ def problems(results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _disturbances(results: dict[str, Any]) -> list[str]:
-    lines = []
-    for said in results["disturbance"]:
-        for who, name in {"others": "other processes", "stolen": "other machines"}.items():
-            if said.get(who, 0) > 0.03:
-                text = f"{name} had {said[who]:.0%} of the cores' time: times are less reliable"
-                lines.append(f"disturbed: {said['config']}: {text}")
-    return lines
+# ---- what the terminal and the page both show --------------------------------------------------
+
+STARRED = """\
+Times in microseconds. * not counted as a peer: not held to AVX2 (ONNX Runtime), or a loop in C++
+beside calls from Python (oneDNN at T = N = 1)."""
+
+
+def summary_of(results: dict[str, Any]) -> dict[str, list[Block]]:
+    """{title: blocks}: the overview, losses, targets, the machine's limits, what went wrong."""
+    lost, wanted = losses(results), targets(results)
+    missed = [f"{t.what}: wanted {t.wanted}, measured {t.got}"
+              + (f" ({'; '.join(t.missed)})" if t.missed else "") for t in wanted if not t.met]
+    all_rows = rows(results)
+    against = any(row.times for row in all_rows)
+    where: list[Block] = ["No case was measured in which another library was faster." if against
+                          else "No other library was measured."]
+    if lost:
+        where = ["Cases in which another library was faster, times in microseconds:",
+                 table_of_losses(lost)]
+    if missed:
+        where += ["Targets that are missed, and the shapes that miss them:", bullets(missed)]
+    head = [["target", "wanted", "measured", ""]]
+    found = {
+        "Overview": [overview(groups(all_rows))],
+        "Where we lose": where,
+        "Targets": [head + [[t.what, t.wanted, t.got, t.verdict] for t in wanted]],
+        "Limits of the machine": [table_of_rooflines(results)],
+    }
+    found |= {title: [table]
+              for title, table in tables_of_footprint(results["footprint"]).items()}
+    if lines := problems(results):
+        found["What was not measured, or disturbed"] = [bullets(lines)]
+    return found
+
+
+def details(results: dict[str, Any]) -> dict[str, list[Block]]:
+    """{title: tables} of each configuration."""
+    return {heading(group): [table_of(members)]
+            + ([table_of_ways(results, group)] if group[3] == "step" else [])
+            for group, members in groups(rows(results)).items()}
 
 
 def text(results: dict[str, Any]) -> str:
-    """What the terminal shows."""
-    all_rows = rows(results)
-    parts = []
-    for group, members in groups(all_rows).items():
-        table = aligned(table_of(members))
-        parts.append(f"{heading(group)} (microseconds)\n{table}")
-        if group[3] == "step":
-            parts.append(aligned(table_of_ways(results, group)))
-    if any(set(row.times) - set(row.eligible) for row in all_rows):
-        parts.append(STARRED)
-    if len(all_rows) > 1:
-        parts.append(aligned(overview(all_rows)))
-    for title, table in tables_of_footprint(results["footprint"]).items():
-        parts.append(f"{title}\n{aligned(table)}")
-    if found := targets(results):
-        parts.append(aligned(table_of_targets(found)))
-    if lines := problems(results):
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts)
+    """What the terminal shows: the summary at the end."""
+    titled = {"Tables": [STARRED]} | details(results) | summary_of(results)
+    return "\n\n".join(
+        "\n".join([title, *map(aligned, blocks)]) for title, blocks in titled.items())
 
 
 def compared(found: list[Change], only_old: int, only_new: int) -> str:
     """What `compare` prints."""
     if not found:
         return "no case is in both files"
+    table = [["case", "old", "new", "old / new", "of the peers", "normalised", ""]]
+    for c in found:
+        ratios = [f"{v:.3f}" if v else "-" for v in (c.absolute, c.drift, c.normalised)]
+        case = f"{heading(c.case.group)}: {c.case.shape}"
+        table.append([case, duration(c.old), duration(c.new), *ratios, c.mark])
     mean = geometric_mean(change.absolute for change in found)
     judged = geometric_mean(change.judged for change in found)
     marks = [change.mark for change in found]
-    lines = [aligned(table_of_changes(found)), ""]
-    lines.append(f"{len(found)} cases; {only_old} only in the first file, {only_new} in the second")
-    lines.append(f"geometric mean {mean:.3f}, normalised by the peers {judged:.3f}")
-    lines.append(
-        f"faster by over 5%: {marks.count('faster')}, slower by over 5%: {marks.count('SLOWER')}"
-    )
-    return "\n".join(lines)
+    return f"""{aligned(table)}
+
+{len(found)} cases; {only_old} only in the first file, {only_new} in the second
+geometric mean {mean:.3f}, normalised by the peers {judged:.3f}
+faster by over 5%: {marks.count('faster')}, slower by over 5%: {marks.count('SLOWER')}"""
+
+
+# ---- the page ----------------------------------------------------------------------------------
+
+ONE_RUN = "Every figure comes from one run."
+MORE_RUNS = """\
+Every figure is the best of {} runs of the same code, for every library alike (`python -m bench
+merge`); not every run measured everything."""
+METHOD = """\
+For each number of threads, instruction set and dtype one process holds gru_c and all peers. For
+each shape all of them get the same weights and data, and all results (outputs, and in training the
+gradients of input, initial state, weights and biases) are compared with `gru_c.reference` in
+float64 before anything is timed, and once more afterwards. Then they take turns: rounds of short
+bursts in rotating order, each after a pause until no thread of the process computes. The least time
+is the figure, the median is used for the column "by medians". A library more than four times slower
+than the fastest takes part in every fourth round.
+
+A ratio is the fastest peer's time over gru_c's: above 1, gru_c is faster. Libraries are used at
+their best: prepared sessions, bound outputs, inference mode, the cell instead of the layer where
+T = 1 (PyTorch and gru_c), oneDNN from a loop in C++; conversions of data are never timed. "any
+threads" lets each peer use one thread where two make it slower, "x PyTorch" always does. Operations
+are those of the matrix products. The roofline, a lower bound of the time, is described in
+`bench/roofline.py`; its two sides were measured in the same processes. AVX2 means that the
+environment variables of each library hold it to AVX2."""
+
+
+def _machine(results: dict[str, Any]) -> str:
+    m = results["machine"]
+    caches = ", ".join(f"{name} {size}" for name, size in m["caches"].items())
+    return bullets([
+        f"{m['cpu']} ({m['architecture']}), {m['cores']} cores"
+        + ", a virtual machine" * bool(m["virtual"]),
+        f"caches: {caches}; memory {m['memory_gb']} GB; vectors: {', '.join(m['vectors'])}",
+        f"{m['system']}, Python {m['python']}",
+        f"gru_c at {results['revision'] or 'an unknown revision'}, "
+        f"{results['started']} to {results['finished'] or 'interrupted'}",
+        "versions: " + ", ".join(f"{name} {v}" for name, v in results["versions"].items()),
+        "peers: " + ", ".join(f"{NAMES[name]} {v}" for name, v in results["peers"].items()),
+    ])
+
+
+def _runs(results: dict[str, Any]) -> str:
+    runs = results.get("runs")
+    if not runs:
+        return ONE_RUN
+    commands = (" ".join(["python -m bench", *run["command"]]) for run in runs)
+    lines = [f"`{command}`, begun {run['started']}"
+             for command, run in zip(commands, runs, strict=True)]
+    return MORE_RUNS.format(len(runs)) + "\n\n" + bullets(lines)
+
+
+def document(results: dict[str, Any], images: dict[str, str]) -> str:
+    """The page; `images` is {title: path as the page sees it}."""
+    command = " ".join(["python -m bench", *results["command"], "--report"])
+    parts = [
+        f"# Performance on {results['machine']['processor']}",
+        "Written by the benchmark; do not edit. The figures hold for this processor alone. To run "
+        "it on yours:",
+        f"    pip install '.[bench]'\n    {command}",
+    ]
+    titled = summary_of(results) | {
+        "How it was measured": [_runs(results), METHOD],
+        "Machine and versions": [_machine(results)],
+        "Plots": [f"![{title}]({path})" for title, path in images.items()],
+        "Tables": [STARRED],
+    }
+    for title, blocks in titled.items():
+        parts += [f"## {title}", *map(markdown, blocks)] if blocks else []
+    for title, blocks in details(results).items():
+        parts += [f"### {title}", *map(markdown, blocks)]
+    return "\n\n".join(parts) + "\n"

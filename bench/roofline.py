@@ -113,17 +113,6 @@ def measure(
     return Roofline(str(dtype), isa, threads, library.roofline_width(), flops, bandwidth)
 
 
-def best(*measured: Roofline) -> Roofline:
-    """The highest rates of several measurements: a shared machine disturbs only downwards."""
-    first = measured[0]
-    same = {(r.dtype, r.isa, r.threads) for r in measured}
-    if len(same) > 1:
-        raise ValueError(f"measurements of different things: {sorted(same)}")
-    bandwidth = {size: max(r.bandwidth[size] for r in measured) for size in first.bandwidth}
-    flops = max(r.flops for r in measured)
-    return Roofline(first.dtype, first.isa, first.threads, first.vector_bytes, flops, bandwidth)
-
-
 def main() -> None:
     for threads in range(1, min(os.cpu_count() or 1, 2) + 1):
         for isa in ISAS:

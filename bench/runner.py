@@ -1,45 +1,18 @@
-"""Starts one worker process a configuration, keeps what they report, writes JSON as it goes."""
+"""Starts one worker process a configuration and keeps what they report."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from . import machine, peers
 from .plan import Config, Plan, Task
-
-SCHEMA = 1
-
-
-def empty_results(command: list[str]) -> dict[str, Any]:
-    """What the JSON file holds: `records` and `rooflines` are raw, `derived` comes from them."""
-    return {
-        "schema": SCHEMA,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "finished": None,
-        "command": command,
-        "revision": machine.revision(),
-        "machine": machine.describe(),
-        "versions": machine.versions(),
-        "peers": {},
-        "missing": {},
-        "shapes": {},
-        "rooflines": [],
-        "records": [],
-        "skipped": [],
-        "errors": [],
-        "disturbance": [],
-        "footprint": {},
-    }
 
 
 def find_peers(wanted: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str]]:
@@ -57,14 +30,6 @@ def find_peers(wanted: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str]]
         else:
             found[name] = version
     return found, missing
-
-
-def save(results: dict[str, Any], path: Path) -> None:
-    """Writes in one step, so that whoever reads never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".partial")
-    scratch.write_text(json.dumps(results, indent=1) + "\n")
-    os.replace(scratch, path)
 
 
 class Progress:

@@ -94,8 +94,3 @@ SMOKE = (
     shape(7, 1, 3, 21, "smoke"),
     shape(5, 9, 13, 40, "smoke"),
 )
-
-
-def quick(shapes: tuple[Shape, ...] = ALL) -> tuple[Shape, ...]:
-    """Those of `shapes` that `--quick` keeps."""
-    return tuple(s for s in shapes if s in QUICK)

@@ -82,13 +82,8 @@ def geometric_mean(values: Iterable[float | None]) -> float | None:
     return math.exp(sum(logs) / len(logs)) if logs else None
 
 
-def case_of(record: dict[str, Any]) -> Case:
-    return Case(*(record[name] for name in Case._fields))
-
-
-def shape_of(results: dict[str, Any], label: str) -> Shape:
-    *sizes, family = results["shapes"][label]
-    return Shape(label, *sizes, family)
+def threads_text(threads: int) -> str:
+    return f"{threads} thread{'s' * (threads > 1)}"
 
 
 def rooflines(results: dict[str, Any]) -> dict[tuple[str, str, int], Roofline]:
@@ -103,38 +98,35 @@ def rooflines(results: dict[str, Any]) -> dict[tuple[str, str, int], Roofline]:
     return found
 
 
-def fastest_ways(records: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """{library: its fastest record}: a library may have several ways to take one step."""
-    found: dict[str, dict[str, Any]] = {}
-    for record in records:
-        old = found.get(record["library"])
-        if old is None or record["best"] < old["best"]:
-            found[record["library"]] = record
+def by_case(results: dict[str, Any]) -> dict[Case, dict[str, dict[str, Any]]]:
+    """{case: {library: its fastest record}}: there may be several ways to take one step."""
+    found: dict[Case, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for record in results["records"]:
+        libraries = found[Case(*(record[name] for name in Case._fields))]
+        old = libraries.setdefault(record["library"], record)
+        if record["best"] < old["best"]:
+            libraries[record["library"]] = record
     return found
 
 
 def rows(results: dict[str, Any]) -> list[Row]:
     """One row a case that gru_c was measured in, in the order of measurement."""
-    grouped = defaultdict(list)
-    for record in results["records"]:
-        grouped[case_of(record)].append(record)
-    found = {case: fastest_ways(records) for case, records in grouped.items()}
-    limits = rooflines(results)
+    found, limits = by_case(results), rooflines(results)
     return [_row(results, case, found, limits) for case in found if OURS in found[case]]
 
 
 def _row(results, case: Case, all_found, limits) -> Row:
     found = dict(all_found[case])
     own, alone = found.pop(OURS), found.pop(OURS_ALONE, None)
-    shape, best = shape_of(results, case.shape), own["best"]
+    *sizes, family = results["shapes"][case.shape]
+    shape, best = Shape(case.shape, *sizes, family), own["best"]
     lone = shape.T == shape.N == 1
     eligible = [k for k, r in found.items() if r["held"] and not (lone and r["caller"] == "C")]
     first = min(eligible, key=lambda name: found[name]["best"], default=None)
+    medians = [found[name]["median"] for name in eligible]
     alone_found = all_found.get(case._replace(threads=1), {}) if case.threads > 1 else {}
     least = {k: min(f[k]["best"] for f in (found, alone_found) if k in f) for k in found}
-    first_of_any = (
-        min(eligible, key=lambda name: least[name], default=None) if alone_found else None
-    )
+    first_of_any = min(eligible, key=least.get, default=None) if alone_found else None
     training = case.kind == "training"
     limit = limits.get((case.dtype, case.isa, case.threads))
     return Row(
@@ -146,9 +138,7 @@ def _row(results, case: Case, all_found, limits) -> Row:
         eligible=tuple(eligible),
         fastest=first,
         ratio=found[first]["best"] / best if first else None,
-        ratio_of_medians=min(found[name]["median"] for name in eligible) / own["median"]
-        if first
-        else None,
+        ratio_of_medians=min(medians) / own["median"] if first else None,
         ratio_any_threads=least[first_of_any] / best if first_of_any else None,
         fastest_any_threads=first_of_any,
         ratio_torch=least["torch"] / best if "torch" in found else None,
@@ -170,9 +160,8 @@ def derived(results: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows as plain dicts, for the JSON file."""
     found = []
     for row in rows(results):
-        plain = row._asdict()
         flop = row.shape.flop(row.case.kind == "training")
-        found.append(plain.pop("case")._asdict() | {"flop": flop} | plain)
-        del found[-1]["shape"]
-        found[-1]["shape"] = row.shape.label
+        plain = row._asdict() | {"shape": row.shape.label}
+        del plain["case"]
+        found.append(row.case._asdict() | {"flop": flop} | plain)
     return found

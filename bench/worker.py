@@ -9,7 +9,8 @@ see `Plan.job`) to its stdin and reads events from its stdout, one JSON object a
     {"event": "skip" | "error"}  with a reason
     {"event": "end"}
 
-A result is compared with the float64 oracle before its library is timed, and once more afterwards.
+A result is compared with gru_c.reference in float64 before its library is timed, and once more
+afterwards.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ FROM_C = ("onednn",)  # their loops of timed calls are not Python's
 
 
 class WrongResult(Exception):
-    """A library's numbers differ from the oracle's by more than rounding."""
+    """A library's numbers differ from the reference's by more than rounding."""
 
 
 class Worker:
@@ -51,9 +52,8 @@ class Worker:
     def run(self) -> None:
         self._roofline()
         for index, data in enumerate(self.job["tasks"]):
-            task = Task.from_json(data)
             self.say(event="task", index=index)
-            self._task(task)
+            self.task(Task.from_json(data))
         self._roofline()
         self.say(event="end")
 
@@ -68,10 +68,12 @@ class Worker:
 
     # ---- one task ------------------------------------------------------------------------------
 
-    def _task(self, task: Task) -> None:
+    def task(self, task: Task) -> None:
+        """Builds, checks and times every library in one case."""
         self._make_problem(task.shape)
         built, contenders = {}, {}
         self.built_in = {}  # seconds, with the first calls and their check
+        self.errors = {}  # the largest relative one of each library
         for name, make in self._makers(task).items():
             start = time.perf_counter()
             try:
@@ -127,28 +129,29 @@ class Worker:
             with peer.scope():
                 steps = peer.steps()
                 for step in steps.values():
-                    self._compare("state", step.to_numpy(step.call()), self.truth[0][0])
+                    self._compare(name, "state", step.to_numpy(step.call()), self.truth[0][0])
             return {f"{name}: {way}": _step_contender(peer, way, s) for way, s in steps.items()}
         for _ in range(2):  # what a first call leaves behind must not change a second
             (peer.train if peer.training else peer.infer)()
-            self._compare_all(peer)
+            self._compare_all(name, peer)
         timer = peer.time_train if peer.training else peer.time_infer
         way = ": loop in C++" if task.kind == "step" else ""
         return {name + way: Contender(name, timer)}
 
-    def _compare_all(self, peer) -> None:
-        self._compare("output", peer.output(), self.truth[0])
+    def _compare_all(self, name, peer) -> None:
+        self._compare(name, "output", peer.output(), self.truth[0])
         if peer.training:
             found, true = peer.gradients(), self.truth[1]
             if found.keys() != true.keys():
                 raise WrongResult(f"gradients of {sorted(found)}")
             for key, value in found.items():
-                self._compare(f"d{key}", value, true[key])
+                self._compare(name, f"d{key}", value, true[key])
 
-    def _compare(self, what, found, true) -> None:
+    def _compare(self, name, what, found, true) -> None:
         error = peers.relative_error(np.asarray(found, np.float64), true)
         if not error <= TOLERANCE[self.dtype.name]:
             raise WrongResult(f"{what} is off by {error:.1e} of its largest value")
+        self.errors[name] = max(error, self.errors.get(name, 0))
 
     def _time(self, task: Task, built, contenders) -> None:
         if not contenders:
@@ -159,7 +162,7 @@ class Worker:
             peer = built[library]
             if task.kind != "step":  # a step that moved its state on cannot be checked again
                 try:
-                    self._compare_all(peer)
+                    self._compare_all(library, peer)
                 except WrongResult as error:
                     self._tell(task, library, "error", f"after timing: {error}")
                     continue
@@ -176,6 +179,7 @@ class Worker:
             "rounds": len(contender.samples),
             "calls_per_batch": contender.number,
             "build_seconds": self.built_in[library],
+            "error": self.errors[library],
             # False: the environment does not hold this library to the instruction set.
             "held": self.job["isa"] == "native" or peer.obeys_avx2_env,
             "caller": "C" if library in FROM_C else "Python",

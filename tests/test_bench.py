@@ -83,12 +83,13 @@ def results():
         "bandwidth": {"16384": 2e11, "1048576": 1e11},  # JSON's keys are text
     }
     return {
-        "schema": 1,
+        "schema": 2,
         "started": "2020-01-01T00:00:00+00:00",
         "finished": None,
         "command": ["--quick"],
         "revision": "abc",
         "machine": {
+            "processor": "amd-epyc-zen4",
             "cpu": "a processor",
             "architecture": "x86_64",
             "cores": 2,
@@ -174,10 +175,9 @@ def test_options_of_a_mode_give_way_to_those_given(bench):
 
 
 def test_no_path_of_this_machine_is_written(bench):
-    kept = bench("__main__").command(
-        ["--quick", "--output", "/a/b", "--report=/c", "--rounds", "3"]
-    )
-    assert kept == ["--quick", "--rounds", "3"]
+    command = bench("__main__").command
+    for given in (["--output", "/a/b", "--report=/c"], ["--report", "--wheel", "/d"], ["--report"]):
+        assert command(["--quick", *given, "--rounds", "3"]) == ["--quick", "--rounds", "3"]
 
 
 def test_plan(bench):
@@ -316,6 +316,49 @@ def test_targets(bench, results):
     assert not met["import, over scipy.linalg", "at most 20 ms"]
 
 
+@pytest.fixture
+def of_all_peers(bench, results):
+    """A function that gives results in which every peer takes `theirs` seconds, gru_c 1 ms."""
+    def make(theirs, *without):
+        libraries = [name for name in bench("peers").NAMES if name not in without]
+        records = [record("gru_c", 1e-3, kind="training")]
+        records += [record(name, theirs, kind="training") for name in libraries]
+        return results | {"records": records}
+    return make
+
+
+def verdicts(bench, results):
+    found = bench("targets").targets(results)
+    return {(t.what, t.wanted): t.verdict for t in found if "fastest peer" in t.what}
+
+
+def test_a_target_that_is_met_within_rounding_is_not_missed(bench, of_all_peers):
+    what = "training, native, 1 thread: against the fastest peer"
+    shown = "no shape below 1.15", "geometric mean at least 2"
+    found = [verdicts(bench, of_all_peers(theirs)) for theirs in (1.1496e-3, 1.1449e-3, 1.996e-3)]
+    assert [said[what, shown[0]] for said in found] == ["met", "MISSED", "met"]
+    assert [said[what, shown[1]] for said in found] == ["MISSED", "MISSED", "met"]
+
+
+def test_what_is_rounded_is_judged_as_it_is_shown(bench, results):
+    changed = results | {"footprint": {
+        "memory": {"gru_c": {"peak": 60.4, "first": 60.4}, "torch": {"peak": 100, "first": 100}},
+        "wheel": {"bytes": 1_504_000}, "imports": {"gru_c over scipy.linalg": 0.02004}}}
+    found = {t.what: t.verdict for t in bench("targets").targets(changed)}
+    for what in ("peak memory of training, against PyTorch", "wheel", "import, over scipy.linalg"):
+        assert found[what] == "met"
+
+
+def test_nothing_is_met_against_the_fastest_peer_where_a_peer_was_not_measured(
+        bench, of_all_peers):
+    assert set(verdicts(bench, of_all_peers(14e-3)).values()) == {"met"}
+    assert set(verdicts(bench, of_all_peers(14e-3, "onnxruntime", "openvino")).values()) == {"met"}
+    found = verdicts(bench, of_all_peers(14e-3, "onednn"))
+    assert set(found.values()) == {"not judged: without oneDNN (C++)"}
+    assert set(verdicts(bench, of_all_peers(1e-3, "onednn")).values()) == {"MISSED"}
+    assert "14.00" in bench("report").text(of_all_peers(14e-3, "onednn"))
+
+
 def test_every_loss_is_named(bench, results):
     found = {
         (x.peer, x.row.case.threads, x.row.case.isa): x for x in bench("targets").losses(results)
@@ -352,7 +395,7 @@ def test_texts(bench, results):
 
 
 def test_markdown(bench, results):
-    page = bench("markdown").document(results, {"Ratio by shape": "ratio.png"})
+    page = bench("report").document(results, {"Ratio by shape": "ratio.png"})
     assert "![Ratio by shape](ratio.png)" in page
     assert "python -m bench --quick" in page
     where_we_lose = page[page.index("## Where we lose") : page.index("## Targets")]
@@ -364,34 +407,35 @@ def test_markdown(bench, results):
 
 def test_a_report_of_nothing(bench, results):
     empty = results | {"records": [], "rooflines": [], "footprint": {}}
-    assert "not measured" in bench("report").text(empty)
-    assert "# Performance" in bench("markdown").document(empty, {})
+    said = bench("report").text(empty)
+    assert "not measured" in said and "No other library was measured." in said
+    assert "# Performance" in bench("report").document(empty, {})
 
 
 # ---- comparison --------------------------------------------------------------------------------
 
 
 def test_comparison_divides_the_drift_of_the_machine_out(bench, results):
-    compare, new = bench("compare"), copy.deepcopy(results)
+    results_of, new = bench("results"), copy.deepcopy(results)
     for r in new["records"]:
         r["best"] *= 2  # the machine is half as fast
         if r["library"] == "gru_c" and r["threads"] == 2:
             r["best"] *= 1.5  # and this became slower
-    found = compare.changes(results, new)
+    found, *others = results_of.changes(results, new)
     assert found[0].case.threads == 2 and found[0].mark == "SLOWER"
     assert found[0].absolute == pytest.approx(1 / 3)
     assert found[0].drift == pytest.approx(1 / 2)
     assert found[0].normalised == pytest.approx(2 / 3)
     assert [c.mark for c in found[1:]] == [""] * (len(found) - 1)
-    text = bench("report").compared(found, 0, 0)
+    text = bench("report").compared(found, *others)
     assert "slower by over 5%: 1" in text
 
 
 def test_comparison_of_what_both_have(bench, results):
-    compare = bench("compare")
     old, new = (results | {"records": results["records"][part]} for part in (slice(3), slice(6)))
-    assert [c.case.shape for c in compare.changes(old, new)] == ["50,8,80,256"]
-    assert compare.unmatched(old, new) == (0, 1)
+    found, *others = bench("results").changes(old, new)
+    assert [c.case.shape for c in found] == ["50,8,80,256"]
+    assert others == [0, 1]
     assert "no case" in bench("report").compared([], 1, 1)
 
 
@@ -399,32 +443,91 @@ def test_comparison_of_what_both_have(bench, results):
 
 
 def test_of_merged_runs_the_best_counts(bench, results):
-    merge, second = bench("merge"), copy.deepcopy(results)
+    second = copy.deepcopy(results)
     second["records"] = second["records"][:4]
     second["records"][0]["best"] /= 2
     second["records"][1]["best"] *= 2
     before = copy.deepcopy(results)
-    found = merge.merged([results, second])
+    found = bench("results").merged([results, second])
     assert results == before
     assert len(found["records"]) == len(results["records"])
     pairs = zip(found["records"], results["records"], strict=True)
     bests = [record["best"] / old["best"] for record, old in pairs]
     assert bests == [0.5] + [1] * (len(bests) - 1)
     assert found["records"][0]["rounds"] == 2 * results["records"][0]["rounds"]
-    assert "best of 2 runs" in bench("markdown").document(found, {})
+    assert "best of 2 runs" in bench("report").document(found, {})
 
 
 @pytest.mark.parametrize("name", ["revision", "versions", "machine"])
 def test_runs_that_differ_are_not_merged(bench, results, name):
-    with pytest.raises(ValueError, match=name):
-        bench("merge").merged([results, results | {name: "another"}])
+    other = results["machine"] | {"cores": 64} if name == "machine" else "another"
+    with pytest.raises(ValueError, match=f"differ in {name}"):
+        bench("results").merged([results, results | {name: other}])
 
 
-# ---- the oracle --------------------------------------------------------------------------------
+# ---- processors --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["merge", "compare"])
+def test_runs_of_different_processors_are_not_mixed(bench, results, tmp_path, command, capsys):
+    other = results | {"machine": results["machine"] | {"processor": "amd-epyc-zen5"}}
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    for file, run in zip(files, (results, other), strict=True):
+        bench("results").save(run, file)
+    arguments = [command, *map(str, files)] + ["--output", str(tmp_path)] * (command == "merge")
+    with pytest.raises(SystemExit, match="processors: amd-epyc-zen4 and amd-epyc-zen5"):
+        bench("__main__").main(arguments)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("name", "fields"), {
+    "amd-epyc-zen4": ("AuthenticAMD", 25, 17, "AMD EPYC"),
+    "amd-epyc-zen5": ("AuthenticAMD", 26, 2, "AMD EPYC"),
+    "amd-epyc-9r14-zen4": ("AuthenticAMD", 25, 17, "AMD EPYC 9R14 96-Core Processor"),
+    "amd-ryzen-7-7840u-zen4": ("AuthenticAMD", 25, 116, "AMD Ryzen 7 7840U w/ Radeon 780M"),
+    "amd-epyc-family-99-model-1": ("AuthenticAMD", 99, 1, "AMD EPYC"),
+    "intel-xeon-platinum-8375c-icelake-sp":
+        ("GenuineIntel", 6, 106, "Intel(R) Xeon(R) Platinum 8375C CPU @ 2.90GHz"),
+    "intel-xeon-cascadelake": ("GenuineIntel", 6, 85, "Intel(R) Xeon(R) Processor @ 2.50GHz"),
+}.items())
+def test_name_of_a_processor(bench, name, fields):
+    names = ("vendor_id", "cpu family", "model", "model name")
+    text = "".join(f"{key}\t: {value}\n" for key, value in zip(names, fields, strict=True))
+    processor = bench("processor")
+    assert processor.slug(processor.fields_of(text + "stepping\t: 7\n\nmodel: 9"), "") == name
+
+
+def test_name_of_a_processor_without_x86(bench):
+    slug = bench("processor").slug
+    assert slug({"CPU implementer": "0x41", "CPU part": "0xd0c"}, "") == "arm-neoverse-n1"
+    assert slug({"CPU implementer": "0x41", "CPU part": "0xfff"}, "") == "arm-part-0xfff"
+    assert slug({}, "Apple M1 Pro").startswith("apple-m1-pro-")
+
+
+def test_results_and_pages_are_kept_by_processor(bench, results, tmp_path):
+    assert bench("results").folder_of(results).parts[-3:] == ("bench", "results", "amd-epyc-zen4")
+    page = bench("report").document(results, {})
+    assert page.startswith("# Performance on amd-epyc-zen4\n")
+    folder = ROOT / "docs" / "performance"
+    pages = {path.name for path in folder.glob("*.md")} - {"README.md"}
+    assert pages
+    for name in pages:
+        assert f"({name})" in (folder / "README.md").read_text()
+        assert (folder / name).read_text().startswith(f"# Performance on {Path(name).stem}\n")
+
+
+def test_a_partial_run_does_not_replace_the_published_results(bench):
+    made = bench("__main__")
+    assert made.is_full(made.options(["--seconds", "1"]))
+    for arguments in (["--quick"], ["--smoke"], ["--peers", "torch"], ["--threads", "1"],
+                      ["--shapes", "audio"], ["--dtype", "float32"], ["--kinds", "training"]):
+        assert not made.is_full(made.options(arguments))
+
+
+# ---- the reference -------------------------------------------------------------------------------
 
 
 def test_gru_c_behind_the_interface_of_the_peers(bench):
-    """The benchmark's oracle shares no code with the package: once more, do they agree?"""
     peers, ours, make = bench("peers"), bench("ours"), bench("shapes").shape
     import gru_c
 

@@ -7,7 +7,7 @@
     peer.infer(); peer.output()                     # or, with training=True:
     peer.train(); peer.gradients()
     peer.time_infer(repeats, number)                # seconds; oneDNN's loop runs in C++
-    peer.time_steps(repeats, number)                # {way to call: seconds} for T = 1
+    peer.steps()                                    # {way to call: Step} for T = 1
 
 A peer that cannot do a case raises `Unsupported` with the reason. `python -m bench.peers` checks
 every peer that is installed. Libraries are imported in `Peer(...)`, never before, because limits

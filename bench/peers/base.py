@@ -183,11 +183,6 @@ class PeerBase:
         with self.scope():
             self._train()
 
-    def step(self) -> None:
-        """One step by the first of `steps()`."""
-        with self.scope():
-            next(iter(self.steps().values())).call()
-
     def time_infer(self, repeats: int = 1, number: int = 1) -> float:
         """Least seconds of one inference."""
         with self.scope():
@@ -197,10 +192,3 @@ class PeerBase:
         """Least seconds of one forward and backward with all gradients."""
         with self.scope():
             return best_time(self._train, repeats, number)
-
-    def time_steps(self, repeats: int = 1, number: int = 1) -> dict[str, float]:
-        """Least seconds of one step called from Python, by name of the way to call it."""
-        with self.scope():
-            return {
-                name: best_time(step.call, repeats, number) for name, step in self.steps().items()
-            }
