@@ -366,7 +366,9 @@ cdef class Layer:
             tape.x = own
         elif tape.x is None:
             tape.x = new_array(self.type_number, 3, steps, rows, self.w.inputs)
-        s.source, s.source_step, s.source_row = NULL if own is not None else x, x_step, x_row
+        s.source, s.source_step, s.source_row = x, x_step, x_row
+        if own is not None:
+            s.source = NULL
         s.x, s.x_row = pointer(tape.x), stride(tape.x, -2)
         s.g, s.h = pointer(tape.g), pointer(tape.h)
         s.output, s.output_step, s.output_row = output, output_step, output_row
