@@ -51,7 +51,7 @@ class Module:
             if "__call__" in vars(base):
                 break
             if "forward" in vars(base):
-                cls.__call__ = vars(base)["forward"]
+                type.__setattr__(cls, "__call__", vars(base)["forward"])
                 break
 
     def __init__(self) -> None:
