@@ -136,7 +136,8 @@ def test_any_exception_of_a_handler_ends_the_call(kind):
         gru.backward(output)
 
 
-@pytest.mark.parametrize(("shape", "threads"), zip(SHAPES.values(), (1, 2, 2), strict=True),
+@pytest.mark.parametrize(("shape", "threads"),
+                         list(zip(SHAPES.values(), (1, 2, 2), strict=True)),
                          ids=SHAPES, indirect=["threads"])
 def test_a_handler_calls_the_same_model(shape, threads):
     gru, x = model_and_input(shape)
