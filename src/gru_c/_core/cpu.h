@@ -8,18 +8,18 @@
 #include <sys/mman.h>
 #endif
 
-#define HUGE_PAGE ((size_t)2 << 20)
+#define GRU_HUGE_PAGE ((size_t)2 << 20)
 
 /* Memory for weights, freed with free(). Large ones ask for huge pages: read from end to end in every
  * step, 4 KB pages miss the TLB (one row, H = 1024: 43 instead of 39 GFLOP/s). */
 static inline void *allocate_weights(size_t size)
 {
     void *memory = NULL;
-    size_t alignment = size < 2 * HUGE_PAGE ? 64 : HUGE_PAGE;
+    size_t alignment = size < 2 * GRU_HUGE_PAGE ? 64 : GRU_HUGE_PAGE;
     size = (size + alignment - 1) / alignment * alignment;
     if (posix_memalign(&memory, alignment, size) != 0) return NULL;
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-    if (alignment == HUGE_PAGE) madvise(memory, size, MADV_HUGEPAGE);
+    if (alignment == GRU_HUGE_PAGE) madvise(memory, size, MADV_HUGEPAGE);
 #endif
     return memory;
 }

@@ -35,8 +35,8 @@ from gru_c._core.rows cimport round_up
 cdef extern from "cpu.h" nogil:
     void *allocate_weights(size_t size)
 
-cdef extern from "stop.h" nogil:
-    double gru_seconds()
+cdef extern from "atomic.h" nogil:
+    long long gru_nanoseconds()
 
 cdef extern from "Python.h":
     int check_signals "PyErr_CheckSignals"() noexcept      # an exception stays pending
@@ -51,30 +51,30 @@ cdef tuple ONE_LAYER = tuple(f"{name}_l0" for name in NAMES)      # names in a m
 
 # ---- signals -----------------------------------------------------------------------------------
 
-cdef double POLL_SECONDS = 0.05                  # between two looks for signals, each with the GIL
+cdef long long POLL_NANOSECONDS = 50_000_000     # between two looks for signals, each with the GIL
 
 cdef unsigned long main_thread = threading.main_thread().ident
 
 # Of one call. The clock starts when the first chunk is done.
 cdef struct Poll:
-    double due
+    long long due                                # by gru_nanoseconds
 
 
 cdef bint poll_signals(void *argument) noexcept nogil:
     """Run the handlers of signals that came; whether one of them raised an exception."""
     cdef:
         Poll *poll = <Poll *> argument
-        double now
+        long long now
         bint raised
-    now = gru_seconds()
+    now = gru_nanoseconds()
     if now < poll.due:
         return False
     if poll.due == 0:
-        poll.due = now + POLL_SECONDS
+        poll.due = now + POLL_NANOSECONDS
         return False
     with gil:
         raised = check_signals() != 0
-    poll.due = gru_seconds() + POLL_SECONDS
+    poll.due = gru_nanoseconds() + POLL_NANOSECONDS
     return raised
 
 

@@ -21,9 +21,9 @@ from gru_c._core.panels cimport (
 from gru_c._core.rows cimport copy_rows, pieces, round_up
 from gru_c._core.threads cimport share, wait
 
-cdef extern from "stop.h" nogil:
-    int gru_atomic_load_int(const int *)
-    void gru_atomic_store_int(int *, int)
+cdef extern from "atomic.h" nogil:
+    int gru_atomic_load(const int *)
+    void gru_atomic_store(int *, int)
 
 cdef enum:
     MOST_ROWS = 66                 # of a block in the time loop: eleven tiles of the product kernel
@@ -124,12 +124,12 @@ cdef Ahead next_gates(
 cdef inline void poll(const Sequence *s, const Part *part, int round_) noexcept nogil:
     """Thread 0 asks whether to stop, and publishes the round."""
     if s.poll != NULL and part.index == 0 and s.poll(s.poll_argument):
-        gru_atomic_store_int(s.stop, round_)
+        gru_atomic_store(s.stop, round_)
 
 
 cdef inline bint stops(const Sequence *s, int round_) noexcept nogil:
     """Whether the call ends at this round."""
-    cdef int stop = 0 if s.poll == NULL else gru_atomic_load_int(s.stop)
+    cdef int stop = 0 if s.poll == NULL else gru_atomic_load(s.stop)
     return 0 < stop <= round_
 
 
