@@ -16,43 +16,18 @@ from .peers.base import AVX2_ENV
 ROOT = Path(__file__).resolve().parents[1]
 
 THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "TF_NUM_INTRAOP_THREADS",
-    "GRU_C_NUM_THREADS",
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "GRU_C_NUM_THREADS",
 )
 # What a user may have set for other reasons and would bend a measurement.
 REMOVED = (
-    *AVX2_ENV,
-    "GRU_C_ISA",
-    "OMP_WAIT_POLICY",
-    "OMP_DYNAMIC",
-    "OMP_PROC_BIND",
-    "OMP_PLACES",
-    "GOMP_SPINCOUNT",
-    "GOMP_CPU_AFFINITY",
-    "KMP_AFFINITY",
-    "KMP_BLOCKTIME",
-    "TF_ENABLE_ONEDNN_OPTS",
+    *AVX2_ENV, "GRU_C_ISA", "OMP_WAIT_POLICY", "OMP_DYNAMIC", "OMP_PROC_BIND", "OMP_PLACES",
+    "GOMP_SPINCOUNT", "GOMP_CPU_AFFINITY", "KMP_AFFINITY", "KMP_BLOCKTIME", "TF_ENABLE_ONEDNN_OPTS",
 )
 
 PACKAGES = [
-    "gru-c",
-    "numpy",
-    "scipy",
-    "torch",
-    "onnx",
-    "onnxruntime",
-    "openvino",
-    "tensorflow",
-    "tensorflow-cpu",
-    "keras",
-    "onednn-cpu-gomp",
-    "matplotlib",
+    "gru-c", "numpy", "scipy", "torch", "onnx", "onnxruntime", "openvino", "tensorflow",
+    "tensorflow-cpu", "keras", "onednn-cpu-gomp", "matplotlib",
 ]
 
 

@@ -29,12 +29,8 @@ def _style():
 
     plt.rcParams.update(
         {
-            "font.size": 9,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.alpha": 0.3,
-            "figure.dpi": 100,
+            "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+            "grid.alpha": 0.3, "figure.dpi": 100,
         }
     )
     return plt

@@ -52,36 +52,32 @@ class TorchClassifier(torch.nn.Module):
         return self.head(h_n[-1])
 
 
-@torch.inference_mode()
-def torch_evaluate(model, x, labels, batch_size=256):
-    """What `gru_c.learn.evaluate` does."""
-    model.eval()
-    loss, hits = 0.0, 0
-    for x_part, part in zip(x.split(batch_size), labels.split(batch_size), strict=True):
-        logits = model(x_part)
-        loss += torch.nn.functional.cross_entropy(logits, part).item() * len(part)
-        hits += int((logits.argmax(1) == part).sum())
-    return loss / len(x), hits / len(x)
+class FromNumPy:
+    """A PyTorch model as `gru_c.learn.evaluate` calls one."""
+
+    def __init__(self, model):
+        self.model, self.eval = model, model.eval
+
+    @torch.inference_mode()
+    def __call__(self, x):
+        return self.model(torch.from_numpy(x)).numpy()
 
 
 def torch_fit(model, train, validation, settings, rng):
-    """What `gru_c.learn.fit` does, its epochs returned."""
-    validation = [torch.from_numpy(a) for a in validation]
+    """What `gru_c.learn.fit` does with PyTorch's own loss, gradients and Adam; its epochs."""
     # Fused is PyTorch's fastest Adam on these sizes, faster than its default.
     adam = torch.optim.Adam(model.parameters(), settings["learning_rate"], fused=True)
-    epochs, best, best_state = settings["epochs"], None, None
-    history = []
+    epochs, history, best = settings["epochs"], [], None
     for epoch in range(1, epochs + 1):
         start = time.perf_counter()
         rate = trainer.rate_of_epoch(settings["learning_rate"], epoch, epochs)
-        for group in adam.param_groups:
-            group["lr"] = rate
+        adam.param_groups[0]["lr"] = rate
         model.train()
-        loss, hits, count = 0.0, 0, 0
+        loss, hits = 0.0, 0
         batches = trainer._batches(*train, settings["batch_size"], settings["noise"], rng)
         for x, labels in batches:
-            x, labels = torch.from_numpy(x), torch.from_numpy(labels)
-            logits = model(x)
+            labels = torch.from_numpy(labels)
+            logits = model(torch.from_numpy(x))
             batch_loss = torch.nn.functional.cross_entropy(logits, labels)
             adam.zero_grad()
             batch_loss.backward()
@@ -89,16 +85,13 @@ def torch_fit(model, train, validation, settings, rng):
             adam.step()
             loss += batch_loss.item() * len(x)
             hits += int((logits.detach().argmax(1) == labels).sum())
-            count += len(x)
-        result = torch_evaluate(model, *validation)
+        count, result = len(train[0]), evaluate(FromNumPy(model), *validation)
         seconds = time.perf_counter() - start
         last = trainer.Epoch(epoch, rate, loss / count, hits / count, *result, seconds)
-        if trainer._as_good(last, best):
-            best = last
-            best_state = {name: p.clone() for name, p in model.state_dict().items()}
         history.append(last)
-    model.load_state_dict(best_state)
-    model.eval()
+        if trainer._as_good(last, best):
+            best, state = last, {name: p.clone() for name, p in model.state_dict().items()}
+    model.load_state_dict(state)
     return history
 
 
@@ -146,23 +139,19 @@ class Run:
         model, rng = self.start(seed)
         start = time.perf_counter()
         history = fit(model, self.train, self.validation, rng=rng, **self.settings | changes)
-        seconds = time.perf_counter() - start
-        return self._result(history.epochs, seconds, evaluate(model, *self.test)[1])
+        return self._result(history.epochs, time.perf_counter() - start, model)
 
     def torch(self, seed, **changes):
         ours, rng = self.start(seed)
         model = TorchClassifier(ours)
         start = time.perf_counter()
         epochs = torch_fit(model, self.train, self.validation, self.settings | changes, rng)
-        seconds = time.perf_counter() - start
-        test = [torch.from_numpy(a) for a in self.test]
-        return self._result(epochs, seconds, torch_evaluate(model, *test)[1])
+        return self._result(epochs, time.perf_counter() - start, FromNumPy(model))
 
-    @staticmethod
-    def _result(epochs, seconds, accuracy):
+    def _result(self, epochs, seconds, model):
         return {
             "seconds": seconds,
-            "test_accuracy": accuracy,
+            "test_accuracy": evaluate(model, *self.test)[1],
             "validation_accuracy": max(epoch.validation_accuracy for epoch in epochs),
             "first_epoch_loss": epochs[0].train_loss,
         }

@@ -30,20 +30,9 @@ def bench():
 
 def record(library, best, shape="50,8,80,256", **changes):
     made = {
-        "threads": 1,
-        "isa": "native",
-        "dtype": "float32",
-        "kind": "inference",
-        "shape": shape,
-        "library": library,
-        "way": "",
-        "best": best,
-        "median": 2 * best,
-        "rounds": 5,
-        "calls_per_batch": 1,
-        "build_seconds": 0.1,
-        "held": True,
-        "caller": "Python",
+        "threads": 1, "isa": "native", "dtype": "float32", "kind": "inference", "shape": shape,
+        "library": library, "way": "", "best": best, "median": 2 * best, "rounds": 5,
+        "calls_per_batch": 1, "build_seconds": 0.1, "held": True, "caller": "Python",
     }
     return made | changes
 
@@ -524,7 +513,7 @@ def test_a_partial_run_does_not_replace_the_published_results(bench):
         assert not made.is_full(made.options(arguments))
 
 
-# ---- the reference -------------------------------------------------------------------------------
+# ---- the reference -----------------------------------------------------------------------------
 
 
 def test_gru_c_behind_the_interface_of_the_peers(bench):

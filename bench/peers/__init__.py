@@ -33,18 +33,8 @@ from .oracle import forward_backward, random_problem, relative_error
 NAMES = ("torch", "onnxruntime", "openvino", "tensorflow", "tensorflow_xla", "onednn")
 
 __all__ = [
-    "AVX2_ENV",
-    "GRADIENT_NAMES",
-    "NAMES",
-    "WEIGHT_NAMES",
-    "PeerBase",
-    "Step",
-    "Unsupported",
-    "best_time",
-    "forward_backward",
-    "load",
-    "random_problem",
-    "relative_error",
+    "AVX2_ENV", "GRADIENT_NAMES", "NAMES", "WEIGHT_NAMES", "PeerBase", "Step", "Unsupported",
+    "best_time", "forward_backward", "load", "random_problem", "relative_error",
 ]
 
 
