@@ -127,7 +127,11 @@ BREAKS = [
     Break("ctrl-c-leaves-half-a-file", "src/gru_c/learn/classifier.py",
           "except BaseException:", "except Exception:", LEARN),
     Break("nan-in-a-file", "src/gru_c/learn/classifier.py",
-          "if not np.isfinite(tensor).all():", "if False:", LEARN),
+          "if not np.isfinite(tensor).all():\n            raise ModelFileError",
+          "if False:\n            raise ModelFileError", LEARN),
+    Break("nan-is-saved", "src/gru_c/learn/classifier.py",
+          "if not np.isfinite(tensor).all():\n                raise ValueError",
+          "if False:\n                raise ValueError", LEARN),
     # ---- the command line, the count of operations, the benchmark
     Break("status-after-ctrl-c", "src/gru_c/cli.py",
           "FAILED, INTERRUPTED = 1, 130", "FAILED, INTERRUPTED = 1, 1", COMMAND),
