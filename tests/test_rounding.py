@@ -5,11 +5,14 @@ and measures all shapes of the benchmark, of which these tests take the smaller 
 """
 
 import json
+import platform
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import in_use
+
+from gru_c import _core
 
 accuracy = pytest.importorskip("bench.accuracy", reason="bench/ is not here")
 
@@ -45,7 +48,9 @@ def test_errors_are_not_above_pytorchs(dtype):
     assert len(found) >= 42
     worst = max(found, key=found.get)
     assert found[worst] <= accuracy.MOST_RATIO, f"{worst}: {found[worst]:.2f} times PyTorch's"
-    assert accuracy.geometric_mean(found.values()) <= accuracy.MOST_MEAN
+    fused = _core.isa != "baseline" or platform.machine().lower() in ("arm64", "aarch64")
+    mean = accuracy.geometric_mean(found.values())
+    assert mean <= (accuracy.MOST_MEAN if fused else 1.0)      # a fused multiply-add rounds once
 
 
 @pytest.mark.parametrize("steps, rows", accuracy.MANY_ROWS)
