@@ -530,12 +530,12 @@ cdef void add_sums(
 ) noexcept nogil:
     """target += source, of the units of the part; with `set_`, target = source."""
     cdef:
-        Py_ssize_t P = w.padded, I = w.d_input.columns, plane
+        Py_ssize_t P = w.padded, Q = w.d_input.columns, plane
         Py_ssize_t first = first_unit(w, part.index, part.crew)
         Py_ssize_t units = max(0, min(first_unit(w, part.index + 1, part.crew), w.hidden) - first)
     for plane in range(3):
-        add_elements(<real *> source.dweight_ih + (plane * w.hidden + first) * I,
-                     <real *> target.dweight_ih + (plane * w.hidden + first) * I, units * I, set_)
+        add_elements(<real *> source.dweight_ih + (plane * w.hidden + first) * Q,
+                     <real *> target.dweight_ih + (plane * w.hidden + first) * Q, units * Q, set_)
         add_elements(<real *> source.dweight_hh + (plane * w.hidden + first) * P,
                      <real *> target.dweight_hh + (plane * w.hidden + first) * P, units * P, set_)
 

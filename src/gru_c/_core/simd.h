@@ -57,7 +57,7 @@
     ((vec)vminq_f64((float64x2_t)(high), vmaxq_f64((float64x2_t)(low), (float64x2_t)(x))))
 #endif
 
-/* GCC 12 moves the loads of A of all rows of a tile to the front on arm64, and sums into memory. */
+/* GCC 12 moves the loads of all rows of a tile to the front on arm64, of A or of START, and sums into memory. */
 #if defined(__aarch64__) && !defined(__clang__)
 #define END_OF_ROW __asm__ volatile("" ::: "memory");
 #else

@@ -77,7 +77,8 @@ INLINE vec NAME(tanh)(vec x)
 #define ADD_START(i, v) if (rows > i && vectors > v) c##i##v += *(const vec *)(start + i * start_row + v * LANES);
 #define ADD_START_ROW(i)                                                                                    \
     EACH_VECTOR(ADD_START, i)                                                                               \
-    if (rows > i && halves) d##i += *(const half *)(start + i * start_row + end);
+    if (rows > i && halves) d##i += *(const half *)(start + i * start_row + end);                           \
+    END_OF_ROW
 #define LOAD_B(_, v)                                                                                        \
     if (vectors > v) b##v = *(const vec *)(b + v / TILE_VECTORS * b_strip + v % TILE_VECTORS * LANES);
 #define ADD(i, v) if (rows > i && vectors > v) c##i##v += a##i * b##v;
