@@ -216,3 +216,83 @@ def test_a_child_forked_by_another_thread_can_be_stopped():
     thread.start()
     thread.join()
     assert codes == [0]
+
+
+FORKED_CALL = """
+import os, signal, sys, numpy as np, gru_c
+gru_c.set_num_threads(2)
+T, N, K, H = eval(sys.argv[1])
+gru, x = gru_c.GRU(K, H, rng=0).eval(), np.ones((T, N, K), np.float32)
+parent = os.getpid()
+def handler(*_):
+    if not os.fork():
+        signal.alarm(5)
+signal.signal(signal.SIGUSR1, handler)
+signal.signal(signal.SIGALRM, signal.SIG_DFL)
+gru(x[:50])
+want = gru(x)[0].tobytes()
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.1)
+try:
+    result = gru(x)[0].tobytes() == want
+except RuntimeError as error:
+    result = "forked" in str(error)
+if os.getpid() != parent:
+    os._exit(0 if result else 3)
+pid, status = os.wait()
+sys.exit(os.waitstatus_to_exitcode(status) or not result)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_child_that_a_handler_forks_has_no_wrong_result(shape):
+    """Half of the rows were made by a thread that the child has not."""
+    import subprocess
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", FORKED_CALL, repr(shape)], timeout=60)
+    assert done.returncode == 0
+
+
+def test_an_exception_between_two_lines_of_a_backward():
+    """As a signal handler may raise one; wherever it comes, what is lost is said to be."""
+    import sys
+
+    x = np.ones((5, 2, 3), np.float32)
+
+    def attempt(count):
+        gru = gru_c.GRU(3, 4, num_layers=2, rng=0)
+        gru(x)
+        left = [count]
+
+        def trace(frame, event, _):
+            if "gru.py" not in frame.f_code.co_filename:
+                return None
+            frame.f_trace_opcodes = True
+            if event == "opcode":
+                left[0] -= 1
+                if left[0] < 0:
+                    raise Stop
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            gru.backward(None)
+            return gru, True
+        except Stop:
+            return gru, False
+        finally:
+            sys.settrace(before)
+
+    count, done = 0, False
+    while not done:
+        gru, done = attempt(count)
+        count += 1
+        try:
+            _ = gru.grads
+        except RuntimeError as error:
+            if gru._trace.tapes is None:
+                assert "the last backward did not finish" in str(error)
+    assert count > 100

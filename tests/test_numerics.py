@@ -328,3 +328,13 @@ def test_unbatched(small, draw, run, assert_same_bits):
     assert_same_array(small.step(alone["x"][0])[:, None], small.step(call["x"][0]))
 
 
+
+
+def test_an_infinite_gradient_stays_infinite():
+    """The digits that a sum of biases lacks are none where it is infinite: inf, not NaN."""
+    gru = GRU(2, 3, dtype=np.float64, rng=0)
+    d_output = np.ones((1, 600, 3))
+    d_output[0, 500] = np.inf                              # more rows come after, in another block
+    gru(np.ones((1, 600, 2)))
+    gru.backward(d_output)
+    assert np.isinf(gru.grads["bias_ih_l0"][6:]).all()     # of the new gate

@@ -358,3 +358,29 @@ def test_a_forward_that_fails_leaves_nothing():
     for call in (lambda: gru.backward(output), lambda: gru.grads):
         with pytest.raises(RuntimeError, match="the last forward did not finish"):
             call()
+
+
+def test_a_forward_leaves_the_buffers_that_a_backward_reads():
+    """A cell's backward keeps its forward: another thread's forward must not write over it."""
+    cell = gru_c.GRUCell(3, 4, rng=0)
+    cell(ones(2, 3))
+    tape = cell._trace.tapes[0]                            # as that backward holds it
+    before = tape.g.tobytes()
+    cell(5 * ones(2, 3))
+    assert tape.g.tobytes() == before
+    del tape
+    memory = cell._trace.tapes[0].g.ctypes.data
+    cell(ones(2, 3))
+    assert cell._trace.tapes[0].g.ctypes.data == memory    # else it is used again
+
+
+def test_a_call_that_somebody_wrote_stays():
+    class Logged(gru_c.GRU):
+        def __call__(self, x):
+            return "logged", super().__call__(x)
+
+    class Child(Logged):
+        def forward(self, x):
+            return "child"
+
+    assert Child(2, 3)(np.ones((1, 1, 2), np.float32))[0] == "logged"

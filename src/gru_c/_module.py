@@ -44,15 +44,14 @@ class Module:
         """`model(x)` runs the class's `forward`, also one that comes from a mixin.
 
         `__call__` is the function itself, so that a call costs no second one. It is bound when the
-        class is made: a `forward` that is assigned to a class later does not count.
+        class is made: a `forward` that is assigned to a class later does not count. A `__call__`
+        that somebody has written stays.
         """
         super().__init_subclass__(**options)
-        for base in cls.__mro__:
-            if "__call__" in vars(base):
-                break
-            if "forward" in vars(base):
-                type.__setattr__(cls, "__call__", vars(base)["forward"])
-                break
+        forwards = [vars(base)["forward"] for base in cls.__mro__ if "forward" in vars(base)]
+        calls = [vars(base)["__call__"] for base in cls.__mro__ if "__call__" in vars(base)]
+        if any(calls[0] is forward for forward in forwards):
+            type.__setattr__(cls, "__call__", forwards[0])
 
     def __init__(self) -> None:
         self._trace = Trace()                              # of the last forward in training mode

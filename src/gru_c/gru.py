@@ -234,20 +234,22 @@ class GRU(Module):
             d_output = self._time_major(d_output, batched)
         d_h_n = self._check_state(d_h_n, "d_h_n", batched, rows)
         dh_0 = np.empty((self.num_layers, rows, self.hidden_size), self.dtype)
-        if not self._trace.take(tapes):
-            raise RuntimeError("another call of this model came between: its forward is the last")
-        try:
-            dx, grads = self._backward(tapes, d_output, d_h_n, dh_0)
+        dx = None
+        try:                                               # from the taking on: a handler may raise
+            if self._trace.take(tapes):
+                dx, grads = self._backward(tapes, d_output, d_h_n, dh_0)
+                dx = np.ascontiguousarray(self._time_major(dx, True)).reshape(shape)
+                self._trace.grads = {name: grads[name] for name in self._parameters()}
+                self._trace.give_back(tapes)
         except MemoryError:
             self._trace.put_back(tapes, shape, "backward")
             raise
         except BaseException:                              # of a signal handler
             self._trace.lose("backward")
             raise
-        self._trace.give_back(tapes)
-        self._trace.grads = {name: grads[name] for name in self._parameters()}
-        dx = self._time_major(dx, True)
-        return np.ascontiguousarray(dx).reshape(shape), (dh_0 if batched else dh_0[:, 0])
+        if dx is None:
+            raise RuntimeError("another call of this model came between: its forward is the last")
+        return dx, (dh_0 if batched else dh_0[:, 0])
 
     def _backward(self, tapes, d_output, d_h_n, dh_0):
         """Fill dh_0 from the last layer to the first: (dx (T, N, I), gradients)."""

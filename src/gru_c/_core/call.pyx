@@ -248,7 +248,7 @@ cdef void plan(Call *call, Weights *w, Sequence *s, Gradients *d) noexcept nogil
         Py_ssize_t weights = 3 * w.padded * (w.inputs + w.hidden) * w.itemsize
         int limit = thread_limit()
     call.w, call.s, call.d = w, s, d
-    call.barrier = Barrier(0, 0)
+    call.barrier = Barrier(0, 0, False)
     call.stop = 0
     s.stop = &call.stop
     if s.steps <= s.chunk and s.rows <= BACKWARD_ROWS:     # one chunk: nowhere to stop

@@ -20,6 +20,8 @@ cdef extern from "simd.h" nogil:
     vec_f32 sigmoid_f32(vec_f32 x) noexcept
     vec_f64 sigmoid_f64(vec_f64 x) noexcept
     vec_f32 tanh_f32(vec_f32 x) noexcept
+    vec_f32 nan_to_zero_f32(vec_f32 x) noexcept
+    vec_f64 nan_to_zero_f64(vec_f64 x) noexcept
     vec_f64 tanh_f64(vec_f64 x) noexcept
     void product_f32() noexcept
     void product_f64() noexcept
@@ -59,6 +61,13 @@ cdef inline vec tanh(vec x) noexcept nogil:
         return tanh_f32(x)
     else:
         return tanh_f64(x)
+
+
+cdef inline vec nan_to_zero(vec x) noexcept nogil:
+    if vec is vec_f32:
+        return nan_to_zero_f32(x)
+    else:
+        return nan_to_zero_f64(x)
 
 
 # ---- reset_after=True -------------------------------------------------------------------------
@@ -286,19 +295,22 @@ cdef void sum_rows(
 cdef inline void add_totals(
     Py_ssize_t count, const vec *total, bint add, vec *sums, vec *rest,
 ) noexcept nogil:
-    """sums + rest += total, or = total; `rest` is the rounding error of sums (Knuth's TwoSum)."""
+    """sums + rest += total, or = total; `rest` is the rounding error of sums (Knuth's TwoSum).
+
+    An infinite sum has none, and stays infinite.
+    """
     cdef:
         Py_ssize_t j
         vec term, sum_, added
     for j in range(count):
         if not add:
             sums[j] = total[j]
-            rest[j] = total[j] - total[j]
+            rest[j] = nan_to_zero(total[j] - total[j])
             continue
         term = total[j] + rest[j]
         sum_ = sums[j] + term
         added = sum_ - sums[j]
-        rest[j] = (sums[j] - (sum_ - added)) + (term - added)
+        rest[j] = nan_to_zero((sums[j] - (sum_ - added)) + (term - added))
         sums[j] = sum_
 
 

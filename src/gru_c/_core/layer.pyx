@@ -29,7 +29,7 @@ from gru_c._core.call cimport (
 from gru_c._core.dispatch cimport kernels
 from gru_c._core.kernels cimport real
 from gru_c._core.panels cimport Panels, pack
-from gru_c._core.recurrence cimport Gradients, Sequence, Weights
+from gru_c._core.recurrence cimport FORKED, GO_ON, STOP, Gradients, Sequence, Weights
 from gru_c._core.rows cimport round_up
 
 cdef extern from "cpu.h" nogil:
@@ -40,6 +40,7 @@ cdef extern from "atomic.h" nogil:
 
 cdef extern from "Python.h":
     int check_signals "PyErr_CheckSignals"() noexcept      # an exception stays pending
+    void *PyErr_Occurred()
     unsigned long PyThread_get_thread_ident() noexcept nogil
 
 cnp.import_array()
@@ -55,32 +56,36 @@ cdef long long POLL_NANOSECONDS = 50_000_000     # between two looks for signals
 
 cdef unsigned long main_thread = threading.main_thread().ident
 
+cdef int forks = 0                               # that led to this process
+
 # Of one call. The clock starts when the first chunk is done.
 cdef struct Poll:
     long long due                                # by gru_nanoseconds
 
 
-cdef bint poll_signals(void *argument) noexcept nogil:
-    """Run the handlers of signals that came; whether one of them raised an exception."""
+cdef int poll_signals(void *argument) noexcept nogil:
+    """Run the handlers of signals that came; STOP if one of them raised an exception."""
     cdef:
         Poll *poll = <Poll *> argument
         long long now
         bint raised
+        int before = forks
     now = gru_nanoseconds()
     if now < poll.due:
-        return False
+        return GO_ON
     if poll.due == 0:
         poll.due = now + POLL_NANOSECONDS
-        return False
+        return GO_ON
     with gil:
         raised = check_signals() != 0
     poll.due = gru_nanoseconds() + POLL_NANOSECONDS
-    return raised
+    return (STOP if raised else GO_ON) | (FORKED if forks != before else GO_ON)
 
 
 def follow_fork():
     """The thread that forked is the main thread of the child."""
-    global main_thread
+    global main_thread, forks
+    forks += 1
     main_thread = PyThread_get_thread_ident()
 
 
@@ -94,7 +99,10 @@ cdef inline void start_polling(Sequence *s, Poll *poll) noexcept:
 
 
 cdef int raise_pending() except -1:
-    """The exception of a signal handler, which stands already."""
+    """The exception of a signal handler, which stands already, or of a handler that forked."""
+    if PyErr_Occurred() == NULL:
+        raise RuntimeError("a signal handler forked this process in the middle of a call on several "
+                           "threads, which cannot go on in the child")
     return -1
 
 
@@ -582,6 +590,8 @@ cdef class Trace:
         with cython.critical_section(self):
             found = self.tapes or self.spare or [None] * count
             self.tapes = self.spare = None                 # none until the buffers are whole again
+            if Py_REFCNT(found) > 1 or any([Py_REFCNT(tape) > 2 for tape in found]):
+                return [None] * count                      # a cell's backward reads them
         return found
 
     def keep(self, list tapes, tuple shape):

@@ -123,7 +123,12 @@ cdef Ahead next_gates(
 
 cdef inline void poll(const Sequence *s, const Part *part, int round_) noexcept nogil:
     """Thread 0 asks whether to stop, and publishes the round."""
-    if s.poll != NULL and part.index == 0 and s.poll(s.poll_argument):
+    cdef int answer
+    if s.poll == NULL or part.index != 0:
+        return
+    answer = s.poll(s.poll_argument)
+    if answer & STOP or answer & FORKED and part.crew > 1:
+        part.barrier.abandoned = answer & FORKED != 0
         gru_atomic_store(s.stop, round_)
 
 

@@ -25,6 +25,13 @@ INLINE vec NAME(clamp)(vec x, REAL least, REAL most)
 #endif
 }
 
+/* x, but zeros for NaN. */
+INLINE vec NAME(nan_to_zero)(vec x)
+{
+    const ivec number = x == x;
+    return (vec)(number & (ivec)x);
+}
+
 /* e^x = scale (1 + p), scale = 2^(k + extra) with k = round(x / ln 2), p = e^r - 1 of the rest r.
  * A NaN in x comes out in p. */
 INLINE vec NAME(exp_parts)(vec x, BITS extra, vec *p)

@@ -6,6 +6,7 @@ ctypedef void (*task_t)(void *argument, int index, int count) noexcept nogil
 cdef struct Barrier:
     int arrived
     int generation
+    bint abandoned             # by a fork: the others are not in this process
 
 cdef int thread_limit() noexcept nogil
 cdef void parallel(task_t task, void *argument, int count) noexcept nogil

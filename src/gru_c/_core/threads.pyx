@@ -86,6 +86,7 @@ cdef struct Pool:
     task_t task
     void *argument
     unsigned long fp_mode      # of the caller
+    int forks                  # that led to this process
 
 cdef Pool pool
 cdef int chosen = 0                                        # by set_num_threads; 0: not yet
@@ -108,6 +109,7 @@ cdef void clear_pool() noexcept nogil:
     pool.workers = 0
     pool.patience = PATIENCE
     pool.alone_until = 0
+    pool.forks += 1
 
 
 # ---- waiting -----------------------------------------------------------------------------------
@@ -164,7 +166,7 @@ cdef void await_change(unsigned int *word, unsigned int seen) noexcept nogil:
 cdef void wait(Barrier *barrier, int count) noexcept nogil:
     """Go on when all `count` threads of a task have come here."""
     cdef int generation
-    if count == 1:
+    if count == 1 or barrier.abandoned:
         return
     generation = atomic_load(&barrier.generation)
     if atomic_add(&barrier.arrived, 1) == count:
@@ -216,7 +218,7 @@ cdef void start_workers(int count) noexcept nogil:
 cdef void parallel(task_t task, void *argument, int count) noexcept nogil:
     """Run `task` on `count` threads, or alone where that many cannot be had."""
     cdef:
-        int left
+        int left, forks = pool.forks
         long long start
     if count <= 1 or pthread_mutex_trylock(&pool.owner) != 0:
         task(argument, 0, 1)
@@ -238,6 +240,8 @@ cdef void parallel(task_t task, void *argument, int count) noexcept nogil:
     store_word_seq(&pool.job, ((pool.job >> COUNT_BITS) + 1) << COUNT_BITS | count)
     wake(&pool.idle)
     task(argument, 0, count)
+    if pool.forks != forks:                                # a child by now: nobody to wait for
+        return
     left = atomic_load(&pool.unfinished)
     while left > 0:
         await_change(<unsigned int *> &pool.unfinished, <unsigned int> left)
