@@ -101,8 +101,8 @@ cdef inline void start_polling(Sequence *s, Poll *poll) noexcept:
 cdef int raise_pending() except -1:
     """The exception of a signal handler, which stands already, or of a handler that forked."""
     if PyErr_Occurred() == NULL:
-        raise RuntimeError("a signal handler forked this process in the middle of a call on several "
-                           "threads, which cannot go on in the child")
+        raise RuntimeError("a signal handler forked this process in the middle of a call on "
+                           "several threads, which cannot go on in the child")
     return -1
 
 

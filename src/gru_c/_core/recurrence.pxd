@@ -25,8 +25,8 @@ cdef struct Weights:
     Panels d_hidden         # da_r da_z dq -> dh with reset_after, da_r da_z -> dh without
     Panels d_reset          # da_n -> d(r h) without reset_after
 
-# Asked between chunks of steps, by thread 0 of a crew: whether the call is to stop. In a child that a
-# signal handler forked, the rest of the crew does not exist.
+# Asked between chunks of steps, by thread 0 of a crew: whether the call is to stop. In a child that
+# a signal handler forked, the rest of the crew does not exist.
 cdef enum:
     GO_ON = 0
     STOP = 1
