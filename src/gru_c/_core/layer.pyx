@@ -587,12 +587,15 @@ cdef class Trace:
 
     def lend(self, Py_ssize_t count):
         """Tapes of the last forward (or None) whose buffers the next may have: it is over then."""
+        cdef list found
+        cdef bint held
         with cython.critical_section(self):
             found = self.tapes or self.spare or [None] * count
             self.tapes = self.spare = None                 # none until the buffers are whole again
-            if Py_REFCNT(found) > 1 or any([Py_REFCNT(tape) > 2 for tape in found]):
-                return [None] * count                      # a cell's backward reads them
-        return found
+            held = Py_REFCNT(found) > 1
+            for tape in found:                             # the list's reference, and `tape`
+                held = held or Py_REFCNT(tape) > 2
+        return [None] * count if held else found           # held: a cell's backward reads them
 
     def keep(self, list tapes, tuple shape):
         """The tapes of a forward, and the shape of its input."""
