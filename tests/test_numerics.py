@@ -338,3 +338,14 @@ def test_an_infinite_gradient_stays_infinite():
     gru(np.ones((1, 600, 2)))
     gru.backward(d_output)
     assert np.isinf(gru.grads["bias_ih_l0"][6:]).all()     # of the new gate
+
+
+def test_no_rows_over_many_steps():
+    """Sums of no rows are zero, also where as many steps of one row would need two levels."""
+    gru = GRU(2, 3, dtype=np.float64, rng=0)
+    for _ in range(2):                                     # the second time, memory is used again
+        gru(np.ones((70_000, 1, 2)))
+        gru.backward(np.ones((70_000, 1, 3)))
+        gru(np.ones((70_000, 0, 2)))
+        gru.backward(np.ones((70_000, 0, 3)))
+        assert not any(gradient.any() for gradient in gru.grads.values())

@@ -20,9 +20,9 @@ cdef extern from "simd.h" nogil:
     vec_f32 sigmoid_f32(vec_f32 x) noexcept
     vec_f64 sigmoid_f64(vec_f64 x) noexcept
     vec_f32 tanh_f32(vec_f32 x) noexcept
+    vec_f64 tanh_f64(vec_f64 x) noexcept
     vec_f32 nan_to_zero_f32(vec_f32 x) noexcept
     vec_f64 nan_to_zero_f64(vec_f64 x) noexcept
-    vec_f64 tanh_f64(vec_f64 x) noexcept
     void product_f32() noexcept
     void product_f64() noexcept
     void product_far_f32() noexcept
@@ -302,11 +302,11 @@ cdef inline void add_totals(
     cdef:
         Py_ssize_t j
         vec term, sum_, added
+    if not add:
+        memcpy(sums, total, count * sizeof(vec))
+        memset(rest, 0, count * sizeof(vec))
+        return
     for j in range(count):
-        if not add:
-            sums[j] = total[j]
-            rest[j] = nan_to_zero(total[j] - total[j])
-            continue
         term = total[j] + rest[j]
         sum_ = sums[j] + term
         added = sum_ - sums[j]

@@ -31,6 +31,7 @@ from gru_c._core.kernels cimport real
 from gru_c._core.panels cimport Panels, pack
 from gru_c._core.recurrence cimport FORKED, GO_ON, STOP, Gradients, Sequence, Weights
 from gru_c._core.rows cimport round_up
+from gru_c._core.threads cimport fork_count
 
 cdef extern from "cpu.h" nogil:
     void *allocate_weights(size_t size)
@@ -56,8 +57,6 @@ cdef long long POLL_NANOSECONDS = 50_000_000     # between two looks for signals
 
 cdef unsigned long main_thread = threading.main_thread().ident
 
-cdef int forks = 0                               # that led to this process
-
 # Of one call. The clock starts when the first chunk is done.
 cdef struct Poll:
     long long due                                # by gru_nanoseconds
@@ -69,7 +68,7 @@ cdef int poll_signals(void *argument) noexcept nogil:
         Poll *poll = <Poll *> argument
         long long now
         bint raised
-        int before = forks
+        int forks = fork_count()
     now = gru_nanoseconds()
     if now < poll.due:
         return GO_ON
@@ -79,13 +78,12 @@ cdef int poll_signals(void *argument) noexcept nogil:
     with gil:
         raised = check_signals() != 0
     poll.due = gru_nanoseconds() + POLL_NANOSECONDS
-    return (STOP if raised else GO_ON) | (FORKED if forks != before else GO_ON)
+    return (STOP if raised else GO_ON) | (FORKED if fork_count() != forks else GO_ON)
 
 
 def follow_fork():
     """The thread that forked is the main thread of the child."""
-    global main_thread, forks
-    forks += 1
+    global main_thread
     main_thread = PyThread_get_thread_ident()
 
 

@@ -467,8 +467,8 @@ cdef Py_ssize_t sum_steps(Py_ssize_t rows) noexcept nogil:
 
 
 cdef Py_ssize_t step_blocks(Py_ssize_t rows) noexcept nogil:
-    """Blocks of a step: one, or more where it has more than SUM_ROWS rows."""
-    return max(1, pieces(rows, SUM_ROWS))
+    """Blocks of a step: one, more where it has more than SUM_ROWS rows, none without rows."""
+    return pieces(rows, SUM_ROWS)
 
 
 cdef int sum_levels(Py_ssize_t steps, Py_ssize_t rows) noexcept nogil:
@@ -496,8 +496,6 @@ cdef void d_weights(
     cdef:
         Py_ssize_t steps = sum_steps(s.rows), parts = step_blocks(s.rows), t = stop, i
         Py_ssize_t first, last, row, block, blocks = pieces(s.steps, steps) * parts
-    if s.rows == 0:                                        # the sums are zero already
-        return
     while t > start:
         t = (t - 1) // steps * steps
         first, last = t * s.rows, min(t + steps, s.steps) * s.rows
@@ -523,9 +521,8 @@ cdef void carry(
         unit *= SUM_BLOCKS
         if block % unit:
             return
-        set_ = block + unit >= blocks
-        if level + 2 < d.levels and (block // unit + 1) % SUM_BLOCKS == 0:
-            set_ = True
+        set_ = block + unit >= blocks or (
+            level + 2 < d.levels and (block // unit + 1) % SUM_BLOCKS == 0)
         add_sums(w, &d.sums[level], &d.sums[level + 1], set_, _, part)
 
 

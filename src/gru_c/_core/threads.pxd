@@ -9,6 +9,7 @@ cdef struct Barrier:
     bint abandoned             # by a fork: the others are not in this process
 
 cdef int thread_limit() noexcept nogil
+cdef int fork_count() noexcept nogil
 cdef void parallel(task_t task, void *argument, int count) noexcept nogil
 cdef void wait(Barrier *barrier, int count) noexcept nogil
 cdef Py_ssize_t share(Py_ssize_t length, int index, int count) noexcept nogil

@@ -256,6 +256,11 @@ cdef Py_ssize_t share(Py_ssize_t length, int index, int count) noexcept nogil:
     return length * index // count
 
 
+cdef int fork_count() noexcept nogil:
+    """How many forks led to this process, since the import."""
+    return pool.forks
+
+
 cdef int thread_limit() noexcept nogil:
     """The most threads that a call may use now."""
     cdef int wanted = atomic_load(&chosen), limit = wanted if wanted > 0 else available, blas
