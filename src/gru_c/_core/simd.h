@@ -76,6 +76,13 @@
 /* The most rows of a tile; kernels.pxd says it, too. */
 #define TILE_ROWS 6
 
+/* The most rows whose C stays in registers beside the sums, where there are 32. */
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define KEEP_ROWS 2
+#else
+#define KEEP_ROWS 0
+#endif
+
 /* The most elements of the depth in one chain of multiply-adds: of 32, 64 and 128 it has the least error. */
 #define SUM_DEPTH 64
 
