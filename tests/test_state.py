@@ -374,6 +374,19 @@ def test_a_forward_leaves_the_buffers_that_a_backward_reads():
     assert cell._trace.tapes[0].g.ctypes.data == memory    # else it is used again
 
 
+def test_a_backward_without_memory_keeps_a_newer_forward():
+    """Another thread ran a forward between the taking of the tapes and the MemoryError."""
+    gru = gru_c.GRU(3, 4, rng=0)
+    gru(ones(2, 1, 3))
+    tapes, shape = gru._trace.saved()
+    assert gru._trace.take(tapes)
+    gru(ones(5, 1, 3))
+    newer = gru._trace.saved()
+    gru._trace.put_back(tapes, shape, "backward")
+    assert gru._trace.saved() == newer
+    assert gru.backward(ones(5, 1, 4))[0].shape == (5, 1, 3)
+
+
 def test_a_call_that_somebody_wrote_stays():
     class Logged(gru_c.GRU):
         def __call__(self, x):

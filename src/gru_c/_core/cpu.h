@@ -1,5 +1,5 @@
-/* What the processor and the operating system support, and hints to them. (Code for one platform is
- * in atomic.h and simd.h, too.) */
+/* What the processor and the operating system support, and hints to them. Code for one platform is
+ * in atomic.h and simd.h, too. Names have a prefix, as in atomic.h. */
 #ifndef GRU_C_CPU_H
 #define GRU_C_CPU_H
 
@@ -12,7 +12,7 @@
 
 /* Memory for weights, freed with free(). Large ones ask for huge pages: read from end to end in every
  * step, 4 KB pages miss the TLB (one row, H = 1024: 43 instead of 39 GFLOP/s). */
-static inline void *allocate_weights(size_t size)
+static inline void *gru_allocate_weights(size_t size)
 {
     void *memory = NULL;
     size_t alignment = size < 2 * GRU_HUGE_PAGE ? 64 : GRU_HUGE_PAGE;
@@ -25,8 +25,8 @@ static inline void *allocate_weights(size_t size)
 }
 
 /* The line of p will be read, or written: asked for early, it need not be waited for. */
-static inline void fetch(const void *p) { __builtin_prefetch(p); }
-static inline void fetch_to_write(void *p) { __builtin_prefetch(p, 1); }
+static inline void gru_fetch(const void *p) { __builtin_prefetch(p); }
+static inline void gru_fetch_to_write(void *p) { __builtin_prefetch(p, 1); }
 
 /* How this thread rounds and what it does with denormals: what a result depends on. Traps stay masked and
  * flags are not passed on. x87 is not used, so x86 has it all in MXCSR. */
@@ -58,20 +58,20 @@ static inline void gru_set_fp_mode(unsigned long mode) { fesetround((int)mode); 
 #endif
 
 #if defined(__x86_64__)
-static inline int cpu_has_avx2(void)
+static inline int gru_cpu_has_avx2(void)
 {
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
-static inline int cpu_has_avx512(void)
+static inline int gru_cpu_has_avx512(void)
 {
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
 }
 #else
-static inline int cpu_has_avx2(void) { return 0; }
-static inline int cpu_has_avx512(void) { return 0; }
+static inline int gru_cpu_has_avx2(void) { return 0; }
+static inline int gru_cpu_has_avx512(void) { return 0; }
 #endif
 
 #endif

@@ -27,8 +27,8 @@ from gru_c._core.kernels cimport (
 )
 
 cdef extern from "cpu.h":
-    bint cpu_has_avx512()
-    bint cpu_has_avx2()
+    bint cpu_has_avx512 "gru_cpu_has_avx512"()
+    bint cpu_has_avx2 "gru_cpu_has_avx2"()
 
 
 def supported():

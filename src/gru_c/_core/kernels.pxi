@@ -32,8 +32,8 @@ cdef extern from "simd.h" nogil:
     Py_ssize_t STRIP_BYTES
 
 cdef extern from "cpu.h" nogil:
-    void fetch(const void *p)
-    void fetch_to_write(void *p)
+    void fetch "gru_fetch"(const void *p)
+    void fetch_to_write "gru_fetch_to_write"(void *p)
 
 cdef enum:
     ROWS_AHEAD = 4             # whose lines are asked for

@@ -34,7 +34,7 @@ from gru_c._core.rows cimport round_up
 from gru_c._core.threads cimport fork_count
 
 cdef extern from "cpu.h" nogil:
-    void *allocate_weights(size_t size)
+    void *allocate_weights "gru_allocate_weights"(size_t size)
 
 cdef extern from "atomic.h" nogil:
     long long gru_nanoseconds()
@@ -623,11 +623,16 @@ cdef class Trace:
             return True
 
     def put_back(self, list tapes, tuple shape, str call):
-        """After a MemoryError in a backward: the tapes, if they are as the forward left them."""
+        """After a MemoryError in a backward: the tapes, if they are as the forward left them.
+
+        A forward that came meanwhile stays.
+        """
         if any([(<Tape> tape).spent for tape in tapes]):
             self.lose(call)
-        else:
-            self.keep(tapes, shape)
+            return
+        with cython.critical_section(self):
+            if self.tapes is None:
+                self.tapes, self.shape, self.unfinished = tapes, shape, None
 
     def take_grads(self):
         """The last gradients, for their memory; {} where somebody holds the dict."""
@@ -666,7 +671,8 @@ cdef class Trace:
         dx = new_array(layer.type_number, 3, T, N, layer.w.inputs)
         dh_0 = new_array(layer.type_number, 3, 1, N, layer.w.hidden)
         shape = self.shape
-        self.take(tapes)
+        if not self.take(tapes):
+            return None
         try:
             self.grads = layer.gradients_rows(tape, d_output, d_h_n, dx, dh_0, False, ONE_LAYER,
                                               self.take_grads())

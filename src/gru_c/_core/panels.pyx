@@ -7,7 +7,7 @@ from gru_c._core.kernels cimport PANEL_BYTES, TILE_ROWS, Kernels, real
 from gru_c._core.rows cimport pieces
 
 cdef extern from "cpu.h" nogil:
-    void fetch(const void *p)
+    void fetch "gru_fetch"(const void *p)
 
 cdef Py_ssize_t BLOCK_ROWS = 1024      # rows of B between two visits to C
 cdef Py_ssize_t ROWS_AHEAD = 8         # whose lines are asked for while a panel is copied

@@ -81,7 +81,7 @@ INLINE vec NAME(tanh)(vec x)
                    vec c##i##4 = {0}, c##i##5 = {0}, c##i##6 = {0}, c##i##7 = {0}; half d##i = {0};
 #define FETCH(i, v)                                                                                         \
     if (rows > i && vectors + halves > v && v * VECTOR_BYTES % 64 == 0)                                     \
-        fetch_to_write(next_c + i * c_row + v * LANES);
+        gru_fetch_to_write(next_c + i * c_row + v * LANES);
 #define FETCH_ROW(i) EACH_VECTOR(FETCH, i)
 #define ADD_START(i, v) if (rows > i && vectors > v) c##i##v += *(const vec *)(start + i * start_row + v * LANES);
 #define ADD_START_ROW(i)                                                                                    \
