@@ -86,6 +86,19 @@ def slices(a: np.ndarray, axis: int, count: int, bits: int) -> list[np.ndarray]:
     return found
 
 
+known_slices = {}                                          # of the weights of one truth
+
+
+def kept_slices(a: np.ndarray, *how: int) -> list[np.ndarray]:
+    """The slices of `a`; those of a read-only array, a weight, are made once."""
+    if a.flags.writeable:
+        return slices(a, *how)
+    key = (a.ctypes.data, a.shape, a.strides, how)
+    if key not in known_slices:
+        known_slices[key] = slices(a, *how)
+    return known_slices[key]
+
+
 class Precise(np.ndarray):
     """Long doubles whose matrix products lose nothing that matters."""
 
@@ -98,9 +111,11 @@ class Precise(np.ndarray):
 
 def precise_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """A . B of long doubles: products of slices are exact in float64, their sum is long double."""
+    if a.shape[1] <= 4:
+        return sum(np.multiply.outer(column, row) for column, row in zip(a.T, b, strict=True))
     bits = (53 - math.ceil(math.log2(max(2, a.shape[1])))) // 2
     count = math.ceil(66 / bits)
-    rows, columns = slices(a, 1, count, bits), slices(b, 0, count, bits)
+    rows, columns = kept_slices(a, 1, count, bits), kept_slices(b, 0, count, bits)
     total = np.zeros((a.shape[0], b.shape[1]), np.longdouble)
     for order in reversed(range(count)):                   # the small ones first
         for i in range(order + 1):
@@ -114,7 +129,10 @@ def truth(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         a = {name: value.astype(np.float64) for name, value in arrays.items()}
     else:
         a = {name: value.astype(np.longdouble).view(Precise) for name, value in arrays.items()}
+    known_slices.clear()
     weights = [a[name] for name in WEIGHTS]
+    for weight in weights:
+        weight.flags.writeable = False
     output, tape = reference.forward(a["x"], a["h_0"], *weights)
     dx, dh_0, grads = reference.backward(tape, a["d_output"], a["d_h_n"], *weights[:2])
     results = {"output": output, "dx": dx, "dh_0": dh_0}
