@@ -157,7 +157,7 @@ def make_plan(given: argparse.Namespace, found: dict[str, str], made: dict) -> P
         seconds=given.seconds,
         rounds=given.rounds,
         roofline_seconds=given.roofline_seconds,
-        float64_threads=threads[-1:] if given.smoke else None,
+        float64_threads=threads[-1:] if given.smoke else threads,
         float64_sizes=plan.FLOAT64_SIZES if full else None,
     )
 
@@ -177,6 +177,8 @@ def measure_footprint(given, found: tuple[str, ...], made: dict, keep) -> None:
         print(f"measuring {kind}", file=sys.stderr, flush=True)
         try:
             made["footprint"] |= job()
+        except peers.Unsupported as refusal:
+            made["skipped"].append({"library": "footprint", "kind": kind, "reason": str(refusal)})
         except RuntimeError as error:
             made["errors"].append(failure("footprint", kind, str(error)))
         keep(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -44,7 +45,7 @@ def worker_environment(threads: int, isa: str) -> dict[str, str]:
 
 def processor_flags() -> set[str]:
     """What /proc/cpuinfo calls flags; empty where there is none."""
-    return set(_first_line("/proc/cpuinfo", "flags").split())
+    return set(processor.cpuinfo().get("flags", "").split())
 
 
 def cores() -> int:
@@ -106,14 +107,6 @@ def useful_threads(wanted: tuple[int, ...]) -> tuple[tuple[int, ...], list[str]]
     return tuple(n for n in wanted if n <= most) or (most,), too_many
 
 
-def _first_line(path: str, key: str) -> str:
-    try:
-        lines = Path(path).read_text().splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
-
-
 def caches() -> dict[str, str]:
     """Sizes of the caches that the first core sees, such as {"L2": "1024K"}."""
     found = {}
@@ -130,18 +123,18 @@ def caches() -> dict[str, str]:
 
 def describe() -> dict[str, Any]:
     """CPU model, cores, caches, memory, system."""
-    memory = _first_line("/proc/meminfo", "MemTotal")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     flags = processor_flags()
     wanted = ("avx2", "avx512f", "avx512_bf16", "amx_tile")
     return {
         "processor": processor.name(),
-        "cpu": _first_line("/proc/cpuinfo", "model name") or platform.processor(),
+        "cpu": processor.cpuinfo().get("model name") or platform.processor(),
         "architecture": platform.machine(),
         "cores": cores(),
         "caches": caches(),
         "vectors": [name for name in wanted if name in flags],
         "virtual": "hypervisor" in flags,
-        "memory_gb": round(int(memory.split()[0]) / 2**20, 1) if memory else None,
+        "memory_gb": round(memory / 2**30, 1),
         "system": platform.platform(),
         "python": sys.version.split()[0],
     }
@@ -151,23 +144,19 @@ def versions() -> dict[str, str]:
     """Installed distributions that take part."""
     found = {}
     for name in PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
 def revision() -> str:
     """The commit of the checkout, "+" behind it if a tracked file was changed."""
-    git = ["git", "--no-optional-locks", "-C", str(ROOT)]
+    def git(*words: str) -> str:
+        command = ["git", "--no-optional-locks", "-C", str(ROOT), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        commit = subprocess.run(
-            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True
-        ).stdout.strip()
+        commit = git("rev-parse", "--short=12", "HEAD")
+        return commit + "+" * bool(git("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return commit + "+" * bool(changed)

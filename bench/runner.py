@@ -19,56 +19,11 @@ def find_peers(wanted: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str]]
     """({name: version} of the installed, {name: reason} of the others) among `wanted`."""
     found, missing = {}, {}
     for name in wanted:
-        module = peers.load(name)
         try:
-            version = module.available()
+            found[name] = peers.load(name).version()
         except peers.Unsupported as refusal:
             missing[name] = str(refusal)
-            continue
-        if version is None:
-            missing[name] = module.reason()
-        else:
-            found[name] = version
     return found, missing
-
-
-class Progress:
-    """tqdm on a terminal if it is installed, else a line a task on stderr."""
-
-    def __init__(self, total: int):
-        self.bar = None
-        with contextlib.suppress(ImportError):
-            from tqdm import tqdm
-
-            self.bar = (
-                None
-                if not sys.stderr.isatty()
-                else tqdm(total=total, unit="task", file=sys.stderr, dynamic_ncols=True)
-            )
-        self.total, self.done, self.start = total, 0, time.monotonic()
-
-    def begin(self, text: str) -> None:
-        if self.bar is not None:
-            self.bar.set_description(text)
-        else:
-            minutes = (time.monotonic() - self.start) / 60
-            place = f"[{self.done + 1}/{self.total}, {minutes:.1f} min]"
-            print(place, text, file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        self.done += 1
-        if self.bar is not None:
-            self.bar.update()
-
-    def say(self, text: str) -> None:
-        if self.bar is not None:
-            self.bar.write(text, file=sys.stderr)
-        else:
-            print(text, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
 
 
 class Runner:
@@ -79,12 +34,10 @@ class Runner:
 
     def run(self) -> None:
         configs = self.plan.configs()
-        self.progress = Progress(sum(len(self.plan.tasks(config)) for config in configs))
-        try:
-            for config in configs:
-                self._config(config)
-        finally:
-            self.progress.close()
+        self.total = sum(len(self.plan.tasks(config)) for config in configs)
+        self.done, self.start = 0, time.monotonic()
+        for config in configs:
+            self._config(config)
 
     def _config(self, config: Config) -> None:
         """A worker that dies takes down one task: the next worker goes on behind it."""
@@ -142,21 +95,25 @@ class Runner:
             if kind == "task":
                 self._finished_task(begun)
                 begun = event["index"]
-                self.progress.begin(f"{config}: {tasks[begun].kind} {tasks[begun].shape.label}")
+                self._progress(f"{config}: {tasks[begun].kind} {tasks[begun].shape.label}")
             else:
                 self._event(config, kind, event)
         self._finished_task(begun)
         return begun, ended
 
+    def _progress(self, text: str) -> None:
+        minutes = (time.monotonic() - self.start) / 60
+        place = f"[{self.done + 1}/{self.total}, {minutes:.1f} min]"
+        print(place, text, file=sys.stderr, flush=True)
+
     def _finished_task(self, index: int) -> None:
         if index >= 0:
-            self.progress.end()
+            self.done += 1
             self.keep(self.results)
 
     def _event(self, config: Config, kind: str, event: dict[str, Any]) -> None:
-        where = {"threads": config.threads, "isa": config.isa, "dtype": config.dtype}
         if kind == "record":
-            self.results["records"].append(where | event)
+            self.results["records"].append(config._asdict() | event)
         elif kind == "roofline":
             self.results["rooflines"].append(event)
         elif kind == "skip":
@@ -173,4 +130,4 @@ class Runner:
     def _error(self, config, library, kind, shape, reason) -> None:
         said = {"config": str(config), "library": library, "kind": kind, "shape": shape}
         self.results["errors"].append(said | {"reason": reason})
-        self.progress.say(f"ERROR {library}, {kind} {shape} ({config}): {reason}")
+        print(f"ERROR {library}, {kind} {shape} ({config}): {reason}", file=sys.stderr, flush=True)

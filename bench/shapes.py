@@ -24,6 +24,11 @@ class Shape(NamedTuple):
     def sizes(self) -> tuple[int, int, int, int]:
         return self.T, self.N, self.I, self.H
 
+    @property
+    def is_lone(self) -> bool:
+        """A single step of a single row."""
+        return self.T == self.N == 1
+
     def flop(self, training: bool = False) -> int:
         """Operations of the matrix products; gate arithmetic is not counted.
 

@@ -20,21 +20,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from . import peers
 from .roofline import Roofline
 from .shapes import Shape
 
 OURS = "gru_c"
 OURS_ALONE = "gru_c (1 thread)"
-NAMES = {
-    OURS: "gru_c",
-    OURS_ALONE: OURS_ALONE,
-    "torch": "PyTorch",
-    "onnxruntime": "ONNX Runtime",
-    "openvino": "OpenVINO",
-    "tensorflow": "TensorFlow",
-    "tensorflow_xla": "TensorFlow XLA",
-    "onednn": "oneDNN (C++)",
-}
+NAMES = {OURS: OURS, OURS_ALONE: OURS_ALONE}
+NAMES |= {name: peers.load(name).name for name in peers.NAMES}
 
 
 class Case(NamedTuple):
@@ -45,6 +38,10 @@ class Case(NamedTuple):
     threads: int
     kind: str
     shape: str
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Case:
+        return cls(*(record[name] for name in cls._fields))
 
     @property
     def group(self) -> tuple[str, str, int, str]:
@@ -70,10 +67,6 @@ class Row(NamedTuple):
     gflops: float
     roofline: float | None  # fraction: least possible time over gru_c's
     scaling: float | None  # gru_c with one thread over gru_c with several, in one process
-
-    @property
-    def lone(self) -> bool:
-        return self.shape.T == self.shape.N == 1
 
 
 def geometric_mean(values: Iterable[float | None]) -> float | None:
@@ -102,10 +95,18 @@ def by_case(results: dict[str, Any]) -> dict[Case, dict[str, dict[str, Any]]]:
     """{case: {library: its fastest record}}: there may be several ways to take one step."""
     found: dict[Case, dict[str, dict[str, Any]]] = defaultdict(dict)
     for record in results["records"]:
-        libraries = found[Case(*(record[name] for name in Case._fields))]
+        libraries = found[Case.of(record)]
         old = libraries.setdefault(record["library"], record)
         if record["best"] < old["best"]:
             libraries[record["library"]] = record
+    return found
+
+
+def ways(results: dict[str, Any]) -> dict[Case, dict[tuple[str, str], float]]:
+    """{case: {(library, way): seconds}}, where `by_case` has the fastest way alone."""
+    found: dict[Case, dict[tuple[str, str], float]] = defaultdict(dict)
+    for record in results["records"]:
+        found[Case.of(record)][record["library"], record["way"]] = record["best"]
     return found
 
 
@@ -120,8 +121,8 @@ def _row(results, case: Case, all_found, limits) -> Row:
     own, alone = found.pop(OURS), found.pop(OURS_ALONE, None)
     *sizes, family = results["shapes"][case.shape]
     shape, best = Shape(case.shape, *sizes, family), own["best"]
-    lone = shape.T == shape.N == 1
-    eligible = [k for k, r in found.items() if r["held"] and not (lone and r["caller"] == "C")]
+    eligible = [name for name, r in found.items()
+                if r["held"] and not (shape.is_lone and r["caller"] == "C")]
     first = min(eligible, key=lambda name: found[name]["best"], default=None)
     medians = [found[name]["median"] for name in eligible]
     alone_found = all_found.get(case._replace(threads=1), {}) if case.threads > 1 else {}
@@ -150,9 +151,9 @@ def _row(results, case: Case, all_found, limits) -> Row:
 
 def groups(all_rows: Iterable[Row]) -> dict[tuple[str, str, int, str], list[Row]]:
     """{(dtype, isa, threads, kind): rows}, in the order of the first of each."""
-    found: dict[tuple[str, str, int, str], list[Row]] = {}
+    found: dict[tuple[str, str, int, str], list[Row]] = defaultdict(list)
     for row in all_rows:
-        found.setdefault(row.case.group, []).append(row)
+        found[row.case.group].append(row)
     return found
 
 
@@ -160,8 +161,6 @@ def derived(results: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows as plain dicts, for the JSON file."""
     found = []
     for row in rows(results):
-        flop = row.shape.flop(row.case.kind == "training")
-        plain = row._asdict() | {"shape": row.shape.label}
-        del plain["case"]
-        found.append(row.case._asdict() | {"flop": flop} | plain)
+        case = row.case._asdict() | {"flop": row.shape.flop(row.case.kind == "training")}
+        found.append(case | {k: v for k, v in row._asdict().items() if k not in ("case", "shape")})
     return found

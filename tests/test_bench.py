@@ -5,13 +5,15 @@ installed package alone) the tests are skipped.
 """
 
 import copy
+import dataclasses
 import importlib
+import json
 import math
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+
+import gru_c
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,11 +23,7 @@ def bench():
     """A function that imports modules of bench/."""
     if not (ROOT / "bench" / "__main__.py").exists():
         pytest.skip("bench/ is not here")
-    sys.path.insert(0, str(ROOT))
-    try:
-        yield lambda name: importlib.import_module(f"bench.{name}" if name else "bench")
-    finally:
-        sys.path.remove(str(ROOT))
+    return lambda name: importlib.import_module(f"bench.{name}")
 
 
 def record(library, best, shape="50,8,80,256", **changes):
@@ -170,15 +168,16 @@ def test_no_path_of_this_machine_is_written(bench):
 
 
 def test_plan(bench):
-    plan, shapes = bench("plan"), bench("shapes")
-    made = plan.Plan(shapes=shapes.ALL)
+    plan, shapes, main = bench("plan"), bench("shapes"), bench("__main__")
+    made = main.make_plan(main.options(["--peers", "none"]), {}, {"skipped": []})
+    made = dataclasses.replace(made, threads=(1, 2), float64_threads=(1, 2), isas=plan.ISAS)
     assert len(made.configs()) == 8
     single, double = (made.tasks(plan.Config(1, "native", d)) for d in ("float32", "float64"))
     assert len(single) == 2 * len(shapes.ALL) + len(plan.STEPS)
     assert len(double) == 2 * len(plan.FLOAT64_SIZES) + len(plan.STEPS)
     task = single[-1]
     assert task.kind == "step" and task.shape.sizes[:2] == (1, 1)
-    assert plan.Task.from_json(task.to_json()) == task
+    assert made.job(made.configs()[-1], [task])["tasks"] == [task]
 
 
 def test_environment_of_a_worker(bench, monkeypatch):
@@ -278,8 +277,6 @@ def test_the_fastest_way_counts(row):
 
 
 def test_derived_is_plain(bench, results):
-    import json
-
     derived = json.loads(json.dumps(bench("summary").derived(results)))
     assert derived[0]["shape"] == "50,8,80,256" and derived[0]["ratio"] == pytest.approx(2)
     assert derived[0]["flop"] == 6 * 50 * 8 * 256 * (80 + 256)
@@ -288,8 +285,12 @@ def test_derived_is_plain(bench, results):
 # ---- targets -----------------------------------------------------------------------------------
 
 
+def targets_of(bench, results):
+    return bench("targets").targets(results, bench("summary").rows(results))
+
+
 def test_targets(bench, results):
-    met = {(t.what, t.wanted): t.met for t in bench("targets").targets(results)}
+    met = {(t.what, t.wanted): t.met for t in targets_of(bench, results)}
     one, two = "inference, native, 1 thread: ", "inference, native, 2 threads: "
     assert met[one + "against the fastest peer", "no shape below 1"]
     assert met[one + "against the fastest peer", "geometric mean at least 1.4"]
@@ -317,7 +318,7 @@ def of_all_peers(bench, results):
 
 
 def verdicts(bench, results):
-    found = bench("targets").targets(results)
+    found = targets_of(bench, results)
     return {(t.what, t.wanted): t.verdict for t in found if "fastest peer" in t.what}
 
 
@@ -333,7 +334,7 @@ def test_what_is_rounded_is_judged_as_it_is_shown(bench, results):
     changed = results | {"footprint": {
         "memory": {"gru_c": {"peak": 60.4, "first": 60.4}, "torch": {"peak": 100, "first": 100}},
         "wheel": {"bytes": 1_504_000}, "imports": {"gru_c over scipy.linalg": 0.02004}}}
-    found = {t.what: t.verdict for t in bench("targets").targets(changed)}
+    found = {t.what: t.verdict for t in targets_of(bench, changed)}
     for what in ("peak memory of training, against PyTorch", "wheel", "import, over scipy.linalg"):
         assert found[what] == "met"
 
@@ -349,14 +350,10 @@ def test_nothing_is_met_against_the_fastest_peer_where_a_peer_was_not_measured(
 
 
 def test_every_loss_is_named(bench, results):
-    found = {
-        (x.peer, x.row.case.threads, x.row.case.isa): x for x in bench("targets").losses(results)
-    }
-    assert set(found) == {
-        ("onednn", 1, "native"),
-        ("onednn", 2, "native"),
-        ("onnxruntime", 1, "avx2"),
-    }
+    lost = bench("targets").losses(bench("summary").rows(results))
+    found = {(x.peer, x.row.case.threads, x.row.case.isa): x for x in lost}
+    losers = {("onednn", 1, "native"), ("onednn", 2, "native"), ("onnxruntime", 1, "avx2")}
+    assert set(found) == losers
     assert found["onednn", 2, "native"].note == ""
     assert "C++" in found["onednn", 1, "native"].note
     assert "not held" in found["onnxruntime", 1, "avx2"].note
@@ -518,17 +515,16 @@ def test_a_partial_run_does_not_replace_the_published_results(bench):
 
 def test_gru_c_behind_the_interface_of_the_peers(bench):
     peers, ours, make = bench("peers"), bench("ours"), bench("shapes").shape
-    import gru_c
-
     threads = gru_c.get_num_threads()
     for shape in (make(1, 1, 3, 5), make(4, 3, 2, 9)):
-        weights, *data = peers.random_problem(shape, np.float64)
-        output, gradients = peers.forward_backward(weights, *data)
+        problem = peers.random_problem(shape, "float64")
+        truth = peers.truth(problem)
         for training in (False, True):
-            peer = ours.Peer(weights, shape, np.float64, threads, training)
-            peer.set_input(*data)
-            assert math.isfinite((peer.time_train if training else peer.time_infer)(1, 2))
-            assert peers.relative_error(peer.output(), output) < 1e-12
-        for name, value in peer.gradients().items():
-            assert peers.relative_error(value, gradients[name]) < 1e-12, name
+            peer = ours.Peer(problem, threads, training)
+            assert math.isfinite(peer.time(1, 2))
+            assert peers.relative_error(peer.output(), truth["output"]) < 1e-12
+        found = {"output": peer.output()} | peer.gradients()
+        assert found.keys() == truth.keys()
+        for name, value in found.items():
+            assert peers.relative_error(value, truth[name]) < 1e-12, name
     assert gru_c.get_num_threads() == threads

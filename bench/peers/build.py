@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..processor import cpuinfo
 from .base import Unsupported
 
 
@@ -23,28 +24,20 @@ def cache_directory() -> Path:
 
 def compiler(language: str) -> str:
     """The C or C++ compiler: $CC or $CXX, else the usual names."""
-    variable, names = {"c": ("CC", ("gcc", "cc", "clang")), "c++": ("CXX", ("g++", "clang++"))}[
-        language
-    ]
+    choices = {"c": ("CC", ("gcc", "cc", "clang")), "c++": ("CXX", ("g++", "clang++"))}
+    variable, names = choices[language]
     for name in (os.environ.get(variable), *names):
         if name and (path := shutil.which(name)):
             return path
     raise Unsupported(f"no {language} compiler found (set ${variable})")
 
 
-def _processor() -> str:
-    """What -march=native depends on, so that a cache on a shared disk is not used elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return sys.platform
-    return "\n".join(sorted({s for s in lines if s.startswith(("model name", "flags", "Feat"))}))
-
-
 def shared_library(source: Path, flags: Sequence[str], language: str = "c") -> Path:
     """Path of `source` compiled with `flags`; the name carries a hash of all that went into it."""
     program = compiler(language)
-    key = "\0".join([program, source.read_text(), *flags, _processor()])
+    # What -march=native depends on: a cache on a shared disk is not used on another processor.
+    native = [cpuinfo().get(name, sys.platform) for name in ("model name", "flags", "Features")]
+    key = "\0".join([program, source.read_text(), *flags, *native])
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     target = cache_directory() / f"{source.stem}-{digest}.so"
     if target.exists():

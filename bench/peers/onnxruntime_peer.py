@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import ZRN, PeerBase, Step, Unsupported, installed, reorder_gates
-
-
-def available() -> str | None:
-    return None if reason() else installed("onnxruntime")[0]
-
-
-def reason() -> str:
-    return installed("onnxruntime")[1] or installed("onnx")[1]
+from .base import ZRN, PeerBase, Step, installed, reorder_gates
 
 
 class Peer(PeerBase):
     name = "ONNX Runtime"
+    distributions = ("onnxruntime",)
     obeys_avx2_env = False  # its MLAS kernels ask cpuid and nothing else
+
+    @classmethod
+    def version(cls) -> str:
+        installed("onnx")  # makes the model
+        return super().version()
 
     def build(self) -> None:
         import onnxruntime as ort
@@ -33,10 +31,10 @@ class Peer(PeerBase):
         )
 
     def _model(self) -> bytes:
-        """A graph of one node: X (T, N, I), h0 (1, N, H) -> Y (T, 1, N, H)."""
+        """A graph of one node: X (T, N, I), h_0 (1, N, H) -> Y (T, 1, N, H)."""
         from onnx import TensorProto, checker, helper, numpy_helper
 
-        T, N, I, H = self.shape.T, self.shape.N, self.shape.I, self.shape.H  # noqa: E741
+        T, N, I, H = self.shape.sizes  # noqa: E741
         zrn = {name: reorder_gates(value, ZRN) for name, value in self.weights.items()}
         constants = {
             "W": zrn["weight_ih"][None],
@@ -44,11 +42,11 @@ class Peer(PeerBase):
             "B": np.concatenate([zrn["bias_ih"], zrn["bias_hh"]])[None],
         }
         node = helper.make_node(
-            "GRU", ["X", "W", "R", "B", "", "h0"], ["Y"], hidden_size=H, linear_before_reset=1
+            "GRU", ["X", "W", "R", "B", "", "h_0"], ["Y"], hidden_size=H, linear_before_reset=1
         )
         described = [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, size)
-            for name, size in {"X": (T, N, I), "h0": (1, N, H), "Y": (T, 1, N, H)}.items()
+            for name, size in {"X": (T, N, I), "h_0": (1, N, H), "Y": (T, 1, N, H)}.items()
         ]
         initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
         graph = helper.make_graph([node], "gru", described[:2], described[2:], initializers)
@@ -56,9 +54,9 @@ class Peer(PeerBase):
         checker.check_model(model)
         return model.SerializeToString()
 
-    def _set_input(self, x, h0, d_output) -> None:
+    def _set_input(self, x, h_0, d_output) -> None:
         T, N, H = self.shape.T, self.shape.N, self.shape.H
-        self.feed = {"X": x, "h0": h0[None]}
+        self.feed = {"X": x, "h_0": h_0[None]}
         self.result = np.empty((T, 1, N, H), self.dtype)
         make = self.ort.OrtValue.ortvalue_from_numpy  # on the CPU it shares the array's memory
         self.binding = self.session.io_binding()
@@ -73,8 +71,6 @@ class Peer(PeerBase):
         return self.binding.get_outputs()[0].numpy()[:, 0]
 
     def steps(self):
-        if self.shape.T != 1:
-            raise Unsupported("a step has T = 1")
         session, feed, binding = self.session, self.feed, self.binding
         return {
             "run": Step(lambda: session.run(None, feed), lambda result: result[0][0, 0]),
