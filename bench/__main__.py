@@ -16,6 +16,7 @@ docs/performance/<processor>.md. Runs of different processors are neither merged
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import shutil
 import signal
 import sys
@@ -29,8 +30,6 @@ from .plan import DTYPES, ISAS, KINDS, Plan
 from .runner import Runner, find_peers
 
 FOOTPRINT = ("memory", "size", "import")
-QUICK_PEERS = ("torch", "onnxruntime", "openvino", "onednn")  # TensorFlow takes minutes to build
-SMOKE_PEERS = ("torch", "onnxruntime")
 
 # What --quick and --smoke change; an option that is given wins.
 FULL: dict[str, Any] = {
@@ -42,24 +41,25 @@ FULL: dict[str, Any] = {
     "rounds": 60,
     "seconds": 3.5,
     "roofline_seconds": 0.02,
+    "steps": plan.STEPS,
 }
-QUICK = FULL | {
+FEW = FULL | {"isa": ("native",), "steps": plan.STEPS[:2]}
+QUICK = FEW | {
     "shapes": ["quick"],
-    "peers": QUICK_PEERS,
-    "isa": ("native",),
+    "peers": ("torch", "onnxruntime", "openvino", "onednn"),  # TensorFlow takes minutes to build
     "dtype": ("float32",),
     "rounds": 20,
     "seconds": 1.0,
     "roofline_seconds": 0.01,
 }
-SMOKE = FULL | {
+SMOKE = FEW | {
     "shapes": ["smoke"],
-    "peers": SMOKE_PEERS,
-    "isa": ("native",),
+    "peers": ("torch", "onnxruntime"),
     "kinds": (*KINDS, "memory"),
     "rounds": 2,
     "seconds": 0.1,
     "roofline_seconds": 0.002,
+    "steps": plan.STEPS[:1],
 }
 
 
@@ -133,10 +133,16 @@ def options(arguments: list[str]) -> argparse.Namespace:
     """The options, with what was not given filled in from the chosen mode."""
     given = parser().parse_args(arguments)
     mode = SMOKE if given.smoke else QUICK if given.quick else FULL
-    for name, value in mode.items():
-        if getattr(given, name, None) is None:
-            setattr(given, name, value)
-    return given
+    given_too = {name: value for name, value in vars(given).items() if value is not None}
+    return argparse.Namespace(**vars(given) | mode | given_too)
+
+
+def command(arguments: list[str]) -> list[str]:
+    """What was asked for, without the paths of this machine."""
+    paths = argparse.ArgumentParser(add_help=False)
+    paths.add_argument("--wheel")
+    places(paths)
+    return paths.parse_known_args(arguments)[1]
 
 
 def make_plan(given: argparse.Namespace, found: dict[str, str], made: dict) -> Plan:
@@ -145,7 +151,6 @@ def make_plan(given: argparse.Namespace, found: dict[str, str], made: dict) -> P
     threads, too_many = useful_threads(given.threads)
     made["skipped"] += [{"library": "gru_c", "kind": "", "reason": reason}
                         for reason in [*why_not, *too_many]]
-    full, steps = given.shapes == FULL["shapes"], len(plan.STEPS)
     return Plan(
         shapes=chosen_shapes(given.shapes),
         peers=tuple(found),
@@ -153,45 +158,34 @@ def make_plan(given: argparse.Namespace, found: dict[str, str], made: dict) -> P
         isas=isas,
         dtypes=given.dtype,
         kinds=given.kinds,
-        steps=plan.STEPS[: 1 if given.smoke else 2 if given.quick else steps],
+        steps=given.steps,
         seconds=given.seconds,
         rounds=given.rounds,
         roofline_seconds=given.roofline_seconds,
         float64_threads=threads[-1:] if given.smoke else threads,
-        float64_sizes=plan.FLOAT64_SIZES if full else None,
+        float64_sizes=plan.FLOAT64_SIZES if given.shapes == FULL["shapes"] else None,
     )
 
 
 def measure_footprint(given, found: tuple[str, ...], made: dict, keep) -> None:
     """Memory, sizes, import times into made["footprint"]; a failure is an error of the run."""
     full = not (given.quick or given.smoke)
-    trained = found if not given.smoke else ()
     jobs = {
-        "memory": lambda: {"memory": footprint.memory(trained)},
+        "memory": lambda: {"memory": footprint.memory(() if given.smoke else found)},
         "size": lambda: footprint.wheel_and_sizes(found, given.wheel, build=full),
         "import": lambda: {"imports": footprint.imports(found, 7 if full else 3)},
     }
-    for kind, job in jobs.items():
-        if kind not in given.kinds:
+    for kind in given.kinds:
+        if kind not in jobs:
             continue
         print(f"measuring {kind}", file=sys.stderr, flush=True)
         try:
-            made["footprint"] |= job()
+            made["footprint"] |= jobs[kind]()
         except peers.Unsupported as refusal:
             made["skipped"].append({"library": "footprint", "kind": kind, "reason": str(refusal)})
         except RuntimeError as error:
             made["errors"].append(failure("footprint", kind, str(error)))
-        keep(made)
-
-
-def command(arguments: list[str]) -> list[str]:
-    """What was asked for, without the paths of this machine."""
-    paths = ("--output", "--report", "--wheel")
-    return [
-        word
-        for before, word in zip(["", *arguments], arguments, strict=False)
-        if (not word.startswith(paths) if word.startswith("--") else before not in paths)
-    ]
+        keep()
 
 
 def run(arguments: list[str]) -> int:
@@ -203,7 +197,7 @@ def run(arguments: list[str]) -> int:
     folder = given.output or results.folder_of(made)
     path = folder / ("results.json" if is_full(given) else "partial.json")
 
-    def keep(made: dict) -> None:
+    def keep() -> None:
         results.save(made, path)
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `timeout` is a Ctrl-C too
@@ -215,7 +209,7 @@ def run(arguments: list[str]) -> int:
         print("interrupted: what was measured is kept", file=sys.stderr)
         made["errors"].append(failure("the run", "", "interrupted before its end"))
     made["derived"] = summary.derived(made)
-    keep(made)
+    keep()
     present(made, folder, given.report)
     print(f"\nwritten: {path}", file=sys.stderr)
     return 1 if made["errors"] or not made["records"] else 0
@@ -235,7 +229,14 @@ def failure(library: str, kind: str, reason: str) -> dict[str, str]:
 def present(made: dict, folder: Path, page: Path | None) -> None:
     """Tables to stdout, plots into `folder`, the page to `page` with its plots beside it."""
     print(report.text(made))
-    drawn = draw(made, folder)
+    drawn = {}
+    if importlib.util.find_spec("matplotlib"):
+        from . import plots
+
+        folder.mkdir(parents=True, exist_ok=True)
+        drawn = plots.plot_all(made, folder)
+    else:
+        print("no plots: matplotlib is not installed", file=sys.stderr)
     if page is None:
         return
     if page == Path():
@@ -243,66 +244,43 @@ def present(made: dict, folder: Path, page: Path | None) -> None:
     page.parent.mkdir(parents=True, exist_ok=True)
     images = {}
     for title, path in drawn.items():
-        if "float32" not in title:
-            continue  # the page has the tables; its folder need not have every picture
-        copy = page.with_name(f"{page.stem}-{path.name}")
-        shutil.copyfile(path, copy)
-        images[title] = copy.name
+        if "float32" in title:  # the page has all tables; its folder need not have every picture
+            images[title] = f"{page.stem}-{path.name}"
+            shutil.copyfile(path, page.with_name(images[title]))
     page.write_text(report.document(made, images))
 
 
-def draw(made: dict, folder: Path) -> dict[str, Path]:
-    """{title: file} of the plots; nothing without matplotlib."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        print("no plots: matplotlib is not installed", file=sys.stderr)
-        return {}
-    from . import plots
+# ---- commands over earlier runs: the JSON files that each takes --------------------------------
 
-    folder.mkdir(parents=True, exist_ok=True)
-    return plots.plot_all(made, folder)
+COMMANDS = {"show": 1, "compare": 2, "merge": "+"}
 
 
-def show(arguments: list[str]) -> int:
-    made = argparse.ArgumentParser(prog="python -m bench show")
-    made.add_argument("results", type=Path, help="JSON of an earlier run")
-    places(made)
+def again(name: str, arguments: list[str]) -> None:
+    made = argparse.ArgumentParser(prog=f"python -m bench {name}")
+    made.add_argument("results", nargs=COMMANDS[name], type=Path, help="JSON of earlier runs")
+    if name != "compare":
+        places(made)
     given = made.parse_args(arguments)
-    present(results.load(given.results), given.output or given.results.parent, given.report)
-    return 0
-
-
-def compare(arguments: list[str]) -> int:
-    made = argparse.ArgumentParser(prog="python -m bench compare")
-    made.add_argument("old")
-    made.add_argument("new")
-    given = made.parse_args(arguments)
-    found = results.changes(results.load(given.old), results.load(given.new))
-    print(report.compared(*found))
-    return 0
-
-
-def merge(arguments: list[str]) -> int:
-    made = argparse.ArgumentParser(prog="python -m bench merge")
-    made.add_argument("results", nargs="+", help="JSON of earlier runs, the largest first")
-    places(made)
-    given = made.parse_args(arguments)
-    whole = results.merged([results.load(path) for path in given.results])
-    folder = given.output or results.folder_of(whole)
-    results.save(whole, folder / "results.json")
-    present(whole, folder, given.report)
-    return 0
+    runs = [results.load(path) for path in given.results]
+    if name == "compare":
+        print(report.compared(*results.changes(*runs)))
+    elif name == "show":
+        present(runs[0], given.output or given.results[0].parent, given.report)
+    else:
+        whole = results.merged(runs)
+        folder = given.output or results.folder_of(whole)
+        results.save(whole, folder / "results.json")
+        present(whole, folder, given.report)
 
 
 def main(arguments: list[str]) -> int:
-    commands = {"compare": compare, "merge": merge, "show": show}
-    if not arguments or arguments[0] not in commands:
+    if not arguments or arguments[0] not in COMMANDS:
         return run(arguments)
     try:
-        return commands[arguments[0]](arguments[1:])
+        again(arguments[0], arguments[1:])
     except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from None
+    return 0
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ def find_peers(wanted: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str]]
 
 
 class Runner:
-    """Runs a plan into `results`; `keep(results)` is called after each task."""
+    """Runs a plan into `results`; `keep()` is called after each task."""
 
-    def __init__(self, plan: Plan, results: dict[str, Any], keep: Callable[[dict], None]):
+    def __init__(self, plan: Plan, results: dict[str, Any], keep: Callable[[], None]):
         self.plan, self.results, self.keep = plan, results, keep
 
     def run(self) -> None:
@@ -42,16 +42,14 @@ class Runner:
     def _config(self, config: Config) -> None:
         """A worker that dies takes down one task: the next worker goes on behind it."""
         tasks = self.plan.tasks(config)
-        self.results["shapes"] |= {
-            task.shape.label: [*task.shape.sizes, task.shape.family] for task in tasks
-        }
+        self.results["shapes"] |= {task.shape.label: list(task.shape[1:]) for task in tasks}
         while tasks:
             begun, problem = self._worker(config, tasks)
             if problem is None:
                 return
             died = tasks[begun] if begun >= 0 else tasks[0]
             self._error(config, "worker", died.kind, died.shape.label, problem)
-            self.keep(self.results)
+            self.keep()
             # Before the first task, a second attempt would end the same way.
             tasks = tasks[begun + 1 :] if begun >= 0 else []
 
@@ -109,7 +107,7 @@ class Runner:
     def _finished_task(self, index: int) -> None:
         if index >= 0:
             self.done += 1
-            self.keep(self.results)
+            self.keep()
 
     def _event(self, config: Config, kind: str, event: dict[str, Any]) -> None:
         if kind == "record":
