@@ -8,9 +8,8 @@ error over PyTorch's, on one thread, and the geometric mean. Without PyTorch it 
 in tests/fixtures/torch_rounding.json, which `--save` writes. The exit status is 1 where a limit is
 missed. `--rows` measures the weight gradients of 60,000 to 1,000,000 rows instead.
 
-The truth is gru_c.reference: in float64 for float32 results; for float64 in long double, whose
-products are sums of exact products of float64 slices (Ozaki et al. 2012), for NumPy has no fast
-product of long doubles.
+The truth is gru_c.reference: in float64 for float32 results; for float64 in long double, which
+takes minutes for the large shapes, for NumPy has no fast product of long doubles.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ import numpy as np
 
 import gru_c
 from bench import peers, shapes
-from bench.peers import WEIGHT_NAMES, oracle
+from bench.peers import WEIGHT_NAMES
 from bench.summary import geometric_mean
 
 FIXTURE = Path(__file__).parents[1] / "tests" / "fixtures" / "torch_rounding.json"
@@ -65,51 +64,10 @@ def many_rows(T: int, N: int, dtype: str, draw: int = 0) -> dict[str, np.ndarray
     return arrays
 
 
-# ---- the truth -----------------------------------------------------------------------------------
-
-def slices(a: np.ndarray, axis: int, count: int, bits: int) -> list[np.ndarray]:
-    """`a` as a sum of float64 arrays of few bits each, aligned along `axis`."""
-    found = []
-    for _ in range(count):
-        largest = np.max(np.abs(a), axis=axis, keepdims=True, initial=0).astype(np.float64)
-        _, exponent = np.frexp(largest)
-        unit = np.ldexp(1.0, exponent - bits)
-        part = np.rint((a / unit).astype(np.float64)) * unit
-        found.append(part)
-        a = a - part
-    return found
-
-
-class Precise(np.ndarray):
-    """Long doubles whose matrix products lose nothing that matters."""
-
-    def __matmul__(self, other):
-        return precise_product(np.asarray(self), np.asarray(other)).view(Precise)
-
-    def __rmatmul__(self, other):
-        return precise_product(np.asarray(other), np.asarray(self)).view(Precise)
-
-
-def to_precise(array: np.ndarray) -> Precise:
-    return array.astype(np.longdouble).view(Precise)
-
-
-def precise_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """A . B of long doubles: products of slices are exact in float64, their sum is long double."""
-    bits = (53 - math.ceil(math.log2(max(2, a.shape[1])))) // 2
-    count = math.ceil(66 / bits)
-    rows, columns = slices(a, 1, count, bits), slices(b, 0, count, bits)
-    total = np.zeros((a.shape[0], b.shape[1]), np.longdouble)
-    for order in reversed(range(count)):                   # the small ones first
-        for i in range(order + 1):
-            total += rows[i] @ columns[order - i]
-    return total
-
-
 def truth(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Results and gradients in higher precision, by name."""
-    convert = oracle.to_float64 if arrays["x"].dtype == np.float32 else to_precise
-    return {name: np.asarray(value) for name, value in peers.truth(arrays, convert).items()}
+    higher = np.float64 if arrays["x"].dtype == np.float32 else np.longdouble
+    return peers.truth(arrays, higher)
 
 
 # ---- the contestants -----------------------------------------------------------------------------

@@ -7,17 +7,18 @@ because limits must be in the environment before anything heavy is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..shapes import Shape
 from .base import WEIGHT_NAMES
 
-Arrays = Mapping[str, np.ndarray]
+Arrays = dict[str, np.ndarray]  # by name
 
 
-def random_problem(shape: Shape, dtype="float32", seed=0) -> dict[str, np.ndarray]:
+def random_problem(shape: Shape, dtype: DTypeLike = np.float32, seed=0) -> Arrays:
     """PyTorch's initial weights by name, and standard normal x, h_0 and d_output."""
     rng = np.random.default_rng(seed)
     T, N, I, H = shape.sizes  # noqa: E741
@@ -29,15 +30,11 @@ def random_problem(shape: Shape, dtype="float32", seed=0) -> dict[str, np.ndarra
     return {name: array.astype(dtype) for name, array in arrays.items()}
 
 
-def to_float64(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.float64)
-
-
-def truth(problem: Arrays, convert: Callable = to_float64) -> dict[str, np.ndarray]:
-    """output, dx, dh_0 and dweight_ih to dbias_hh, computed from arrays that `convert` made."""
+def truth(problem: Mapping[str, np.ndarray], dtype: DTypeLike = np.float64) -> Arrays:
+    """output, dx, dh_0 and dweight_ih to dbias_hh, computed in `dtype`."""
     from gru_c import reference
 
-    a = {name: convert(array) for name, array in problem.items()}
+    a = {name: array.astype(dtype) for name, array in problem.items()}
     weights = [a[name] for name in WEIGHT_NAMES]
     output, tape = reference.forward(a["x"], a["h_0"], *weights)
     d_h_n = a.get("d_h_n", np.zeros_like(a["h_0"]))
