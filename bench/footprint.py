@@ -10,7 +10,8 @@ growth of the first step alone is given beside it. oneDNN allocates its workspac
 but does not touch it before the first step, so it counts.
 
 Disk. The files of the installed distribution, without what it depends on; gru_c's come from a
-wheel, since an editable install has none of its own. It is built from a copy of the checkout.
+wheel, since an editable install has none of its own. A full run builds it, from a copy of the
+checkout.
 
 Import. `import NAME` in fresh processes, the best of several, without the interpreter's start.
 """
@@ -97,20 +98,11 @@ def installed_size(distribution: str) -> int | None:
 
 def sizes(found: tuple[str, ...], wheel: Path | None) -> dict[str, int | None]:
     """{distribution: bytes} of gru_c, what it needs, and the peers; None if it cannot be told."""
-    known = None if _is_editable() else installed_size("gru-c")
-    measured = {"gru_c": unpacked_size(wheel) if wheel else known}
+    measured = {"gru_c": unpacked_size(wheel) if wheel else None}
     for choice in [("numpy",), ("scipy",), *(peers.load(name).distributions for name in found)]:
         present = [(name, size) for name in choice if (size := installed_size(name))]
         measured |= dict(present[:1])
     return measured
-
-
-def _is_editable() -> bool:
-    try:
-        text = metadata.distribution("gru-c").read_text("direct_url.json") or "{}"
-    except metadata.PackageNotFoundError:
-        return True
-    return bool(json.loads(text).get("dir_info", {}).get("editable"))
 
 
 def unpacked_size(wheel: Path) -> int:
@@ -139,16 +131,16 @@ def build_wheel(folder: Path) -> Path:
 
 def wheel_and_sizes(found: tuple[str, ...], wheel: Path | None, build: bool) -> dict[str, Any]:
     """`wheel` given, or built if `build`; a wheel that cannot be had is said, not an error."""
+    said: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        said: dict[str, Any] = {}
         if wheel is None and build:
             try:
                 wheel = build_wheel(Path(folder))
             except (OSError, RuntimeError, StopIteration) as error:
-                said = {"reason": f"not built: {error}"[:300]}
+                said = {"wheel": {"reason": f"not built: {error}"[:300]}}
         if wheel is not None:
-            said = {"bytes": wheel.stat().st_size}
-        return {"sizes": sizes(found, wheel)} | ({"wheel": said} if said else {})
+            said = {"wheel": {"bytes": wheel.stat().st_size}}
+        return {"sizes": sizes(found, wheel)} | said
 
 
 # ---- import ------------------------------------------------------------------------------------

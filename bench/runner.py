@@ -35,7 +35,7 @@ class Runner:
     def run(self) -> None:
         configs = self.plan.configs()
         self.total = sum(len(self.plan.tasks(config)) for config in configs)
-        self.done, self.start = 0, time.monotonic()
+        self.begun, self.start = 0, time.monotonic()
         for config in configs:
             self._config(config)
 
@@ -91,33 +91,25 @@ class Runner:
             kind = event.pop("event")
             ended |= kind == "end"
             if kind == "task":
-                self._finished_task(begun)
+                self.keep()
                 begun = event["index"]
                 self._progress(f"{config}: {tasks[begun].kind} {tasks[begun].shape.label}")
-            else:
-                self._event(config, kind, event)
-        self._finished_task(begun)
+            elif kind == "record":
+                self.results["records"].append(config._asdict() | event)
+            elif kind == "roofline":
+                self.results["rooflines"].append(event)
+            elif kind == "skip":
+                self._skip(event)
+            elif kind == "error":
+                self._error(config, **event)
+        self.keep()
         return begun, ended
 
     def _progress(self, text: str) -> None:
+        self.begun += 1
         minutes = (time.monotonic() - self.start) / 60
-        place = f"[{self.done + 1}/{self.total}, {minutes:.1f} min]"
+        place = f"[{self.begun}/{self.total}, {minutes:.1f} min]"
         print(place, text, file=sys.stderr, flush=True)
-
-    def _finished_task(self, index: int) -> None:
-        if index >= 0:
-            self.done += 1
-            self.keep()
-
-    def _event(self, config: Config, kind: str, event: dict[str, Any]) -> None:
-        if kind == "record":
-            self.results["records"].append(config._asdict() | event)
-        elif kind == "roofline":
-            self.results["rooflines"].append(event)
-        elif kind == "skip":
-            self._skip(event)
-        elif kind == "error":
-            self._error(config, *(event[key] for key in ("library", "kind", "shape", "reason")))
 
     def _skip(self, event: dict[str, Any]) -> None:
         """One line a reason, however many shapes it concerns."""

@@ -84,9 +84,9 @@ class PeerBase:
     training : whether a call is a forward and backward with all gradients, else an inference;
         libraries build differently for each.
 
-    A subclass implements `build`, `_set_input`, `_infer`, `output` and, where it can, `_train`,
-    `gradients`, `steps`. Conversions happen in `_set_input`, `output`, `gradients`: never in a call
-    that is timed.
+    A subclass has `build()`, which makes the model of `weights`, `_set_input(x, h_0, d_output)`,
+    `_infer()`, `output()` and, where it can, `_train()`, `gradients()`, `steps()`. Conversions
+    happen in `_set_input`, `output`, `gradients`: never in a call that is timed.
     """
 
     name = "?"
@@ -118,19 +118,6 @@ class PeerBase:
         self._set_input(x, h_0, problem["d_output"])
 
     # What a subclass writes.
-
-    def build(self) -> None:
-        """Make the model of `weights`."""
-        raise NotImplementedError
-
-    def _set_input(self, x: np.ndarray, h_0: np.ndarray, d_output: np.ndarray) -> None:
-        raise NotImplementedError
-
-    def _infer(self) -> None:
-        raise NotImplementedError
-
-    def _train(self) -> None:
-        raise NotImplementedError
 
     def output(self) -> np.ndarray:
         """All states (T, N, H) of the last call."""
