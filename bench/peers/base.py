@@ -56,20 +56,17 @@ def best_time(call: Callable[[], Any], repeats: int, number: int = 1) -> float:
     return best / number
 
 
-def reorder_gates(stacked: np.ndarray, order: tuple[int, int, int]) -> np.ndarray:
-    """Stacked (3H, ...) with its three blocks in another order, contiguous."""
-    blocks = stacked.reshape(3, -1, *stacked.shape[1:])
-    return np.ascontiguousarray(blocks[list(order)]).reshape(stacked.shape)
-
-
-ZRN = (1, 0, 2)  # r, z, n <-> z, r, n: its own inverse; Keras, ONNX, OpenVINO and oneDNN use it
+def to_zrn(stacked: np.ndarray) -> np.ndarray:
+    """Stacked (3H, ...) with r and z exchanged: Keras, ONNX, OpenVINO and oneDNN have z first."""
+    r, z, n = np.split(stacked, 3)
+    return np.concatenate([z, r, n])
 
 
 def merged_bias(weights: Mapping[str, np.ndarray]) -> np.ndarray:
     """(4, H): z, r, n of the input, n of the state; the biases of z and r are simply added."""
-    b_ih = reorder_gates(weights["bias_ih"], ZRN).reshape(3, -1)
-    b_hh = reorder_gates(weights["bias_hh"], ZRN).reshape(3, -1)
-    return np.stack([b_ih[0] + b_hh[0], b_ih[1] + b_hh[1], b_ih[2], b_hh[2]])
+    r_ih, z_ih, n_ih = np.split(weights["bias_ih"], 3)
+    r_hh, z_hh, n_hh = np.split(weights["bias_hh"], 3)
+    return np.stack([z_ih + z_hh, r_ih + r_hh, n_ih, n_hh])
 
 
 class PeerBase:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import ZRN, PeerBase, Unsupported, installed, merged_bias, reorder_gates
+from .base import PeerBase, Unsupported, installed, merged_bias, to_zrn
 from .build import shared_library
 
 LIBRARY, HEADERS = "onednn-cpu-gomp", "onednn-devel-cpu-gomp"
@@ -85,7 +85,7 @@ class Peer(PeerBase):
         T, N, I, H = self.shape.sizes  # noqa: E741
         self.driver = _driver()
         plain = [
-            np.ascontiguousarray(reorder_gates(self.weights[name], ZRN).T)
+            np.ascontiguousarray(to_zrn(self.weights[name]).T)
             for name in ("weight_ih", "weight_hh")
         ]
         plain.append(merged_bias(self.weights))
@@ -124,8 +124,8 @@ class Peer(PeerBase):
         return {
             "dx": dx,
             "dh_0": dh_0,
-            "dweight_ih": reorder_gates(d_layer.T, ZRN),
-            "dweight_hh": reorder_gates(d_iter.T, ZRN),
+            "dweight_ih": to_zrn(d_layer.T),
+            "dweight_hh": to_zrn(d_iter.T),
             "dbias_ih": np.concatenate([dr, dz, dn_x]),
             "dbias_hh": np.concatenate([dr, dz, dn_h]),
         }

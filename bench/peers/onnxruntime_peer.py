@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import ZRN, PeerBase, Step, installed, reorder_gates
+from .base import PeerBase, Step, installed, to_zrn
 
 
 class Peer(PeerBase):
@@ -35,7 +35,7 @@ class Peer(PeerBase):
         from onnx import TensorProto, checker, helper, numpy_helper
 
         T, N, I, H = self.shape.sizes  # noqa: E741
-        zrn = {name: reorder_gates(value, ZRN) for name, value in self.weights.items()}
+        zrn = {name: to_zrn(value) for name, value in self.weights.items()}
         constants = {
             "W": zrn["weight_ih"][None],
             "R": zrn["weight_hh"][None],

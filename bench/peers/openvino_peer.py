@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import ZRN, PeerBase, Step, merged_bias, reorder_gates
+from .base import PeerBase, Step, merged_bias, to_zrn
 
 
 class Peer(PeerBase):
@@ -38,8 +38,8 @@ class Peer(PeerBase):
         h_0 = ops.parameter([N, 1, H], np.float32, name="h_0")
         arrays = [
             np.full(N, T, np.int32),
-            reorder_gates(self.weights["weight_ih"], ZRN)[None],
-            reorder_gates(self.weights["weight_hh"], ZRN)[None],
+            to_zrn(self.weights["weight_ih"])[None],
+            to_zrn(self.weights["weight_hh"])[None],
             merged_bias(self.weights).reshape(1, -1),
         ]
         batch_major = ops.transpose(x, ops.constant(np.array([1, 0, 2])))

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from .base import ZRN, PeerBase, Step, reorder_gates
+from .base import PeerBase, Step, to_zrn
 
 
 class Peer(PeerBase):
@@ -33,7 +33,7 @@ class Peer(PeerBase):
             dtype=self.dtype.name,
         )
         self.layer.build((self.shape.N, self.shape.T, self.shape.I))
-        zrn = {name: reorder_gates(value, ZRN) for name, value in self.weights.items()}
+        zrn = {name: to_zrn(value) for name, value in self.weights.items()}
         biases = np.stack([zrn["bias_ih"], zrn["bias_hh"]])
         self.layer.set_weights([zrn["weight_ih"].T, zrn["weight_hh"].T, biases])
 
@@ -71,10 +71,10 @@ class Peer(PeerBase):
         return {
             "dx": dx.swapaxes(0, 1),
             "dh_0": dh_0,
-            "dweight_ih": reorder_gates(d_kernel.T, ZRN),
-            "dweight_hh": reorder_gates(d_recurrent.T, ZRN),
-            "dbias_ih": reorder_gates(d_bias[0], ZRN),
-            "dbias_hh": reorder_gates(d_bias[1], ZRN),
+            "dweight_ih": to_zrn(d_kernel.T),
+            "dweight_hh": to_zrn(d_recurrent.T),
+            "dbias_ih": to_zrn(d_bias[0]),
+            "dbias_hh": to_zrn(d_bias[1]),
         }
 
     def steps(self):
