@@ -1,7 +1,7 @@
 """The benchmark's arithmetic on made-up records: ratios, means, targets, report, comparison.
 
-Nothing is timed and no peer is needed. The checkout's bench/ is found by path; without it (an
-installed package alone) the tests are skipped.
+Nothing is timed and no peer is needed. Without bench/ (an installed package alone) the tests are
+skipped.
 """
 
 import copy
@@ -61,14 +61,8 @@ def results():
         record("onnxruntime", 6e-6, LONE, kind="step", way="io_binding"),
         record("torch", 5e-6, LONE, kind="step", way="GRUCell"),
     ]
-    roofline = {
-        "dtype": "float32",
-        "isa": "native",
-        "threads": 1,
-        "vector_bytes": 32,
-        "flops": 1e12,
-        "bandwidth": {"16384": 2e11, "1048576": 1e11},  # JSON's keys are text
-    }
+    roofline = {"dtype": "float32", "isa": "native", "threads": 1, "vector_bytes": 32,
+                "flops": 1e12, "bandwidth": {"16384": 2e11, "1048576": 1e11}}
     return {
         "schema": 2,
         "started": "2020-01-01T00:00:00+00:00",
@@ -76,16 +70,9 @@ def results():
         "command": ["--quick"],
         "revision": "abc",
         "machine": {
-            "processor": "amd-epyc-zen4",
-            "cpu": "a processor",
-            "architecture": "x86_64",
-            "cores": 2,
-            "caches": {"L2": "1024K"},
-            "vectors": ["avx2"],
-            "virtual": True,
-            "memory_gb": 8.0,
-            "system": "a system",
-            "python": "3.11.0",
+            "processor": "amd-epyc-zen4", "cpu": "a processor", "architecture": "x86_64",
+            "cores": 2, "caches": {"L2": "1024K"}, "vectors": ["avx2"], "virtual": True,
+            "memory_gb": 8.0, "system": "a system", "python": "3.11.0",
         },
         "versions": {"numpy": "2.0"},
         "peers": {"torch": "2.0"},
@@ -98,8 +85,8 @@ def results():
         "disturbance": [{"config": "1 thread", "others": 0.2, "stolen": 0.0}],
         "footprint": {
             "memory": {
-                "gru_c": {"peak": 40e6, "first": 30e6, "exact": True, "at_rest": 0},
-                "torch": {"peak": 100e6, "first": 50e6, "exact": True, "at_rest": 0},
+                "gru_c": {"peak": 40e6, "first": 30e6, "at_rest": 0},
+                "torch": {"peak": 100e6, "first": 50e6, "at_rest": 0},
             },
             "sizes": {"gru_c": 1e6, "torch": 7e8},
             "wheel": {"bytes": 400_000},
@@ -109,13 +96,24 @@ def results():
 
 
 @pytest.fixture
-def row(bench, results):
+def rows(bench):
+    return bench("summary").rows
+
+
+@pytest.fixture
+def targets(bench, rows):
+    return lambda results: bench("targets").targets(results, rows(results))
+
+
+@pytest.fixture
+def row(rows, results):
     """A function that finds the row of a case."""
-    found = {row.case: row for row in bench("summary").rows(results)}
-    case = bench("summary").Case
-    return lambda shape="50,8,80,256", kind="inference", threads=1, isa="native": found[
-        case("float32", isa, threads, kind, shape)
-    ]
+    found = {row.case: row for row in rows(results)}
+
+    def find(shape="50,8,80,256", kind="inference", threads=1, isa="native"):
+        return found["float32", isa, threads, kind, shape]
+
+    return find
 
 
 # ---- shapes ------------------------------------------------------------------------------------
@@ -262,12 +260,12 @@ def test_two_threads(row):
     assert found.ratio_any_threads == pytest.approx(0.8)
 
 
-def test_a_peer_may_be_faster_with_one_thread(bench, results):
+def test_a_peer_may_be_faster_with_one_thread(rows, results):
     results["records"][9]["best"] = 4e-3
-    found = [r for r in bench("summary").rows(results) if r.case.threads == 2]
-    assert found[0].ratio == pytest.approx(4)
-    assert found[0].ratio_any_threads == pytest.approx(2)
-    assert found[0].fastest_any_threads == "onednn"
+    found = next(r for r in rows(results) if r.case.threads == 2)
+    assert found.ratio == pytest.approx(4)
+    assert found.ratio_any_threads == pytest.approx(2)
+    assert found.fastest_any_threads == "onednn"
 
 
 def test_the_fastest_way_counts(row):
@@ -285,12 +283,8 @@ def test_derived_is_plain(bench, results):
 # ---- targets -----------------------------------------------------------------------------------
 
 
-def targets_of(bench, results):
-    return bench("targets").targets(results, bench("summary").rows(results))
-
-
-def test_targets(bench, results):
-    met = {(t.what, t.wanted): t.met for t in targets_of(bench, results)}
+def test_targets(targets, results):
+    met = {(t.what, t.wanted): t.met for t in targets(results)}
     one, two = "inference, native, 1 thread: ", "inference, native, 2 threads: "
     assert met[one + "against the fastest peer", "no shape below 1"]
     assert met[one + "against the fastest peer", "geometric mean at least 1.4"]
@@ -317,40 +311,43 @@ def of_all_peers(bench, results):
     return make
 
 
-def verdicts(bench, results):
-    found = targets_of(bench, results)
-    return {(t.what, t.wanted): t.verdict for t in found if "fastest peer" in t.what}
+@pytest.fixture
+def verdicts(targets):
+    return lambda results: {
+        (t.what, t.wanted): t.verdict for t in targets(results) if "fastest peer" in t.what}
 
 
-def test_a_target_that_is_met_within_rounding_is_not_missed(bench, of_all_peers):
+def test_a_target_that_is_met_within_rounding_is_not_missed(verdicts, of_all_peers):
     what = "training, native, 1 thread: against the fastest peer"
     shown = "no shape below 1.15", "geometric mean at least 2"
-    found = [verdicts(bench, of_all_peers(theirs)) for theirs in (1.1496e-3, 1.1449e-3, 1.996e-3)]
+    found = [verdicts(of_all_peers(theirs)) for theirs in (1.1496e-3, 1.1449e-3, 1.996e-3)]
     assert [said[what, shown[0]] for said in found] == ["met", "MISSED", "met"]
     assert [said[what, shown[1]] for said in found] == ["MISSED", "MISSED", "met"]
 
 
-def test_what_is_rounded_is_judged_as_it_is_shown(bench, results):
+def test_what_is_rounded_is_judged_as_it_is_shown(targets, results):
     changed = results | {"footprint": {
         "memory": {"gru_c": {"peak": 60.4, "first": 60.4}, "torch": {"peak": 100, "first": 100}},
         "wheel": {"bytes": 1_504_000}, "imports": {"gru_c over scipy.linalg": 0.02004}}}
-    found = {t.what: t.verdict for t in targets_of(bench, changed)}
+    found = {t.what: t.verdict for t in targets(changed)}
     for what in ("peak memory of training, against PyTorch", "wheel", "import, over scipy.linalg"):
         assert found[what] == "met"
 
 
 def test_nothing_is_met_against_the_fastest_peer_where_a_peer_was_not_measured(
-        bench, of_all_peers):
-    assert set(verdicts(bench, of_all_peers(14e-3)).values()) == {"met"}
-    assert set(verdicts(bench, of_all_peers(14e-3, "onnxruntime", "openvino")).values()) == {"met"}
-    found = verdicts(bench, of_all_peers(14e-3, "onednn"))
-    assert set(found.values()) == {"not judged: without oneDNN (C++)"}
-    assert set(verdicts(bench, of_all_peers(1e-3, "onednn")).values()) == {"MISSED"}
+        bench, verdicts, of_all_peers):
+    def said(*arguments):
+        return set(verdicts(of_all_peers(*arguments)).values())
+
+    assert said(14e-3) == {"met"}
+    assert said(14e-3, "onnxruntime", "openvino") == {"met"}
+    assert said(14e-3, "onednn") == {"not judged: without oneDNN (C++)"}
+    assert said(1e-3, "onednn") == {"MISSED"}
     assert "14.00" in bench("report").text(of_all_peers(14e-3, "onednn"))
 
 
-def test_every_loss_is_named(bench, results):
-    lost = bench("targets").losses(bench("summary").rows(results))
+def test_every_loss_is_named(bench, rows, results):
+    lost = bench("targets").losses(rows(results))
     found = {(x.peer, x.row.case.threads, x.row.case.isa): x for x in lost}
     losers = {("onednn", 1, "native"), ("onednn", 2, "native"), ("onnxruntime", 1, "avx2")}
     assert set(found) == losers
@@ -365,15 +362,8 @@ def test_every_loss_is_named(bench, results):
 def test_texts(bench, results):
     report = bench("report")
     text = report.text(results)
-    for part in (
-        "2.00",
-        "500*",
-        "1.00*",
-        "MISSED",
-        "openvino is not installed",
-        "does not train",
-        "20%",
-    ):
+    for part in ("2.00", "500*", "1.00*", "MISSED", "openvino is not installed", "does not train",
+                 "20%"):
         assert part in text
     assert report.duration(1.234e-6) == "1.23"
     assert report.duration(1.234e-3) == "1234"
