@@ -64,26 +64,24 @@ class Watch:
         self.before = self._now()
 
     @staticmethod
-    def _now() -> dict[str, float] | None:
+    def _now() -> tuple[float, float, float]:
+        """Seconds of the cores: all, used by others, stolen; zeros if the system does not say."""
         try:
             fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
         except OSError:
-            return None
-        user, nice, system, idle, waiting, irq, softirq, stolen = map(int, fields)
-        times = os.times()
-        ours = times.user + times.system + times.children_user + times.children_system
+            return 0, 0, 0
         tick = os.sysconf("SC_CLK_TCK")
-        busy = (user + nice + system + irq + softirq) / tick
-        every = busy + (idle + waiting + stolen) / tick
-        return {"others": busy - ours, "stolen": stolen / tick, "every": every}
+        every = [int(field) / tick for field in fields]
+        _, _, _, idle, waiting, _, _, stolen = every
+        ours = sum(os.times()[:4])
+        return sum(every), sum(every) - idle - waiting - stolen - ours, stolen
 
     def shares(self) -> dict[str, float]:
-        now = self._now()
-        if now is None or self.before is None or now["every"] <= self.before["every"]:
+        every, *spent = (now - old for now, old in zip(self._now(), self.before, strict=True))
+        if every <= 0:
             return {}
-        spent = {name: now[name] - self.before[name] for name in now}
-        every = spent.pop("every")
-        return {name: round(max(0.0, value / every), 3) for name, value in spent.items()}
+        names = ("others", "stolen")
+        return {name: round(max(0.0, s / every), 3) for name, s in zip(names, spent, strict=True)}
 
 
 def useful_isas(wanted: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
