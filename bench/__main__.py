@@ -191,9 +191,8 @@ def measure_footprint(given, found: tuple[str, ...], made: dict, keep) -> None:
 def run(arguments: list[str]) -> int:
     given = options(arguments)
     made = results.empty_results(command(arguments))
-    found, missing = find_peers(given.peers)
-    missing |= {name: "not asked for" for name in peers.NAMES if name not in given.peers}
-    made["peers"], made["missing"] = found, missing
+    found, made["missing"] = find_peers(given.peers)
+    made["peers"] = found
     folder = given.output or results.folder_of(made)
     path = folder / ("results.json" if is_full(given) else "partial.json")
 

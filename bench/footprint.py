@@ -45,13 +45,13 @@ def _status(key: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 
-def measure_memory(name: str, sizes: tuple[int, ...]) -> dict[str, Any]:
+def measure_memory(name: str) -> dict[str, Any]:
     """Growth of the resident set of this process by training steps of one library, in bytes."""
     cls = ours.Peer if name == OURS else peers.load(name)
-    warm = cls(peers.random_problem(shape(2, 2, *sizes[2:])), training=True)
+    warm = cls(peers.random_problem(shape(2, 2, *SIZES[2:])), training=True)
     warm.run()
     warm.close()
-    peer = cls(peers.random_problem(shape(*sizes)), training=True)
+    peer = cls(peers.random_problem(shape(*SIZES)), training=True)
     CLEAR_REFS.write_text("5")  # the highest mark is what is resident now
     before = _status("VmRSS")
     peer.run()
@@ -61,7 +61,7 @@ def measure_memory(name: str, sizes: tuple[int, ...]) -> dict[str, Any]:
     return {"peak": _status("VmHWM") - before, "first": first, "at_rest": before}
 
 
-def memory(found: tuple[str, ...], sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
+def memory(found: tuple[str, ...]) -> dict[str, Any]:
     """`measure_memory` of gru_c and of the peers that train, a process each, one thread."""
     try:
         CLEAR_REFS.write_text("5")
@@ -69,8 +69,8 @@ def memory(found: tuple[str, ...], sizes: tuple[int, ...] = SIZES) -> dict[str, 
         raise peers.Unsupported(f"it takes a mark that can be set back: {error}") from error
     measured = {}
     for name in (OURS, *(name for name in found if peers.load(name).can_train)):
-        command = [sys.executable, "-m", "bench.footprint", name, *map(str, sizes)]
-        measured[name] = json.loads(_output(command).splitlines()[-1])
+        printed = _output([sys.executable, "-m", "bench.footprint", name])
+        measured[name] = json.loads(printed.splitlines()[-1])
     return measured
 
 
@@ -177,5 +177,4 @@ def imports(found: tuple[str, ...], repeats: int = 7) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    library, *numbers = sys.argv[1:]
-    print(json.dumps(measure_memory(library, tuple(map(int, numbers)))))
+    print(json.dumps(measure_memory(sys.argv[1])))

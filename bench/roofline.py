@@ -32,9 +32,8 @@ from .peers.base import Unsupported
 from .peers.build import shared_library
 from .shapes import Shape
 
-SIZES = tuple(
-    int(2 ** (exponent / 2)) // 1024 * 1024 for exponent in range(28, 57)
-)  # 16 KB..256 MB
+# 16 KB to 256 MB
+SIZES = tuple(int(2 ** (exponent / 2)) // 1024 * 1024 for exponent in range(28, 57))
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,14 @@ from .plan import Config, Plan, Task
 
 
 def find_peers(wanted: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str]]:
-    """({name: version} of the installed, {name: reason} of the others) among `wanted`."""
+    """({name: version} of those of `wanted` that are installed, {name: reason} of the others)."""
     found, missing = {}, {}
-    for name in wanted:
+    for name in peers.NAMES:
         try:
-            found[name] = peers.load(name).version()
+            if name in wanted:
+                found[name] = peers.load(name).version()
+            else:
+                missing[name] = "not asked for"
         except peers.Unsupported as refusal:
             missing[name] = str(refusal)
     return found, missing

@@ -43,9 +43,8 @@ class TorchClassifier(torch.nn.Module):
 
     def __init__(self, ours):
         super().__init__()
-        self.gru = torch.nn.GRU(
-            ours.input_size, ours.hidden_size, ours.num_layers, batch_first=True
-        )
+        sizes = ours.input_size, ours.hidden_size, ours.num_layers
+        self.gru = torch.nn.GRU(*sizes, batch_first=True)
         self.head = torch.nn.Linear(ours.hidden_size, ours.num_classes)
         state = {name: torch.from_numpy(a.copy()) for name, a in ours.state_dict().items()}
         self.load_state_dict(state)

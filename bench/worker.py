@@ -118,12 +118,12 @@ class Worker:
                 steps = peer.steps()
                 for step in steps.values():
                     self._compare(name, "state", step.to_numpy(step.call()), state)
-            return {f"{name}: {way}": _step_contender(peer, way, s) for way, s in steps.items()}
+            return {f"{name}: {way}": _step_contender(peer, step) for way, step in steps.items()}
         for _ in range(2):  # what a first call leaves behind must not change a second
             peer.run()
             self._compare_all(name, peer)
         way = ": loop in C++" if task.kind == "step" else ""
-        return {name + way: Contender(name, peer.time)}
+        return {name + way: Contender(peer.time)}
 
     def _compare_all(self, name, peer) -> None:
         found = {"output": peer.output()} | (peer.gradients() if peer.training else {})
@@ -171,12 +171,12 @@ class Worker:
         }
 
 
-def _step_contender(peer, way, step) -> Contender:
+def _step_contender(peer, step) -> Contender:
     def timer(repeats, number):
         with peer.scope():
             return best_time(step.call, repeats, number)
 
-    return Contender(way, timer)
+    return Contender(timer)
 
 
 def _one_line(error: Exception) -> str:

@@ -200,7 +200,7 @@ def test_rounds_are_interleaved_in_rotating_order(bench):
             calls.append(key)
             return seconds
 
-        return timing.Contender(key, timer)
+        return timing.Contender(timer)
 
     field = [contender("a", 1e-3), contender("b", 2e-3), contender("slow", 1.0)]
     timing.run_rounds(field, seconds=1e9, rounds=5, pause=lambda: None)
@@ -213,7 +213,7 @@ def test_rounds_are_interleaved_in_rotating_order(bench):
 
 def test_rounds_end_with_the_time(bench):
     timing = bench("timing")
-    only = timing.Contender("a", lambda repeats, number: 1e-3)
+    only = timing.Contender(lambda repeats, number: 1e-3)
     timing.run_rounds([only], seconds=0, rounds=50, pause=lambda: None)
     assert len(only.samples) == timing.FEWEST_ROUNDS
     assert timing.wait_until_idle(limit=5)

@@ -35,7 +35,7 @@ def _driver() -> ctypes.CDLL:
     include = _installed_file(HEADERS, "oneapi/dnnl/dnnl.hpp").parents[2]
     flags = ["-O2", "-std=c++17", "-fopenmp", f"-I{include}", f"-L{library}", "-ldnnl"]
     flags.append(f"-Wl,-rpath,{library}")
-    path = shared_library(Path(__file__).with_name("onednn_driver.cpp"), flags, "c++")
+    path = shared_library(Path(__file__).with_name("onednn_driver.cpp"), flags)
     # TensorFlow exports its own, other oneDNN to the whole process: bind to ours first.
     driver = ctypes.CDLL(str(path), mode=ctypes.DEFAULT_MODE | getattr(os, "RTLD_DEEPBIND", 0))
     driver.gru_error.restype = ctypes.c_char_p
@@ -84,14 +84,11 @@ class Peer(PeerBase):
     def build(self) -> None:
         T, N, I, H = self.shape.sizes  # noqa: E741
         self.driver = _driver()
-        plain = [
-            np.ascontiguousarray(to_zrn(self.weights[name]).T)
-            for name in ("weight_ih", "weight_hh")
-        ]
-        plain.append(merged_bias(self.weights))
+        arrays = [np.ascontiguousarray(to_zrn(self.weights[name]).T)
+                  for name in ("weight_ih", "weight_hh")]
+        arrays.append(merged_bias(self.weights))
         self.handle = self.driver.gru_create(
-            T, N, I, H, self.training, self.threads, *map(_address, plain)
-        )
+            T, N, I, H, self.training, self.threads, *map(_address, arrays))
         if not self.handle:
             raise Unsupported(f"oneDNN: {self.driver.gru_error().decode()}")
 

@@ -26,9 +26,8 @@ class Peer(PeerBase):
         options.inter_op_num_threads = 1
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3
-        self.session = ort.InferenceSession(
-            self._model(), options, providers=["CPUExecutionProvider"]
-        )
+        providers = ["CPUExecutionProvider"]
+        self.session = ort.InferenceSession(self._model(), options, providers)
 
     def _model(self) -> bytes:
         """A graph of one node: X (T, N, I), h_0 (1, N, H) -> Y (T, 1, N, H)."""
@@ -41,13 +40,11 @@ class Peer(PeerBase):
             "R": zrn["weight_hh"][None],
             "B": np.concatenate([zrn["bias_ih"], zrn["bias_hh"]])[None],
         }
-        node = helper.make_node(
-            "GRU", ["X", "W", "R", "B", "", "h_0"], ["Y"], hidden_size=H, linear_before_reset=1
-        )
-        described = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, size)
-            for name, size in {"X": (T, N, I), "h_0": (1, N, H), "Y": (T, 1, N, H)}.items()
-        ]
+        inputs = ["X", "W", "R", "B", "", "h_0"]
+        node = helper.make_node("GRU", inputs, ["Y"], hidden_size=H, linear_before_reset=1)
+        sizes = {"X": (T, N, I), "h_0": (1, N, H), "Y": (T, 1, N, H)}
+        described = [helper.make_tensor_value_info(name, TensorProto.FLOAT, size)
+                     for name, size in sizes.items()]
         initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
         graph = helper.make_graph([node], "gru", described[:2], described[2:], initializers)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
@@ -72,9 +69,6 @@ class Peer(PeerBase):
 
     def steps(self):
         session, feed, binding = self.session, self.feed, self.binding
-        return {
-            "run": Step(lambda: session.run(None, feed), lambda result: result[0][0, 0]),
-            "io_binding": Step(
-                lambda: session.run_with_iobinding(binding), lambda _: self.output()[0]
-            ),
-        }
+        bound = Step(lambda: session.run_with_iobinding(binding), lambda _: self.output()[0])
+        plain = Step(lambda: session.run(None, feed), lambda result: result[0][0, 0])
+        return {"run": plain, "io_binding": bound}

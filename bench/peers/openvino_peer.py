@@ -43,14 +43,9 @@ class Peer(PeerBase):
             merged_bias(self.weights).reshape(1, -1),
         ]
         batch_major = ops.transpose(x, ops.constant(np.array([1, 0, 2])))
+        constants = map(ops.constant, arrays)
         sequence = ops.gru_sequence(
-            batch_major,
-            h_0,
-            *map(ops.constant, arrays),
-            H,
-            "forward",
-            linear_before_reset=True,
-        )
+            batch_major, h_0, *constants, H, "forward", linear_before_reset=True)
         y = ops.transpose(sequence.output(0), ops.constant(np.array([2, 1, 0, 3])))
         return self.ov.Model([y.output(0)], [x, h_0], "gru")
 

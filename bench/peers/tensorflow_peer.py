@@ -25,13 +25,8 @@ class Peer(PeerBase):
         # Both are refused once TensorFlow runs; the same values again are fine.
         tf.config.threading.set_intra_op_parallelism_threads(self.threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-        self.layer = keras.layers.GRU(
-            self.shape.H,
-            return_sequences=True,
-            reset_after=True,
-            unroll=False,
-            dtype=self.dtype.name,
-        )
+        self.layer = keras.layers.GRU(self.shape.H, return_sequences=True, reset_after=True,
+                                      unroll=False, dtype=self.dtype.name)
         self.layer.build((self.shape.N, self.shape.T, self.shape.I))
         zrn = {name: to_zrn(value) for name, value in self.weights.items()}
         biases = np.stack([zrn["bias_ih"], zrn["bias_hh"]])
@@ -79,8 +74,5 @@ class Peer(PeerBase):
 
     def steps(self):
         function, inputs = self.function, self.inputs
-        return {
-            "concrete function": Step(
-                lambda: function(*inputs), lambda result: result.numpy()[:, 0]
-            )
-        }
+        step = Step(lambda: function(*inputs), lambda result: result.numpy()[:, 0])
+        return {"concrete function": step}
