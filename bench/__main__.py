@@ -162,7 +162,6 @@ def make_plan(given: argparse.Namespace, found: dict[str, str], made: dict) -> P
         seconds=given.seconds,
         rounds=given.rounds,
         roofline_seconds=given.roofline_seconds,
-        float64_threads=threads[-1:] if given.smoke else threads,
         float64_sizes=plan.FLOAT64_SIZES if given.shapes == FULL["shapes"] else None,
     )
 

@@ -52,12 +52,10 @@ class Plan:
     seconds: float
     rounds: int
     roofline_seconds: float  # for each of some thirty working sets, twice a process
-    float64_threads: tuple[int, ...]
     float64_sizes: set[tuple[int, ...]] | None  # all if None
 
     def configs(self) -> list[Config]:
-        threads = {"float32": self.threads, "float64": self.float64_threads}
-        return [Config(t, i, d) for d in self.dtypes for i in self.isas for t in threads[d]]
+        return [Config(t, i, d) for d in self.dtypes for i in self.isas for t in self.threads]
 
     def tasks(self, config: Config) -> list[Task]:
         """Shape by shape, so that a problem and its answer are made once."""

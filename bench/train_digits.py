@@ -38,35 +38,29 @@ EPOCH_AGREEMENT = 1e-3  # of the first epoch's loss: 41 updates magnify rounding
 TARGET_ACCURACY, TARGET_RATIO = 0.975, 0.5
 
 
-class TorchClassifier(torch.nn.Module):
-    """What `SequenceClassifier` is, with its names and weights."""
+class TorchClassifier:
+    """`SequenceClassifier` in PyTorch, with its names and weights; takes arrays, as it does."""
 
     def __init__(self, ours):
-        super().__init__()
         sizes = ours.input_size, ours.hidden_size, ours.num_layers
-        self.gru = torch.nn.GRU(*sizes, batch_first=True)
-        self.head = torch.nn.Linear(ours.hidden_size, ours.num_classes)
+        self.net = torch.nn.ModuleDict({
+            "gru": torch.nn.GRU(*sizes, batch_first=True),
+            "head": torch.nn.Linear(ours.hidden_size, ours.num_classes),
+        })
         state = {name: torch.from_numpy(a.copy()) for name, a in ours.state_dict().items()}
-        self.load_state_dict(state)
+        self.net.load_state_dict(state)
+        self.eval = self.net.eval
 
-    def forward(self, x):
-        _, h_n = self.gru(x)
-        return self.head(h_n[-1])
+    def logits(self, x):
+        _, h_n = self.net["gru"](torch.from_numpy(x))
+        return self.net["head"](h_n[-1])
 
     def loss(self, x, labels):
-        return torch.nn.functional.cross_entropy(self(torch.from_numpy(x)),
-                                                 torch.from_numpy(labels))
-
-
-class FromNumPy:
-    """A PyTorch model as `gru_c.learn.evaluate` calls one."""
-
-    def __init__(self, model):
-        self.model, self.eval = model, model.eval
+        return torch.nn.functional.cross_entropy(self.logits(x), torch.from_numpy(labels))
 
     @torch.inference_mode()
     def __call__(self, x):
-        return self.model(torch.from_numpy(x)).numpy()
+        return self.logits(x).numpy()
 
 
 def batches(x, labels, settings, rng):
@@ -78,27 +72,34 @@ def batches(x, labels, settings, rng):
         yield x[rows] + settings["noise"] * noise, labels[rows]
 
 
+def gru_c_fit(model, train, validation, settings, rng):
+    """Losses and validation accuracies by epoch."""
+    epochs = fit(model, train, validation, rng=rng, **settings).epochs
+    return [e.train_loss for e in epochs], [e.validation_accuracy for e in epochs]
+
+
 def torch_fit(model, train, validation, settings, rng):
     """What `gru_c.learn.fit` does, by PyTorch: losses and validation accuracies by epoch."""
+    net = model.net
     # Fused is PyTorch's fastest Adam on these sizes, faster than its default.
-    adam = torch.optim.Adam(model.parameters(), settings["learning_rate"], fused=True)
+    adam = torch.optim.Adam(net.parameters(), settings["learning_rate"], fused=True)
     epochs, losses, accuracies = settings["epochs"], [], []
     for epoch in range(1, epochs + 1):
         rate = rate_of_epoch(settings["learning_rate"], epoch, epochs)
         adam.param_groups[0]["lr"] = rate
-        model.train()
+        net.train()
         losses.append(0.0)
         for x, labels in batches(*train, settings, rng):
             loss = model.loss(x, labels)
             adam.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), settings["clip"])
+            torch.nn.utils.clip_grad_norm_(net.parameters(), settings["clip"])
             adam.step()
             losses[-1] += loss.item() * len(x) / len(train[0])
-        accuracies.append(evaluate(FromNumPy(model), *validation)[1])
+        accuracies.append(evaluate(model, *validation)[1])
         if accuracies[-1] == max(accuracies):
-            best = {name: p.clone() for name, p in model.state_dict().items()}
-    model.load_state_dict(best)
+            best = {name: p.clone() for name, p in net.state_dict().items()}
+    net.load_state_dict(best)
     return losses, accuracies
 
 
@@ -132,31 +133,23 @@ class Run:
         their_loss = theirs.loss(x, labels)
         their_loss.backward()
         apart = [abs(loss - their_loss.item()) / loss]
-        for name, p in theirs.named_parameters():
+        for name, p in theirs.net.named_parameters():
             grad = p.grad.numpy()
             apart.append(float(np.abs(ours.grads[name] - grad).max() / np.abs(grad).max()))
         if not max(apart) <= AGREEMENT:
             raise SystemExit(f"seed {seed}: not the same training, {max(apart):.1e} apart")
         return max(apart)
 
-    def gru_c(self, seed, **changes):
+    def train_one(self, name, seed, **changes):
+        """Return accuracies, first loss and seconds of "gru_c" or "torch"."""
         model, rng = self.start(seed)
+        one_fit = gru_c_fit
+        if name == "torch":
+            model, one_fit = TorchClassifier(model), torch_fit
+        settings = self.settings | changes
         start = time.perf_counter()
-        epochs = fit(model, self.train, self.validation, rng=rng, **self.settings | changes).epochs
+        losses, accuracies = one_fit(model, self.train, self.validation, settings, rng)
         seconds = time.perf_counter() - start
-        losses = [epoch.train_loss for epoch in epochs]
-        accuracies = [epoch.validation_accuracy for epoch in epochs]
-        return self._result(seconds, model, losses, accuracies)
-
-    def torch(self, seed, **changes):
-        ours, rng = self.start(seed)
-        model = TorchClassifier(ours)
-        start = time.perf_counter()
-        found = torch_fit(model, self.train, self.validation, self.settings | changes, rng)
-        seconds = time.perf_counter() - start
-        return self._result(seconds, FromNumPy(model), *found)
-
-    def _result(self, seconds, model, losses, accuracies):
         return {
             "seconds": seconds,
             "test_accuracy": evaluate(model, *self.test)[1],
@@ -170,7 +163,7 @@ def measure_seed(run, seed, repeats):
     row, times = {"seed": seed, "apart": run.check(seed)}, {"gru_c": [], "torch": []}
     for turn in range(repeats):
         for name in times if turn % 2 == 0 else reversed(times):
-            row[name] = getattr(run, name)(seed)
+            row[name] = run.train_one(name, seed)
             times[name].append(row[name]["seconds"])
     for name, found in times.items():
         row[name] |= {"seconds": min(found), "all_seconds": found}
@@ -212,8 +205,8 @@ def main():
     print(f"{len(run.train[0])} / {len(run.validation[0])} / {len(run.test[0])} digits to train, "
           f"validate, test; least of {args.repeats} times\n")
     print(f"seed{'gru_c':>21}{'PyTorch':>21}{'ratio':>8}")
-    run.gru_c(0, epochs=2)  # first calls are slower
-    run.torch(0, epochs=2)
+    for name in ("gru_c", "torch"):  # first calls are slower
+        run.train_one(name, 0, epochs=2)
     rows = []
     for seed in args.seeds:
         rows.append(measure_seed(run, seed, args.repeats))

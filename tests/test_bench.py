@@ -168,7 +168,7 @@ def test_no_path_of_this_machine_is_written(bench):
 def test_plan(bench):
     plan, shapes, main = bench("plan"), bench("shapes"), bench("__main__")
     made = main.make_plan(main.options(["--peers", "none"]), {}, {"skipped": []})
-    made = dataclasses.replace(made, threads=(1, 2), float64_threads=(1, 2), isas=plan.ISAS)
+    made = dataclasses.replace(made, threads=(1, 2), isas=plan.ISAS)
     assert len(made.configs()) == 8
     single, double = (made.tasks(plan.Config(1, "native", d)) for d in ("float32", "float64"))
     assert len(single) == 2 * len(shapes.ALL) + len(plan.STEPS)
