@@ -19,6 +19,7 @@ import importlib.util
 import json
 import math
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -100,20 +101,17 @@ def torchs(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def errors(make, sizes: tuple, count: int, libraries: dict) -> dict[str, dict[str, float]]:
     """Relative root-mean-square errors of each library, by name, over `count` draws."""
-    squares = {library: {} for library in (*libraries, "truth")}
+    squares: defaultdict[tuple[str, str], float] = defaultdict(float)
     for draw in range(count):
         arrays = make(*sizes, draw)
         true = truth(arrays)
-        differences = {"truth": true}
+        for name, value in true.items():
+            squares["truth", name] += float(np.sum(np.square(value)))
         for library, run in libraries.items():
-            results = run(arrays)
-            differences[library] = {name: results[name] - true[name] for name in true}
-        for library, found in differences.items():
-            for name, value in found.items():
-                total = squares[library].get(name, 0.0)
-                squares[library][name] = total + float(np.sum(np.square(value)))
-    return {library: {name: math.sqrt(found[name] / squares["truth"][name]) for name in found}
-            for library, found in squares.items() if library != "truth"}
+            for name, value in run(arrays).items():
+                squares[library, name] += float(np.sum(np.square(value - true[name])))
+    return {library: {name: math.sqrt(squares[library, name] / squares["truth", name])
+                      for name in true} for library in libraries}
 
 
 # ---- command line --------------------------------------------------------------------------------
