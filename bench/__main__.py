@@ -21,46 +21,13 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from . import footprint, peers, plan, report, results, shapes, summary
 from .machine import ROOT, useful_isas, useful_threads
-from .plan import DTYPES, ISAS, KINDS, Plan
+from .plan import Plan
 from .runner import Runner, find_peers
-
-FOOTPRINT = ("memory", "size", "import")
-
-# What --quick and --smoke change; an option that is given wins.
-FULL: dict[str, Any] = {
-    "shapes": ["all"],
-    "peers": peers.NAMES,
-    "isa": ISAS,
-    "dtype": DTYPES,
-    "kinds": (*KINDS, *FOOTPRINT),
-    "rounds": 60,
-    "seconds": 3.5,
-    "roofline_seconds": 0.02,
-    "steps": plan.STEPS,
-}
-FEW = FULL | {"isa": ("native",), "steps": plan.STEPS[:2]}
-QUICK = FEW | {
-    "shapes": ["quick"],
-    "peers": ("torch", "onnxruntime", "openvino", "onednn"),  # TensorFlow takes minutes to build
-    "dtype": ("float32",),
-    "rounds": 20,
-    "seconds": 1.0,
-    "roofline_seconds": 0.01,
-}
-SMOKE = FEW | {
-    "shapes": ["smoke"],
-    "peers": ("torch", "onnxruntime"),
-    "kinds": (*KINDS, "memory"),
-    "rounds": 2,
-    "seconds": 0.1,
-    "roofline_seconds": 0.002,
-    "steps": plan.STEPS[:1],
-}
 
 
 def words(allowed) -> Callable[[str], tuple[str, ...]]:
@@ -111,10 +78,10 @@ def parser() -> argparse.ArgumentParser:
     add("--smoke", action="store_true", help="for CI")
     add("--shapes", nargs="+", metavar="SHAPE", help="all, quick, smoke, audio, ... or T,N,I,H")
     add("--peers", type=words(peers.NAMES), help=f"of {','.join(peers.NAMES)}, or none")
-    add("--threads", type=counts, default=plan.THREADS, help="default 1,2")
-    add("--isa", type=words(ISAS), help=f"of {','.join(ISAS)}")
-    add("--dtype", type=words(DTYPES), help=f"of {','.join(DTYPES)}")
-    add("--kinds", type=words(FULL["kinds"]), help=f"of {','.join(FULL['kinds'])}")
+    add("--threads", type=counts, help="default 1,2")
+    add("--isa", dest="isas", type=words(plan.ISAS), help=f"of {','.join(plan.ISAS)}")
+    add("--dtype", dest="dtypes", type=words(plan.DTYPES), help=f"of {','.join(plan.DTYPES)}")
+    add("--kinds", type=words(plan.FULL.kinds), help=f"of {','.join(plan.FULL.kinds)}")
     add("--rounds", type=int, help="most rounds a record")
     add("--seconds", type=float, help="time for the rounds of one shape in one kind")
     add("--wheel", type=Path, help="a wheel of gru_c, for its size (default: built in a full run)")
@@ -129,12 +96,14 @@ def places(made: argparse.ArgumentParser) -> None:
                       help="write the page as well (default: docs/performance/<processor>.md)")
 
 
-def options(arguments: list[str]) -> argparse.Namespace:
-    """The options, with what was not given filled in from the chosen mode."""
+def options(arguments: list[str]) -> tuple[argparse.Namespace, Plan]:
+    """The options, and the plan of the chosen mode with what they change."""
     given = parser().parse_args(arguments)
-    mode = SMOKE if given.smoke else QUICK if given.quick else FULL
-    given_too = {name: value for name, value in vars(given).items() if value is not None}
-    return argparse.Namespace(**vars(given) | mode | given_too)
+    mode = plan.SMOKE if given.smoke else plan.QUICK if given.quick else plan.FULL
+    if given.shapes is not None:
+        given.shapes = chosen_shapes(given.shapes)
+    asked = {name: value for name, value in vars(given).items() if value is not None}
+    return given, replace(mode, **{name: asked[name] for name in asked.keys() & vars(mode).keys()})
 
 
 def command(arguments: list[str]) -> list[str]:
@@ -145,36 +114,24 @@ def command(arguments: list[str]) -> list[str]:
     return paths.parse_known_args(arguments)[1]
 
 
-def make_plan(given: argparse.Namespace, found: dict[str, str], made: dict) -> Plan:
-    """What will be measured here; what cannot be is noted in `made`."""
-    isas, why_not = useful_isas(given.isa)
-    threads, too_many = useful_threads(given.threads)
+def possible(wanted: Plan, found: dict[str, str], made: dict) -> Plan:
+    """What of it will be measured here; what cannot be is noted in `made`."""
+    isas, why_not = useful_isas(wanted.isas)
+    threads, too_many = useful_threads(wanted.threads)
     made["skipped"] += [{"library": "gru_c", "kind": "", "reason": reason}
                         for reason in [*why_not, *too_many]]
-    return Plan(
-        shapes=chosen_shapes(given.shapes),
-        peers=tuple(found),
-        threads=threads,
-        isas=isas,
-        dtypes=given.dtype,
-        kinds=given.kinds,
-        steps=given.steps,
-        seconds=given.seconds,
-        rounds=given.rounds,
-        roofline_seconds=given.roofline_seconds,
-        float64_sizes=plan.FLOAT64_SIZES if given.shapes == FULL["shapes"] else None,
-    )
+    return replace(wanted, peers=tuple(found), isas=isas, threads=threads)
 
 
-def measure_footprint(given, found: tuple[str, ...], made: dict, keep) -> None:
+def measure_footprint(given, kinds: tuple[str, ...], made: dict, keep) -> None:
     """Memory, sizes, import times into made["footprint"]; a failure is an error of the run."""
-    full = not (given.quick or given.smoke)
+    full, found = not (given.quick or given.smoke), tuple(made["peers"])
     jobs = {
         "memory": lambda: {"memory": footprint.memory(() if given.smoke else found)},
         "size": lambda: footprint.wheel_and_sizes(found, given.wheel, build=full),
         "import": lambda: {"imports": footprint.imports(found, 7 if full else 3)},
     }
-    for kind in given.kinds:
+    for kind in kinds:
         if kind not in jobs:
             continue
         print(f"measuring {kind}", file=sys.stderr, flush=True)
@@ -188,20 +145,19 @@ def measure_footprint(given, found: tuple[str, ...], made: dict, keep) -> None:
 
 
 def run(arguments: list[str]) -> int:
-    given = options(arguments)
+    given, wanted = options(arguments)
     made = results.empty_results(command(arguments))
-    found, made["missing"] = find_peers(given.peers)
-    made["peers"] = found
+    made["peers"], made["missing"] = find_peers(wanted.peers)
     folder = given.output or results.folder_of(made)
-    path = folder / ("results.json" if is_full(given) else "partial.json")
+    path = folder / ("results.json" if is_full(wanted) else "partial.json")
 
     def keep() -> None:
         results.save(made, path)
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `timeout` is a Ctrl-C too
     try:
-        Runner(make_plan(given, found, made), made, keep).run()
-        measure_footprint(given, tuple(found), made, keep)
+        Runner(possible(wanted, made["peers"], made), made, keep).run()
+        measure_footprint(given, wanted.kinds, made, keep)
         made["finished"] = results.now()
     except KeyboardInterrupt:
         print("interrupted: what was measured is kept", file=sys.stderr)
@@ -213,11 +169,10 @@ def run(arguments: list[str]) -> int:
     return 1 if made["errors"] or not made["records"] else 0
 
 
-def is_full(given: argparse.Namespace) -> bool:
+def is_full(wanted: Plan) -> bool:
     """Whether everything was asked for, in every configuration."""
-    names = ("shapes", "peers", "isa", "dtype", "kinds")
-    return given.threads == plan.THREADS and all(
-        set(getattr(given, name)) == set(FULL[name]) for name in names)
+    names = ("shapes", "peers", "threads", "isas", "dtypes", "kinds")
+    return all(set(getattr(wanted, name)) == set(getattr(plan.FULL, name)) for name in names)
 
 
 def failure(library: str, kind: str, reason: str) -> dict[str, str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from . import peers, shapes
 from .shapes import Shape, shape
 
 KINDS = ("inference", "training", "step")
+FOOTPRINT = ("memory", "size", "import")
 THREADS = (1, 2)
 ISAS = ("native", "avx2")
 DTYPES = ("float32", "float64")
@@ -52,7 +54,6 @@ class Plan:
     seconds: float
     rounds: int
     roofline_seconds: float  # for each of some thirty working sets, twice a process
-    float64_sizes: set[tuple[int, ...]] | None  # all if None
 
     def configs(self) -> list[Config]:
         return [Config(t, i, d) for d in self.dtypes for i in self.isas for t in self.threads]
@@ -60,8 +61,8 @@ class Plan:
     def tasks(self, config: Config) -> list[Task]:
         """Shape by shape, so that a problem and its answer are made once."""
         chosen = self.shapes
-        if config.dtype == "float64" and self.float64_sizes is not None:
-            chosen = tuple(s for s in chosen if s.sizes in self.float64_sizes)
+        if config.dtype == "float64" and chosen == shapes.ALL:
+            chosen = tuple(s for s in chosen if s.sizes in FLOAT64_SIZES)
         sequences = [kind for kind in ("inference", "training") if kind in self.kinds]
         tasks = [Task(kind, each) for each in chosen for kind in sequences]
         if "step" in self.kinds:
@@ -72,3 +73,39 @@ class Plan:
         """What a worker is told, as JSON."""
         names = ("peers", "seconds", "rounds", "roofline_seconds")
         return config._asdict() | {name: getattr(self, name) for name in names} | {"tasks": tasks}
+
+
+FULL = Plan(
+    shapes=shapes.ALL,
+    peers=peers.NAMES,
+    threads=THREADS,
+    isas=ISAS,
+    dtypes=DTYPES,
+    kinds=KINDS + FOOTPRINT,
+    steps=STEPS,
+    seconds=3.5,
+    rounds=60,
+    roofline_seconds=0.02,
+)
+QUICK = replace(
+    FULL,
+    shapes=shapes.QUICK,
+    peers=("torch", "onnxruntime", "openvino", "onednn"),  # TensorFlow takes minutes to build
+    isas=("native",),
+    dtypes=("float32",),
+    steps=STEPS[:2],
+    seconds=1.0,
+    rounds=20,
+    roofline_seconds=0.01,
+)
+SMOKE = replace(
+    FULL,
+    shapes=shapes.SMOKE,
+    peers=("torch", "onnxruntime"),
+    isas=("native",),
+    kinds=(*KINDS, "memory"),
+    steps=STEPS[:1],
+    seconds=0.1,
+    rounds=2,
+    roofline_seconds=0.002,
+)

@@ -2,7 +2,7 @@
 
 The figures are the project's own. A target is judged by the figure that is shown, so what is met
 within rounding is met. "Against the fastest peer" it can only be missed, never met, where a peer
-that `FASTEST_OF` names was not measured.
+that can do the case was not measured: the fastest of fewer is another figure.
 """
 
 from __future__ import annotations
@@ -13,11 +13,6 @@ from typing import Any, NamedTuple
 from . import peers
 from .summary import NAMES, OURS, Case, Row, geometric_mean, groups, threads_text, ways
 
-# The peers of the published results in float32; the fastest of fewer is another figure.
-FASTEST_OF = {
-    "training": tuple(name for name in peers.NAMES if peers.load(name).can_train),
-    "inference": peers.NAMES,
-}
 # Least ratio, geometric mean of ratios, geometric mean against PyTorch, by (isa, kind).
 RATIOS = {
     ("native", "inference"): (1.0, 1.4, None),
@@ -99,13 +94,12 @@ def _of_group(group: tuple, members: list[Row]) -> list[Target]:
 
 def _not_measured(isa: str, kind: str, members: list[Row]) -> tuple[str, ...]:
     """Names of the peers that would count in a case of `members` but have no time there."""
-    def counts(name: str, row: Row) -> bool:
-        peer = peers.load(name)
-        held = isa == "native" or peer.obeys_avx2_env
-        return held and not (row.shape.is_lone and peer.called_from == "C")
+    def counts(peer: type[peers.PeerBase], row: Row) -> bool:
+        can, held = kind == "inference" or peer.can_train, isa == "native" or peer.obeys_avx2_env
+        return can and held and not (row.shape.is_lone and peer.called_from == "C")
 
-    return tuple(NAMES[name] for name in FASTEST_OF[kind]
-                 if any(name not in row.times and counts(name, row) for row in members))
+    return tuple(NAMES[name] for name in peers.NAMES
+                 if any(name not in row.times and counts(peers.load(name), row) for row in members))
 
 
 def _scaling(what: str, members: list[Row]) -> list[Target]:

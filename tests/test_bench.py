@@ -5,7 +5,6 @@ skipped.
 """
 
 import copy
-import dataclasses
 import importlib
 import json
 import math
@@ -150,13 +149,16 @@ def test_shapes_by_name(bench):
 
 
 def test_options_of_a_mode_give_way_to_those_given(bench):
-    options = bench("__main__").options
-    assert options(["--quick"]).isa == ("native",)
-    assert options(["--quick", "--isa", "avx2"]).isa == ("avx2",)
-    assert options(["--smoke", "--peers", "none"]).peers == ()
-    assert options([]).peers == bench("peers").NAMES
+    def plan(*arguments):
+        return bench("__main__").options(list(arguments))[1]
+
+    assert plan("--quick").isas == ("native",)
+    assert plan("--quick", "--isa", "avx2").isas == ("avx2",)
+    assert plan("--smoke", "--peers", "none").peers == ()
+    assert plan().peers == bench("peers").NAMES
+    assert plan("--smoke", "--shapes", "audio").shapes[0].family == "realistic"
     with pytest.raises(SystemExit):
-        options(["--peers", "jax"])
+        plan("--peers", "jax")
 
 
 def test_no_path_of_this_machine_is_written(bench):
@@ -166,9 +168,8 @@ def test_no_path_of_this_machine_is_written(bench):
 
 
 def test_plan(bench):
-    plan, shapes, main = bench("plan"), bench("shapes"), bench("__main__")
-    made = main.make_plan(main.options(["--peers", "none"]), {}, {"skipped": []})
-    made = dataclasses.replace(made, threads=(1, 2), isas=plan.ISAS)
+    plan, shapes = bench("plan"), bench("shapes")
+    made = plan.FULL
     assert len(made.configs()) == 8
     single, double = (made.tasks(plan.Config(1, "native", d)) for d in ("float32", "float64"))
     assert len(single) == 2 * len(shapes.ALL) + len(plan.STEPS)
@@ -494,10 +495,10 @@ def test_results_and_pages_are_kept_by_processor(bench, results, tmp_path):
 
 def test_a_partial_run_does_not_replace_the_published_results(bench):
     made = bench("__main__")
-    assert made.is_full(made.options(["--seconds", "1"]))
+    assert made.is_full(made.options(["--seconds", "1"])[1])
     for arguments in (["--quick"], ["--smoke"], ["--peers", "torch"], ["--threads", "1"],
                       ["--shapes", "audio"], ["--dtype", "float32"], ["--kinds", "training"]):
-        assert not made.is_full(made.options(arguments))
+        assert not made.is_full(made.options(arguments)[1])
 
 
 # ---- the reference -----------------------------------------------------------------------------
