@@ -10,8 +10,7 @@ growth of the first step alone is given beside it. oneDNN allocates its workspac
 but does not touch it before the first step, so it counts.
 
 Disk. The files of the installed distribution, without what it depends on; gru_c's come from a
-wheel, since an editable install has none of its own. A full run builds it, from a copy of the
-checkout.
+wheel, since an editable install has none of its own. It is built from a copy of the checkout.
 
 Import. `import NAME` in fresh processes, the best of several, without the interpreter's start.
 """
@@ -98,11 +97,20 @@ def installed_size(distribution: str) -> int | None:
 
 def sizes(found: tuple[str, ...], wheel: Path | None) -> dict[str, int | None]:
     """{distribution: bytes} of gru_c, what it needs, and the peers; None if it cannot be told."""
-    measured = {"gru_c": unpacked_size(wheel) if wheel else None}
+    known = None if _is_editable() else installed_size("gru-c")
+    measured = {"gru_c": unpacked_size(wheel) if wheel else known}
     for choice in [("numpy",), ("scipy",), *(peers.load(name).distributions for name in found)]:
         present = [(name, size) for name in choice if (size := installed_size(name))]
         measured |= dict(present[:1])
     return measured
+
+
+def _is_editable() -> bool:
+    try:
+        text = metadata.distribution("gru-c").read_text("direct_url.json") or "{}"
+    except metadata.PackageNotFoundError:
+        return True
+    return bool(json.loads(text).get("dir_info", {}).get("editable"))
 
 
 def unpacked_size(wheel: Path) -> int:
@@ -168,11 +176,8 @@ def imports(found: tuple[str, ...], repeats: int = 7) -> dict[str, float]:
         "numpy": import_time("numpy", repeats=repeats),
         "scipy.linalg": import_time("scipy.linalg", repeats=repeats),
     }
-    for module in MODULES:
-        if module in found:
-            first = import_time(module, repeats=1)  # compiles and reads files: not kept if slow
-            more = max(1, repeats // (2 if first < 1 else 3))
-            measured[module] = import_time(module, repeats=more)
+    several = max(2, repeats // 2)  # the first compiles and reads files
+    measured |= {name: import_time(name, repeats=several) for name in MODULES if name in found}
     return measured
 
 
