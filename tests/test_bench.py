@@ -176,7 +176,10 @@ def test_plan(bench):
     assert len(double) == 2 * len(plan.FLOAT64_SIZES) + len(plan.STEPS)
     task = single[-1]
     assert task.kind == "step" and task.shape.sizes[:2] == (1, 1)
-    assert made.job(made.configs()[-1], [task])["tasks"] == [task]
+    job = json.loads(json.dumps(made.job(made.configs()[-1], [task])))
+    assert (job["threads"], job["isa"], job["dtype"]) == (2, "avx2", "float64")
+    [(kind, shape)] = job["tasks"]
+    assert plan.Task(kind, shapes.Shape(*shape)) == task
 
 
 def test_environment_of_a_worker(bench, monkeypatch):
