@@ -108,11 +108,8 @@ def targets(bench, rows):
 def row(rows, results):
     """A function that finds the row of a case."""
     found = {row.case: row for row in rows(results)}
-
-    def find(shape="50,8,80,256", kind="inference", threads=1, isa="native"):
-        return found["float32", isa, threads, kind, shape]
-
-    return find
+    return lambda shape="50,8,80,256", kind="inference", threads=1, isa="native": (
+        found["float32", isa, threads, kind, shape])
 
 
 # ---- shapes ------------------------------------------------------------------------------------
@@ -522,3 +519,32 @@ def test_gru_c_behind_the_interface_of_the_peers(bench):
         for name, value in found.items():
             assert peers.relative_error(value, truth[name]) < 1e-12, name
     assert gru_c.get_num_threads() == threads
+
+
+def test_gru_c_with_one_thread_beside_others(bench):
+    threads = gru_c.get_num_threads()
+    problem = bench("peers").random_problem(bench("shapes").shape(2, 1, 3, 5))
+    try:
+        with bench("ours").OneThread(problem, threads=3).scope():
+            inside = gru_c.get_num_threads()
+        assert (inside, gru_c.get_num_threads()) == (1, 3)
+    finally:
+        gru_c.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("kind", ["inference", "training"])
+def test_a_wrong_result_is_an_error_and_is_not_timed(bench, kind):
+    class Wrong(bench("ours").Peer):
+        def output(self):
+            return 1.001 * super().output()
+
+    said = []
+    job = {"threads": gru_c.get_num_threads(), "isa": "native", "dtype": "float32", "peers": [],
+           "seconds": 0, "rounds": 1}
+    worker = bench("worker").Worker(job, lambda **event: said.append(event))
+    worker.peers = {"wrong": Wrong}
+    worker.task(bench("plan").Task(kind, bench("shapes").shape(3, 2, 3, 5)))
+    events = {event["library"]: event for event in said}
+    assert events["wrong"]["event"] == "error"
+    assert "output is off by 1.0e-03" in events["wrong"]["reason"]
+    assert events["gru_c"]["event"] == "record" and events["gru_c"]["caller"] == "Python"
