@@ -16,51 +16,18 @@ docs/performance/<processor>.md. Runs of different processors are neither merged
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import shutil
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from . import footprint, peers, plan, report, results, shapes, summary
 from .machine import ROOT, useful_isas, useful_threads
-from .plan import DTYPES, ISAS, KINDS, Plan
+from .plan import Plan
 from .runner import Runner, find_peers
-
-FOOTPRINT = ("memory", "size", "import")
-QUICK_PEERS = ("torch", "onnxruntime", "openvino", "onednn")  # TensorFlow takes minutes to build
-SMOKE_PEERS = ("torch", "onnxruntime")
-
-# What --quick and --smoke change; an option that is given wins.
-FULL: dict[str, Any] = {
-    "shapes": ["all"],
-    "peers": peers.NAMES,
-    "isa": ISAS,
-    "dtype": DTYPES,
-    "kinds": (*KINDS, *FOOTPRINT),
-    "rounds": 60,
-    "seconds": 3.5,
-    "roofline_seconds": 0.02,
-}
-QUICK = FULL | {
-    "shapes": ["quick"],
-    "peers": QUICK_PEERS,
-    "isa": ("native",),
-    "dtype": ("float32",),
-    "rounds": 20,
-    "seconds": 1.0,
-    "roofline_seconds": 0.01,
-}
-SMOKE = FULL | {
-    "shapes": ["smoke"],
-    "peers": SMOKE_PEERS,
-    "isa": ("native",),
-    "kinds": (*KINDS, "memory"),
-    "rounds": 2,
-    "seconds": 0.1,
-    "roofline_seconds": 0.002,
-}
 
 
 def words(allowed) -> Callable[[str], tuple[str, ...]]:
@@ -111,10 +78,10 @@ def parser() -> argparse.ArgumentParser:
     add("--smoke", action="store_true", help="for CI")
     add("--shapes", nargs="+", metavar="SHAPE", help="all, quick, smoke, audio, ... or T,N,I,H")
     add("--peers", type=words(peers.NAMES), help=f"of {','.join(peers.NAMES)}, or none")
-    add("--threads", type=counts, default=plan.THREADS, help="default 1,2")
-    add("--isa", type=words(ISAS), help=f"of {','.join(ISAS)}")
-    add("--dtype", type=words(DTYPES), help=f"of {','.join(DTYPES)}")
-    add("--kinds", type=words(FULL["kinds"]), help=f"of {','.join(FULL['kinds'])}")
+    add("--threads", type=counts, help="default 1,2")
+    add("--isa", dest="isas", type=words(plan.ISAS), help=f"of {','.join(plan.ISAS)}")
+    add("--dtype", dest="dtypes", type=words(plan.DTYPES), help=f"of {','.join(plan.DTYPES)}")
+    add("--kinds", type=words(plan.FULL.kinds), help=f"of {','.join(plan.FULL.kinds)}")
     add("--rounds", type=int, help="most rounds a record")
     add("--seconds", type=float, help="time for the rounds of one shape in one kind")
     add("--wheel", type=Path, help="a wheel of gru_c, for its size (default: built in a full run)")
@@ -129,101 +96,83 @@ def places(made: argparse.ArgumentParser) -> None:
                       help="write the page as well (default: docs/performance/<processor>.md)")
 
 
-def options(arguments: list[str]) -> argparse.Namespace:
-    """The options, with what was not given filled in from the chosen mode."""
+def options(arguments: list[str]) -> tuple[argparse.Namespace, Plan]:
+    """The options, and the plan of the chosen mode with what they change."""
     given = parser().parse_args(arguments)
-    mode = SMOKE if given.smoke else QUICK if given.quick else FULL
-    for name, value in mode.items():
-        if getattr(given, name, None) is None:
-            setattr(given, name, value)
-    return given
-
-
-def make_plan(given: argparse.Namespace, found: dict[str, str], made: dict) -> Plan:
-    """What will be measured here; what cannot be is noted in `made`."""
-    isas, why_not = useful_isas(given.isa)
-    threads, too_many = useful_threads(given.threads)
-    made["skipped"] += [{"library": "gru_c", "kind": "", "reason": reason}
-                        for reason in [*why_not, *too_many]]
-    full, steps = given.shapes == FULL["shapes"], len(plan.STEPS)
-    return Plan(
-        shapes=chosen_shapes(given.shapes),
-        peers=tuple(found),
-        threads=threads,
-        isas=isas,
-        dtypes=given.dtype,
-        kinds=given.kinds,
-        steps=plan.STEPS[: 1 if given.smoke else 2 if given.quick else steps],
-        seconds=given.seconds,
-        rounds=given.rounds,
-        roofline_seconds=given.roofline_seconds,
-        float64_threads=threads[-1:] if given.smoke else None,
-        float64_sizes=plan.FLOAT64_SIZES if full else None,
-    )
-
-
-def measure_footprint(given, found: tuple[str, ...], made: dict, keep) -> None:
-    """Memory, sizes, import times into made["footprint"]; a failure is an error of the run."""
-    full = not (given.quick or given.smoke)
-    trained = found if not given.smoke else ()
-    jobs = {
-        "memory": lambda: {"memory": footprint.memory(trained)},
-        "size": lambda: footprint.wheel_and_sizes(found, given.wheel, build=full),
-        "import": lambda: {"imports": footprint.imports(found, 7 if full else 3)},
-    }
-    for kind, job in jobs.items():
-        if kind not in given.kinds:
-            continue
-        print(f"measuring {kind}", file=sys.stderr, flush=True)
-        try:
-            made["footprint"] |= job()
-        except RuntimeError as error:
-            made["errors"].append(failure("footprint", kind, str(error)))
-        keep(made)
+    mode = plan.SMOKE if given.smoke else plan.QUICK if given.quick else plan.FULL
+    if given.shapes is not None:
+        given.shapes = chosen_shapes(given.shapes)
+    asked = {name: value for name, value in vars(given).items() if value is not None}
+    return given, replace(mode, **{name: asked[name] for name in asked.keys() & vars(mode).keys()})
 
 
 def command(arguments: list[str]) -> list[str]:
     """What was asked for, without the paths of this machine."""
-    paths = ("--output", "--report", "--wheel")
-    return [
-        word
-        for before, word in zip(["", *arguments], arguments, strict=False)
-        if (not word.startswith(paths) if word.startswith("--") else before not in paths)
-    ]
+    paths = argparse.ArgumentParser(add_help=False)
+    paths.add_argument("--wheel")
+    places(paths)
+    return paths.parse_known_args(arguments)[1]
+
+
+def possible(wanted: Plan, found: dict[str, str], made: dict) -> Plan:
+    """What of it will be measured here; what cannot be is noted in `made`."""
+    isas, why_not = useful_isas(wanted.isas)
+    threads, too_many = useful_threads(wanted.threads)
+    made["skipped"] += [{"library": "gru_c", "kind": "", "reason": reason}
+                        for reason in [*why_not, *too_many]]
+    return replace(wanted, peers=tuple(found), isas=isas, threads=threads)
+
+
+def measure_footprint(given, kinds: tuple[str, ...], made: dict, keep) -> None:
+    """Memory, sizes, import times into made["footprint"]; a failure is an error of the run."""
+    full, found = not (given.quick or given.smoke), tuple(made["peers"])
+    jobs = {
+        "memory": lambda: {"memory": footprint.memory(() if given.smoke else found)},
+        "size": lambda: footprint.wheel_and_sizes(found, given.wheel, build=full),
+        "import": lambda: {"imports": footprint.imports(found, 7 if full else 3)},
+    }
+    for kind in kinds:
+        if kind not in jobs:
+            continue
+        print(f"measuring {kind}", file=sys.stderr, flush=True)
+        try:
+            made["footprint"] |= jobs[kind]()
+        except peers.Unsupported as refusal:
+            made["skipped"].append({"library": "footprint", "kind": kind, "reason": str(refusal)})
+        except RuntimeError as error:
+            made["errors"].append(failure("footprint", kind, str(error)))
+        keep()
 
 
 def run(arguments: list[str]) -> int:
-    given = options(arguments)
+    given, wanted = options(arguments)
     made = results.empty_results(command(arguments))
-    found, missing = find_peers(given.peers)
-    missing |= {name: "not asked for" for name in peers.NAMES if name not in given.peers}
-    made["peers"], made["missing"] = found, missing
+    made["peers"], made["missing"] = find_peers(wanted.peers)
     folder = given.output or results.folder_of(made)
-    path = folder / ("results.json" if is_full(given) else "partial.json")
+    path = folder / ("results.json" if is_full(wanted) else "partial.json")
 
-    def keep(made: dict) -> None:
+    def keep() -> None:
         results.save(made, path)
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `timeout` is a Ctrl-C too
     try:
-        Runner(make_plan(given, found, made), made, keep).run()
-        measure_footprint(given, tuple(found), made, keep)
+        Runner(possible(wanted, made["peers"], made), made, keep).run()
+        measure_footprint(given, wanted.kinds, made, keep)
         made["finished"] = results.now()
     except KeyboardInterrupt:
         print("interrupted: what was measured is kept", file=sys.stderr)
         made["errors"].append(failure("the run", "", "interrupted before its end"))
     made["derived"] = summary.derived(made)
-    keep(made)
+    keep()
     present(made, folder, given.report)
     print(f"\nwritten: {path}", file=sys.stderr)
     return 1 if made["errors"] or not made["records"] else 0
 
 
-def is_full(given: argparse.Namespace) -> bool:
+def is_full(wanted: Plan) -> bool:
     """Whether everything was asked for, in every configuration."""
-    names = ("shapes", "peers", "isa", "dtype", "kinds")
-    return given.threads == plan.THREADS and all(
-        set(getattr(given, name)) == set(FULL[name]) for name in names)
+    names = ("shapes", "peers", "threads", "isas", "dtypes", "kinds")
+    return all(set(getattr(wanted, name)) == set(getattr(plan.FULL, name)) for name in names)
 
 
 def failure(library: str, kind: str, reason: str) -> dict[str, str]:
@@ -233,7 +182,14 @@ def failure(library: str, kind: str, reason: str) -> dict[str, str]:
 def present(made: dict, folder: Path, page: Path | None) -> None:
     """Tables to stdout, plots into `folder`, the page to `page` with its plots beside it."""
     print(report.text(made))
-    drawn = draw(made, folder)
+    drawn = {}
+    if importlib.util.find_spec("matplotlib"):
+        from . import plots
+
+        folder.mkdir(parents=True, exist_ok=True)
+        drawn = plots.plot_all(made, folder)
+    else:
+        print("no plots: matplotlib is not installed", file=sys.stderr)
     if page is None:
         return
     if page == Path():
@@ -241,66 +197,43 @@ def present(made: dict, folder: Path, page: Path | None) -> None:
     page.parent.mkdir(parents=True, exist_ok=True)
     images = {}
     for title, path in drawn.items():
-        if "float32" not in title:
-            continue  # the page has the tables; its folder need not have every picture
-        copy = page.with_name(f"{page.stem}-{path.name}")
-        shutil.copyfile(path, copy)
-        images[title] = copy.name
+        if "float32" in title:  # the page has all tables; its folder need not have every picture
+            images[title] = f"{page.stem}-{path.name}"
+            shutil.copyfile(path, page.with_name(images[title]))
     page.write_text(report.document(made, images))
 
 
-def draw(made: dict, folder: Path) -> dict[str, Path]:
-    """{title: file} of the plots; nothing without matplotlib."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        print("no plots: matplotlib is not installed", file=sys.stderr)
-        return {}
-    from . import plots
+# ---- commands over earlier runs: the JSON files that each takes --------------------------------
 
-    folder.mkdir(parents=True, exist_ok=True)
-    return plots.plot_all(made, folder)
+COMMANDS = {"show": 1, "compare": 2, "merge": "+"}
 
 
-def show(arguments: list[str]) -> int:
-    made = argparse.ArgumentParser(prog="python -m bench show")
-    made.add_argument("results", type=Path, help="JSON of an earlier run")
-    places(made)
+def again(name: str, arguments: list[str]) -> None:
+    made = argparse.ArgumentParser(prog=f"python -m bench {name}")
+    made.add_argument("results", nargs=COMMANDS[name], type=Path, help="JSON of earlier runs")
+    if name != "compare":
+        places(made)
     given = made.parse_args(arguments)
-    present(results.load(given.results), given.output or given.results.parent, given.report)
-    return 0
-
-
-def compare(arguments: list[str]) -> int:
-    made = argparse.ArgumentParser(prog="python -m bench compare")
-    made.add_argument("old")
-    made.add_argument("new")
-    given = made.parse_args(arguments)
-    found = results.changes(results.load(given.old), results.load(given.new))
-    print(report.compared(*found))
-    return 0
-
-
-def merge(arguments: list[str]) -> int:
-    made = argparse.ArgumentParser(prog="python -m bench merge")
-    made.add_argument("results", nargs="+", help="JSON of earlier runs, the largest first")
-    places(made)
-    given = made.parse_args(arguments)
-    whole = results.merged([results.load(path) for path in given.results])
-    folder = given.output or results.folder_of(whole)
-    results.save(whole, folder / "results.json")
-    present(whole, folder, given.report)
-    return 0
+    runs = [results.load(path) for path in given.results]
+    if name == "compare":
+        print(report.compared(*results.changes(*runs)))
+    elif name == "show":
+        present(runs[0], given.output or given.results[0].parent, given.report)
+    else:
+        whole = results.merged(runs)
+        folder = given.output or results.folder_of(whole)
+        results.save(whole, folder / "results.json")
+        present(whole, folder, given.report)
 
 
 def main(arguments: list[str]) -> int:
-    commands = {"compare": compare, "merge": merge, "show": show}
-    if not arguments or arguments[0] not in commands:
+    if not arguments or arguments[0] not in COMMANDS:
         return run(arguments)
     try:
-        return commands[arguments[0]](arguments[1:])
+        again(arguments[0], arguments[1:])
     except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from None
+    return 0
 
 
 if __name__ == "__main__":

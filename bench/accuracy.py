@@ -8,9 +8,8 @@ error over PyTorch's, on one thread, and the geometric mean. Without PyTorch it 
 in tests/fixtures/torch_rounding.json, which `--save` writes. The exit status is 1 where a limit is
 missed. `--rows` measures the weight gradients of 60,000 to 1,000,000 rows instead.
 
-The truth is gru_c.reference: in float64 for float32 results; for float64 in long double, whose
-products are sums of exact products of float64 slices (Ozaki et al. 2012), for NumPy has no fast
-product of long doubles.
+The truth is gru_c.reference: in float64 for float32 results; for float64 in long double, which
+takes minutes for the large shapes, for NumPy has no fast product of long doubles.
 """
 
 from __future__ import annotations
@@ -20,13 +19,15 @@ import importlib.util
 import json
 import math
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
 import gru_c
-from bench import shapes
-from gru_c import reference
+from bench import peers, shapes
+from bench.peers import WEIGHT_NAMES
+from bench.summary import geometric_mean
 
 FIXTURE = Path(__file__).parents[1] / "tests" / "fixtures" / "torch_rounding.json"
 SIX = ((5, 2, 512, 1024), (20, 9, 161, 400), (40, 16, 128, 256), (100, 4, 64, 128),
@@ -35,7 +36,6 @@ MOST_STEPS = 100
 MANY_ROWS = ((60, 1000), (240, 1000), (1000, 1000), (60_000, 1))           # T, N
 DTYPES = ("float32", "float64")
 MOST_RATIO, MOST_MEAN = 1.5, 0.9                           # what we hold ourselves to
-WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 def all_shapes() -> list[tuple]:
@@ -51,15 +51,9 @@ def draws(shape: tuple) -> int:
 
 def case(shape: tuple, dtype: str, draw: int = 0) -> dict[str, np.ndarray]:
     """Inputs, weights and gradients of a call by name, the same on every machine."""
-    T, N, I, H = shape  # noqa: E741
     rng = np.random.default_rng([draw, *shape])
-    bound = 1 / math.sqrt(H)
-    arrays = {name: rng.uniform(-bound, bound, size) for name, size in (
-        ("weight_ih", (3 * H, I)), ("weight_hh", (3 * H, H)), ("bias_ih", 3 * H),
-        ("bias_hh", 3 * H))}
-    arrays |= {name: rng.standard_normal(size) for name, size in (
-        ("x", (T, N, I)), ("h_0", (N, H)), ("d_output", (T, N, H)), ("d_h_n", (N, H)))}
-    return {name: array.astype(dtype) for name, array in arrays.items()}
+    problem = peers.random_problem(shapes.shape(*shape), dtype, rng)
+    return problem | {"d_h_n": rng.standard_normal(problem["h_0"].shape).astype(dtype)}
 
 
 def many_rows(T: int, N: int, dtype: str, draw: int = 0) -> dict[str, np.ndarray]:
@@ -71,73 +65,10 @@ def many_rows(T: int, N: int, dtype: str, draw: int = 0) -> dict[str, np.ndarray
     return arrays
 
 
-# ---- the truth -----------------------------------------------------------------------------------
-
-def slices(a: np.ndarray, axis: int, count: int, bits: int) -> list[np.ndarray]:
-    """`a` as a sum of float64 arrays of few bits each, aligned along `axis`."""
-    found = []
-    for _ in range(count):
-        largest = np.max(np.abs(a), axis=axis, keepdims=True, initial=0).astype(np.float64)
-        _, exponent = np.frexp(largest)
-        unit = np.ldexp(1.0, exponent - bits)
-        part = np.rint((a / unit).astype(np.float64)) * unit
-        found.append(part)
-        a = a - part
-    return found
-
-
-known_slices = {}                                          # of the weights of one truth
-
-
-def kept_slices(a: np.ndarray, *how: int) -> list[np.ndarray]:
-    """The slices of `a`; those of a read-only array, a weight, are made once."""
-    if a.flags.writeable:
-        return slices(a, *how)
-    key = (a.ctypes.data, a.shape, a.strides, how)
-    if key not in known_slices:
-        known_slices[key] = slices(a, *how)
-    return known_slices[key]
-
-
-class Precise(np.ndarray):
-    """Long doubles whose matrix products lose nothing that matters."""
-
-    def __matmul__(self, other):
-        return precise_product(np.asarray(self), np.asarray(other)).view(Precise)
-
-    def __rmatmul__(self, other):
-        return precise_product(np.asarray(other), np.asarray(self)).view(Precise)
-
-
-def precise_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """A . B of long doubles: products of slices are exact in float64, their sum is long double."""
-    if a.shape[1] <= 4:
-        return sum(np.multiply.outer(column, row) for column, row in zip(a.T, b, strict=True))
-    bits = (53 - math.ceil(math.log2(max(2, a.shape[1])))) // 2
-    count = math.ceil(66 / bits)
-    rows, columns = kept_slices(a, 1, count, bits), kept_slices(b, 0, count, bits)
-    total = np.zeros((a.shape[0], b.shape[1]), np.longdouble)
-    for order in reversed(range(count)):                   # the small ones first
-        for i in range(order + 1):
-            total += rows[i] @ columns[order - i]
-    return total
-
-
 def truth(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Results and gradients in higher precision, by name."""
-    if arrays["x"].dtype == np.float32:
-        a = {name: value.astype(np.float64) for name, value in arrays.items()}
-    else:
-        a = {name: value.astype(np.longdouble).view(Precise) for name, value in arrays.items()}
-    known_slices.clear()
-    weights = [a[name] for name in WEIGHTS]
-    for weight in weights:
-        weight.flags.writeable = False
-    output, tape = reference.forward(a["x"], a["h_0"], *weights)
-    dx, dh_0, grads = reference.backward(tape, a["d_output"], a["d_h_n"], *weights[:2])
-    results = {"output": output, "dx": dx, "dh_0": dh_0}
-    results |= {f"d{name}": grads[name] for name in WEIGHTS}
-    return {name: np.asarray(value) for name, value in results.items()}
+    higher = np.float64 if arrays["x"].dtype == np.float32 else np.longdouble
+    return peers.truth(arrays, higher)
 
 
 # ---- the contestants -----------------------------------------------------------------------------
@@ -145,11 +76,11 @@ def truth(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def ours(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The same from gru_c."""
     gru = gru_c.GRU(arrays["x"].shape[2], arrays["h_0"].shape[1], dtype=arrays["x"].dtype)
-    gru.load_state_dict({f"{name}_l0": arrays[name] for name in WEIGHTS})
+    gru.load_state_dict({f"{name}_l0": arrays[name] for name in WEIGHT_NAMES})
     output, _ = gru(arrays["x"], arrays["h_0"][None])
     dx, dh_0 = gru.backward(arrays["d_output"], arrays["d_h_n"][None])
     results = {"output": output, "dx": dx, "dh_0": dh_0[0]}
-    return results | {f"d{name}": gru.grads[f"{name}_l0"] for name in WEIGHTS}
+    return results | {f"d{name}": gru.grads[f"{name}_l0"] for name in WEIGHT_NAMES}
 
 
 def torchs(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -159,35 +90,28 @@ def torchs(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     torch.set_num_threads(1)
     t = {name: torch.tensor(value) for name, value in arrays.items()}
     gru = torch.nn.GRU(arrays["x"].shape[2], arrays["h_0"].shape[1], dtype=t["x"].dtype)
-    gru.load_state_dict({f"{name}_l0": t[name] for name in WEIGHTS})
+    gru.load_state_dict({f"{name}_l0": t[name] for name in WEIGHT_NAMES})
     x, h_0 = t["x"].requires_grad_(), t["h_0"][None].requires_grad_()
     output, h_n = gru(x, h_0)
     torch.autograd.backward((output, h_n), (t["d_output"], t["d_h_n"][None]))
     results = {"output": output.detach(), "dx": x.grad, "dh_0": h_0.grad[0]}
-    results |= {f"d{name}": getattr(gru, f"{name}_l0").grad for name in WEIGHTS}
+    results |= {f"d{name}": getattr(gru, f"{name}_l0").grad for name in WEIGHT_NAMES}
     return {name: value.numpy() for name, value in results.items()}
 
 
 def errors(make, sizes: tuple, count: int, libraries: dict) -> dict[str, dict[str, float]]:
     """Relative root-mean-square errors of each library, by name, over `count` draws."""
-    squares = {library: {} for library in (*libraries, "truth")}
+    squares: defaultdict[tuple[str, str], float] = defaultdict(float)
     for draw in range(count):
         arrays = make(*sizes, draw)
         true = truth(arrays)
-        differences = {"truth": true}
+        for name, value in true.items():
+            squares["truth", name] += float(np.sum(np.square(value)))
         for library, run in libraries.items():
-            results = run(arrays)
-            differences[library] = {name: results[name] - true[name] for name in true}
-        for library, found in differences.items():
-            for name, value in found.items():
-                total = squares[library].get(name, 0.0)
-                squares[library][name] = total + float(np.sum(np.square(value)))
-    return {library: {name: math.sqrt(found[name] / squares["truth"][name]) for name in found}
-            for library, found in squares.items() if library != "truth"}
-
-
-def geometric_mean(ratios) -> float:
-    return math.exp(np.mean(np.log(list(ratios))))
+            for name, value in run(arrays).items():
+                squares[library, name] += float(np.sum(np.square(value - true[name])))
+    return {library: {name: math.sqrt(squares[library, name] / squares["truth", name])
+                      for name in true} for library in libraries}
 
 
 # ---- command line --------------------------------------------------------------------------------

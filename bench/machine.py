@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -44,7 +45,7 @@ def worker_environment(threads: int, isa: str) -> dict[str, str]:
 
 def processor_flags() -> set[str]:
     """What /proc/cpuinfo calls flags; empty where there is none."""
-    return set(_first_line("/proc/cpuinfo", "flags").split())
+    return set(processor.cpuinfo().get("flags", "").split())
 
 
 def cores() -> int:
@@ -63,26 +64,24 @@ class Watch:
         self.before = self._now()
 
     @staticmethod
-    def _now() -> dict[str, float] | None:
+    def _now() -> tuple[float, float, float]:
+        """Seconds of the cores: all, used by others, stolen; zeros if the system does not say."""
         try:
             fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
         except OSError:
-            return None
-        user, nice, system, idle, waiting, irq, softirq, stolen = map(int, fields)
-        times = os.times()
-        ours = times.user + times.system + times.children_user + times.children_system
+            return 0, 0, 0
         tick = os.sysconf("SC_CLK_TCK")
-        busy = (user + nice + system + irq + softirq) / tick
-        every = busy + (idle + waiting + stolen) / tick
-        return {"others": busy - ours, "stolen": stolen / tick, "every": every}
+        every = [int(field) / tick for field in fields]
+        _, _, _, idle, waiting, _, _, stolen = every
+        ours = sum(os.times()[:4])
+        return sum(every), sum(every) - idle - waiting - stolen - ours, stolen
 
     def shares(self) -> dict[str, float]:
-        now = self._now()
-        if now is None or self.before is None or now["every"] <= self.before["every"]:
+        every, *spent = (now - old for now, old in zip(self._now(), self.before, strict=True))
+        if every <= 0:
             return {}
-        spent = {name: now[name] - self.before[name] for name in now}
-        every = spent.pop("every")
-        return {name: round(max(0.0, value / every), 3) for name, value in spent.items()}
+        names = ("others", "stolen")
+        return {name: round(max(0.0, s / every), 3) for name, s in zip(names, spent, strict=True)}
 
 
 def useful_isas(wanted: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
@@ -106,14 +105,6 @@ def useful_threads(wanted: tuple[int, ...]) -> tuple[tuple[int, ...], list[str]]
     return tuple(n for n in wanted if n <= most) or (most,), too_many
 
 
-def _first_line(path: str, key: str) -> str:
-    try:
-        lines = Path(path).read_text().splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
-
-
 def caches() -> dict[str, str]:
     """Sizes of the caches that the first core sees, such as {"L2": "1024K"}."""
     found = {}
@@ -130,18 +121,18 @@ def caches() -> dict[str, str]:
 
 def describe() -> dict[str, Any]:
     """CPU model, cores, caches, memory, system."""
-    memory = _first_line("/proc/meminfo", "MemTotal")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     flags = processor_flags()
     wanted = ("avx2", "avx512f", "avx512_bf16", "amx_tile")
     return {
         "processor": processor.name(),
-        "cpu": _first_line("/proc/cpuinfo", "model name") or platform.processor(),
+        "cpu": processor.cpuinfo().get("model name") or platform.processor(),
         "architecture": platform.machine(),
         "cores": cores(),
         "caches": caches(),
         "vectors": [name for name in wanted if name in flags],
         "virtual": "hypervisor" in flags,
-        "memory_gb": round(int(memory.split()[0]) / 2**20, 1) if memory else None,
+        "memory_gb": round(memory / 2**30, 1),
         "system": platform.platform(),
         "python": sys.version.split()[0],
     }
@@ -151,23 +142,19 @@ def versions() -> dict[str, str]:
     """Installed distributions that take part."""
     found = {}
     for name in PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
 def revision() -> str:
     """The commit of the checkout, "+" behind it if a tracked file was changed."""
-    git = ["git", "--no-optional-locks", "-C", str(ROOT)]
+    def git(*words: str) -> str:
+        command = ["git", "--no-optional-locks", "-C", str(ROOT), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        commit = subprocess.run(
-            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True
-        ).stdout.strip()
+        commit = git("rev-parse", "--short=12", "HEAD")
+        return commit + "+" * bool(git("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return commit + "+" * bool(changed)

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from .peers.base import WEIGHT_NAMES, PeerBase, Step, Unsupported
+from .peers.base import WEIGHT_NAMES, PeerBase, Step
 
 
 class Peer(PeerBase):
-    """gru_c.GRU for sequences, gru_c.GRUCell for T = 1: PyTorch's side is chosen the same way.
-
-    `own_threads` lets one process hold gru_c with one thread beside gru_c with two.
-    """
+    """gru_c.GRU for sequences, gru_c.GRUCell for T = 1: PyTorch's side is chosen the same way."""
 
     name = "gru_c"
     dtypes = ("float32", "float64")
     can_train = True
-
-    def __init__(self, *arguments, own_threads=None, **keywords):
-        self.own_threads = own_threads
-        super().__init__(*arguments, **keywords)
+    own_threads: int | None = None  # instead of the process's number
 
     def build(self) -> None:
         import gru_c
@@ -44,45 +38,49 @@ class Peer(PeerBase):
         finally:
             self.gru_c.set_num_threads(self.threads)
 
-    def _set_input(self, x, h0, d_output) -> None:
-        self.x, self.h0, self.d_output = x, h0, d_output
+    def _set_input(self, x, h_0, d_output) -> None:
+        self.x, self.h_0, self.d_output = x, h_0, d_output
         if self.lone:
-            self.result = h0.copy()  # written in every call, as the bound outputs of others
+            self.result = h_0.copy()  # written in every call, as the bound outputs of others
 
     def _infer_gru(self) -> None:
-        self.result, _ = self.gru(self.x, self.h0[None])
+        self.result, _ = self.gru(self.x, self.h_0[None])
 
     def _infer_cell(self) -> None:
-        self.cell(self.x[0], self.h0, out=self.result)
+        self.cell(self.x[0], self.h_0, out=self.result)
 
     def _train_gru(self) -> None:
-        self.result, _ = self.gru(self.x, self.h0[None])
+        self.result, _ = self.gru(self.x, self.h_0[None])
         self.d_input = self.gru.backward(self.d_output, None)
 
     def _train_cell(self) -> None:
-        self.result = self.cell(self.x[0], self.h0)
+        self.result = self.cell(self.x[0], self.h_0)
         self.d_input = self.cell.backward(self.d_output[0])
 
     def output(self):
         return self.result[None] if self.lone else self.result
 
     def gradients(self):
-        dx, dh0 = self.d_input
-        T, N, I, H = self.shape.T, self.shape.N, self.shape.I, self.shape.H  # noqa: E741
+        dx, dh_0 = self.d_input
+        T, N, I, H = self.shape.sizes  # noqa: E741
         model, suffix = (self.cell, "") if self.lone else (self.gru, "_l0")
-        named = {name: model.grads[name + suffix] for name in WEIGHT_NAMES}
-        return {"x": dx.reshape(T, N, I), "h0": dh0.reshape(N, H), **named}
+        named = {f"d{name}": model.grads[name + suffix] for name in WEIGHT_NAMES}
+        return {"dx": dx.reshape(T, N, I), "dh_0": dh_0.reshape(N, H), **named}
 
     def steps(self):
         """`out=h` moves the state on, as a stream does, so the first call alone has the answer."""
-        if not self.lone or self.training:
-            raise Unsupported("a step has T = 1 and no training")
-        cell, gru, x, h0 = self.cell, self.gru, self.x[0], self.h0
-        moved = h0.copy()
-        sequence, state, states = self.x, h0[None], h0[None].copy()
+        cell, gru, x, h_0 = self.cell, self.gru, self.x[0], self.h_0
+        moved = h_0.copy()
+        sequence, state, states = self.x, h_0[None], h_0[None].copy()
         return {
             "cell(x, h, out=h)": Step(lambda: cell(x, moved, out=moved), lambda h: h),
-            "cell(x, h)": Step(lambda: cell(x, h0), lambda h: h),
+            "cell(x, h)": Step(lambda: cell(x, h_0), lambda h: h),
             "gru.step(x, h, out=h)": Step(lambda: gru.step(x, states, out=states), lambda h: h[0]),
             "gru(x, h)": Step(lambda: gru(sequence, state), lambda result: result[0][0]),
         }
+
+
+class OneThread(Peer):
+    """gru_c with one thread, in a process of several."""
+
+    own_threads = 1

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
-from . import shapes
-from .shapes import Shape
+from . import peers, shapes
+from .shapes import Shape, shape
 
 KINDS = ("inference", "training", "step")
+FOOTPRINT = ("memory", "size", "import")
 THREADS = (1, 2)
 ISAS = ("native", "avx2")
 DTYPES = ("float32", "float64")
@@ -17,19 +18,11 @@ DTYPES = ("float32", "float64")
 STEPS = ((16, 32), (80, 256), (1, 16), (64, 128))
 
 # float64 has few peers; these show each regime once.
-FLOAT64_SIZES = {
-    (1, 1, 80, 256),
-    (1000, 1, 1, 16),
-    (200, 1, 128, 384),
-    (50, 8, 80, 256),
-    (100, 32, 64, 128),
-    (64, 64, 128, 256),
-    (20, 256, 64, 100),
-}
+FLOAT64_SIZES = {(1, 1, 80, 256), (1000, 1, 1, 16), (200, 1, 128, 384), (50, 8, 80, 256),
+                 (100, 32, 64, 128), (64, 64, 128, 256), (20, 256, 64, 100)}
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """What one process can be: PyTorch, TensorFlow and OpenMP keep threads for a process's life."""
 
     threads: int
@@ -40,60 +33,79 @@ class Config:
         return f"{self.threads} thread{'s' * (self.threads > 1)}, {self.isa}, {self.dtype}"
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """One shape in one kind; its contenders are timed beside each other."""
 
     kind: str
     shape: Shape
-
-    def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "shape": self.shape._asdict()}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Task:
-        return cls(data["kind"], Shape(**data["shape"]))
 
 
 @dataclass(frozen=True)
 class Plan:
     """The whole run. `seconds` and `rounds` bound the timing of one task."""
 
-    shapes: tuple[Shape, ...] = shapes.ALL
-    peers: tuple[str, ...] = ()
-    threads: tuple[int, ...] = THREADS
-    isas: tuple[str, ...] = ISAS
-    dtypes: tuple[str, ...] = DTYPES
-    kinds: tuple[str, ...] = KINDS
-    steps: tuple[tuple[int, int], ...] = STEPS
-    seconds: float = 3.5
-    rounds: int = 60
-    roofline_seconds: float = 0.02  # for each of some thirty working sets, twice a process
-    float64_threads: tuple[int, ...] | None = None  # those of `threads` if None
-    float64_sizes: set[tuple[int, ...]] | None = field(default_factory=lambda: FLOAT64_SIZES)
+    shapes: tuple[Shape, ...]
+    peers: tuple[str, ...]
+    threads: tuple[int, ...]
+    isas: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    kinds: tuple[str, ...]
+    steps: tuple[tuple[int, int], ...]
+    seconds: float
+    rounds: int
+    roofline_seconds: float  # for each of some thirty working sets, twice a process
 
     def configs(self) -> list[Config]:
-        threads = {"float32": self.threads, "float64": self.float64_threads or self.threads}
-        return [Config(t, i, d) for d in self.dtypes for i in self.isas for t in threads[d]]
+        return [Config(t, i, d) for d in self.dtypes for i in self.isas for t in self.threads]
 
     def tasks(self, config: Config) -> list[Task]:
         """Shape by shape, so that a problem and its answer are made once."""
         chosen = self.shapes
-        if config.dtype == "float64" and self.float64_sizes is not None:
-            chosen = tuple(s for s in chosen if s.sizes in self.float64_sizes)
+        if config.dtype == "float64" and chosen == shapes.ALL:
+            chosen = tuple(s for s in chosen if s.sizes in FLOAT64_SIZES)
         sequences = [kind for kind in ("inference", "training") if kind in self.kinds]
-        tasks = [Task(kind, shape) for shape in chosen for kind in sequences]
+        tasks = [Task(kind, each) for each in chosen for kind in sequences]
         if "step" in self.kinds:
-            tasks += [Task("step", shapes.shape(1, 1, *sizes, "step")) for sizes in self.steps]
+            tasks += [Task("step", shape(1, 1, *sizes, "step")) for sizes in self.steps]
         return tasks
 
     def job(self, config: Config, tasks: list[Task]) -> dict[str, Any]:
         """What a worker is told, as JSON."""
-        return {
-            **asdict(config),
-            "peers": list(self.peers),
-            "seconds": self.seconds,
-            "rounds": self.rounds,
-            "roofline_seconds": self.roofline_seconds,
-            "tasks": [task.to_json() for task in tasks],
-        }
+        names = ("peers", "seconds", "rounds", "roofline_seconds")
+        return config._asdict() | {name: getattr(self, name) for name in names} | {"tasks": tasks}
+
+
+FULL = Plan(
+    shapes=shapes.ALL,
+    peers=peers.NAMES,
+    threads=THREADS,
+    isas=ISAS,
+    dtypes=DTYPES,
+    kinds=KINDS + FOOTPRINT,
+    steps=STEPS,
+    seconds=3.5,
+    rounds=60,
+    roofline_seconds=0.02,
+)
+QUICK = replace(
+    FULL,
+    shapes=shapes.QUICK,
+    peers=("torch", "onnxruntime", "openvino", "onednn"),  # TensorFlow takes minutes to build
+    isas=("native",),
+    dtypes=("float32",),
+    steps=STEPS[:2],
+    seconds=1.0,
+    rounds=20,
+    roofline_seconds=0.01,
+)
+SMOKE = replace(
+    FULL,
+    shapes=shapes.SMOKE,
+    peers=("torch", "onnxruntime"),
+    isas=("native",),
+    kinds=(*KINDS, "memory"),
+    steps=STEPS[:1],
+    seconds=0.1,
+    rounds=2,
+    roofline_seconds=0.002,
+)

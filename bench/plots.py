@@ -27,18 +27,19 @@ def _style():
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    plt.rcParams.update(
-        {
-            "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-            "grid.alpha": 0.3, "figure.dpi": 100,
-        }
-    )
+    plt.rcParams |= {
+        "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+        "grid.alpha": 0.3, "figure.dpi": 100,
+    }
     return plt
 
 
-def by_figure(results: dict[str, Any]) -> dict[tuple[str, str], dict[tuple[int, str], list[Row]]]:
-    """{(isa, dtype): {(threads, kind): rows}} of the kinds that are drawn."""
-    found: dict[tuple[str, str], dict[tuple[int, str], list[Row]]] = {}
+Panels = dict[tuple[int, str], list[Row]]  # by threads and kind
+
+
+def by_figure(results: dict[str, Any]) -> dict[tuple[str, str], Panels]:
+    """The panels of each (isa, dtype), of the kinds that are drawn."""
+    found: dict[tuple[str, str], Panels] = {}
     for (dtype, isa, threads, kind), members in groups(rows(results)).items():
         if kind in KINDS and any(row.ratio for row in members):
             found.setdefault((isa, dtype), {})[threads, kind] = members
@@ -51,10 +52,10 @@ def plot_all(results: dict[str, Any], folder: Path) -> dict[str, Path]:
     limits = rooflines(results)
     for (isa, dtype), panels in by_figure(results).items():
         where = f"{isa}, {dtype}"
-        for name, figure in {
-            "Ratio by shape": _ratios(plt, panels, where),
-            "Roofline": _rooflines(plt, panels, where, limits),
-        }.items():
+        here = {threads: limits.get((dtype, isa, threads)) for threads, _ in panels}
+        figures = {"Ratio by shape": _ratios(plt, panels, where),
+                   "Roofline": _rooflines(plt, panels, where, here)}
+        for name, figure in figures.items():
             path = folder / f"{name.split()[0].lower()}-{isa}-{dtype}.png"
             figure.savefig(path, bbox_inches="tight")
             plt.close(figure)
@@ -62,33 +63,41 @@ def plot_all(results: dict[str, Any], folder: Path) -> dict[str, Path]:
     return made
 
 
-def _grid(plt, panels, height: float, width: float):
-    """A figure with a row a number of threads and a column a kind; {(threads, kind): axes}."""
-    lines = sorted({threads for threads, _ in panels})
-    columns = [kind for kind in KINDS if any(k == kind for _, k in panels)]
-    size = (width * len(columns), height * len(lines))
-    figure, axes = plt.subplots(
-        len(lines), len(columns), figsize=size, squeeze=False, layout="constrained"
-    )
-    places = {(t, k): axes[i][j] for i, t in enumerate(lines) for j, k in enumerate(columns)}
-    for place, ax in places.items():
-        if place not in panels:
-            ax.set_axis_off()
-    return figure, {place: ax for place, ax in places.items() if place in panels}
+def _grid(plt, lines: int, columns: int, heights: list[float]):
+    """A figure and its axes, the same heights of all lines or one each."""
+    return plt.subplots(
+        lines, columns, figsize=(5.6 * columns, sum(heights)), squeeze=False,
+        layout="constrained", height_ratios=heights,
+    )  # fmt: skip
+
+
+def _height(panels: Panels) -> float:
+    """Inches for a line a shape."""
+    return 0.21 * max(map(len, panels.values()))
+
+
+def _label_shapes(ax, labels: list[str]) -> None:
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.5, -0.5)
 
 
 # ---- ratio by shape ----------------------------------------------------------------------------
 
 
-def _ratios(plt, panels, where: str):
-    most = max(len(members) for members in panels.values())
-    figure, places = _grid(plt, panels, 1.2 + 0.21 * most, 5.6)
-    for (threads, kind), ax in places.items():
-        _ratio_panel(ax, panels[threads, kind])
-        mean = geometric_mean(row.ratio for row in panels[threads, kind])
-        ax.set_title(
-            f"{kind}, {threads_text(threads)}: {mean:.2f} times the fastest peer", loc="left"
-        )
+def _ratios(plt, panels: Panels, where: str):
+    """A line a number of threads, a column a kind."""
+    lines = sorted({threads for threads, _ in panels})
+    columns = [kind for kind in KINDS if any(k == kind for _, k in panels)]
+    figure, axes = _grid(plt, len(lines), len(columns), [1.2 + _height(panels)] * len(lines))
+    for i, threads in enumerate(lines):
+        for ax, kind in zip(axes[i], columns, strict=True):
+            if (threads, kind) not in panels:
+                ax.set_axis_off()
+                continue
+            _ratio_panel(ax, panels[threads, kind])
+            mean = geometric_mean(row.ratio for row in panels[threads, kind])
+            title = f"{kind}, {threads_text(threads)}: {mean:.2f} times the fastest peer"
+            ax.set_title(title, loc="left")
     figure.suptitle(f"Time of each library over gru_c's ({where}; 1 = as fast as gru_c)")
     seen = [name for name in COLOURS if any(name in r.times for m in panels.values() for r in m)]
     handles = [
@@ -108,14 +117,8 @@ def _ratio_panel(ax, members: list[Row]) -> None:
 
     for y, row in enumerate(members):
         if row.ratio is not None:
-            ax.plot(
-                [1, min(row.ratio, FARTHEST)],
-                [y, y],
-                color="#888888",
-                linewidth=2.5,
-                alpha=0.5,
-                zorder=1,
-            )
+            ends = [1, min(row.ratio, FARTHEST)]
+            ax.plot(ends, [y, y], color="#888888", linewidth=2.5, alpha=0.5, zorder=1)
         for name, seconds in row.times.items():
             colour, ratio = COLOURS[name], seconds / row.best
             face = colour if name in row.eligible else "white"
@@ -132,8 +135,7 @@ def _ratio_panel(ax, members: list[Row]) -> None:
     low, high = ax.get_xlim()
     ax.set_xlim(min(low, 0.5), high)
     ax.axvspan(ax.get_xlim()[0], 1, color="#d1495b", alpha=0.07)
-    ax.set_yticks(range(len(members)), [row.shape.label for row in members])
-    ax.set_ylim(len(members) - 0.5, -0.5)
+    _label_shapes(ax, [row.shape.label for row in members])
 
 
 # ---- roofline ----------------------------------------------------------------------------------
@@ -147,23 +149,16 @@ def intensity(row: Row) -> float:
     return row.shape.flop(training) / bytes_read
 
 
-def _rooflines(plt, panels, where: str, limits):
+def _rooflines(plt, panels: Panels, where: str, limits: dict[int, Roofline | None]):
     """A column a number of threads: the roofline above, the fraction of it by shape below."""
-    isa, dtype = where.split(", ")
-    lines = sorted({threads for threads, _ in panels})
-    most = max(len(members) for members in panels.values())
-    heights = (3.8, 0.8 + 0.21 * most)
-    figure, axes = plt.subplots(
-        2, len(lines), figsize=(5.6 * len(lines), sum(heights)), squeeze=False,
-        layout="constrained", height_ratios=heights,
-    )  # fmt: skip
-    for column, threads in enumerate(lines):
+    figure, axes = _grid(plt, 2, len(limits), [3.8, 0.8 + _height(panels)])
+    for threads, above, below in zip(sorted(limits), *axes, strict=True):
         here = {kind: panels[threads, kind] for kind in KINDS if (threads, kind) in panels}
-        limit = limits.get((dtype, isa, threads))
+        limit = limits[threads]
         if limit is not None:
-            _roofline_panel(axes[0][column], here, limit)
-            _fraction_panel(axes[1][column], here)
-        axes[0][column].set_title(threads_text(threads), loc="left")
+            _roofline_panel(above, here, limit)
+            _fraction_panel(below, here)
+        above.set_title(threads_text(threads), loc="left")
     figure.suptitle(f"gru_c under the roofline of the same run ({where})")
     return figure
 
@@ -200,5 +195,4 @@ def _fraction_panel(ax, here: dict[str, list[Row]]) -> None:
         )  # fmt: skip
     ax.set_xlim(0, max(100, ax.get_xlim()[1]))  # beyond: the limit was measured too low
     ax.set_xlabel("per cent of the roofline: least possible time over gru_c's")
-    ax.set_yticks(range(len(labels)), labels)
-    ax.set_ylim(len(labels) - 0.5, -0.5)
+    _label_shapes(ax, labels)

@@ -6,6 +6,7 @@ machine may hide the model; family and model number then still tell the microarc
 
 from __future__ import annotations
 
+import functools
 import platform
 import re
 import subprocess
@@ -73,15 +74,20 @@ def fields_of(cpuinfo: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
+@functools.cache
+def cpuinfo() -> dict[str, str]:
+    """The fields of this processor; empty where there is no /proc."""
+    try:
+        return fields_of(Path("/proc/cpuinfo").read_text())
+    except OSError:
+        return {}
+
+
 def name() -> str:
     """The slug of the processor that this runs on."""
-    try:
-        return slug(fields_of(Path("/proc/cpuinfo").read_text()), platform.processor())
-    except OSError:
-        pass
     brand = platform.processor()
     if platform.system() == "Darwin":  # where platform.processor() says "arm" of every model
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         done = subprocess.run(command, capture_output=True, text=True)
         brand = done.stdout.strip() or brand
-    return slug({}, brand)
+    return slug(cpuinfo(), brand)

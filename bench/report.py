@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .results import Change
-from .summary import NAMES, OURS, Row, geometric_mean, groups, rooflines, rows, threads_text
+from .summary import NAMES, OURS, Row, geometric_mean, groups, rooflines, rows, threads_text, ways
 from .targets import Loss, losses, targets
 
 Table = list[list[str]]
@@ -112,14 +112,12 @@ def table_of(members: list[Row]) -> Table:
 
 def table_of_ways(results: dict[str, Any], group: tuple[str, str, int, str]) -> Table:
     """Each way to take one step, a column a shape."""
-    here = [r for r in results["records"]
-            if (r["dtype"], r["isa"], r["threads"], r["kind"]) == group]
-    labels = list(dict.fromkeys(r["shape"] for r in here))
-    found = {(r["library"], r["way"], r["shape"]): r["best"] for r in here}
-    ways = dict.fromkeys(key[:2] for key in found)
-    return [["call", *labels]] + [
-        [f"{NAMES[library]}: {way}", *(duration(found.get((library, way, at))) for at in labels)]
-        for library, way in ways]
+    here = {case.shape: found for case, found in ways(results).items() if case.group == group}
+    table = [["call", *here]]
+    for library, way in dict.fromkeys(key for found in here.values() for key in found):
+        cells = [duration(found.get((library, way))) for found in here.values()]
+        table.append([f"{NAMES[library]}: {way}", *cells])
+    return table
 
 
 def overview(grouped: dict[tuple, list[Row]]) -> Table:
@@ -202,12 +200,11 @@ Times in microseconds. * not counted as a peer: not held to AVX2 (ONNX Runtime),
 beside calls from Python (oneDNN at T = N = 1)."""
 
 
-def summary_of(results: dict[str, Any]) -> dict[str, list[Block]]:
+def summary_of(results: dict[str, Any], all_rows: list[Row]) -> dict[str, list[Block]]:
     """{title: blocks}: the overview, losses, targets, the machine's limits, what went wrong."""
-    lost, wanted = losses(results), targets(results)
+    lost, wanted = losses(all_rows), targets(results, all_rows)
     missed = [f"{t.what}: wanted {t.wanted}, measured {t.got}"
               + (f" ({'; '.join(t.missed)})" if t.missed else "") for t in wanted if not t.met]
-    all_rows = rows(results)
     against = any(row.times for row in all_rows)
     where: list[Block] = ["No case was measured in which another library was faster." if against
                           else "No other library was measured."]
@@ -230,16 +227,17 @@ def summary_of(results: dict[str, Any]) -> dict[str, list[Block]]:
     return found
 
 
-def details(results: dict[str, Any]) -> dict[str, list[Block]]:
+def details(results: dict[str, Any], all_rows: list[Row]) -> dict[str, list[Block]]:
     """{title: tables} of each configuration."""
     return {heading(group): [table_of(members)]
             + ([table_of_ways(results, group)] if group[3] == "step" else [])
-            for group, members in groups(rows(results)).items()}
+            for group, members in groups(all_rows).items()}
 
 
 def text(results: dict[str, Any]) -> str:
     """What the terminal shows: the summary at the end."""
-    titled = {"Tables": [STARRED]} | details(results) | summary_of(results)
+    all_rows = rows(results)
+    titled = {"Tables": [STARRED]} | details(results, all_rows) | summary_of(results, all_rows)
     return "\n\n".join(
         "\n".join([title, *map(aligned, blocks)]) for title, blocks in titled.items())
 
@@ -315,13 +313,14 @@ def _runs(results: dict[str, Any]) -> str:
 def document(results: dict[str, Any], images: dict[str, str]) -> str:
     """The page; `images` is {title: path as the page sees it}."""
     command = " ".join(["python -m bench", *results["command"], "--report"])
+    all_rows = rows(results)
     parts = [
         f"# Performance on {results['machine']['processor']}",
         "Written by the benchmark; do not edit. The figures hold for this processor alone. To run "
         "it on yours:",
         f"    pip install '.[bench]'\n    {command}",
     ]
-    titled = summary_of(results) | {
+    titled = summary_of(results, all_rows) | {
         "How it was measured": [_runs(results), METHOD],
         "Machine and versions": [_machine(results)],
         "Plots": [f"![{title}]({path})" for title, path in images.items()],
@@ -329,6 +328,6 @@ def document(results: dict[str, Any], images: dict[str, str]) -> str:
     }
     for title, blocks in titled.items():
         parts += [f"## {title}", *map(markdown, blocks)] if blocks else []
-    for title, blocks in details(results).items():
+    for title, blocks in details(results, all_rows).items():
         parts += [f"### {title}", *map(markdown, blocks)]
     return "\n\n".join(parts) + "\n"

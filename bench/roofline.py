@@ -17,27 +17,23 @@ The model, a lower bound of the time of one call. Arithmetic and reading may ove
 With several threads the weights are taken as divided between the cores, the best that can be done.
 Rates are those of the nearest measured size not above the wanted one, rounding to the machine's
 favour: the bound is never too strict, so a fraction of it is never flattered.
-
-`python -m bench.roofline` prints the measurements.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import os
 import platform
 from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 
-from .peers import Unsupported
+from .peers.base import Unsupported
 from .peers.build import shared_library
+from .shapes import Shape
 
-SIZES = tuple(
-    int(2 ** (exponent / 2)) // 1024 * 1024 for exponent in range(28, 57)
-)  # 16 KB..256 MB
-ISAS = ("native", "avx2")
+# 16 KB to 256 MB
+SIZES = tuple(int(2 ** (exponent / 2)) // 1024 * 1024 for exponent in range(28, 57))
 
 
 @dataclass(frozen=True)
@@ -60,16 +56,15 @@ class Roofline:
         """Least seconds for `flop` operations beside `passes` readings of `bytes_per_pass`."""
         return max(flop / self.flops, passes * bytes_per_pass / self.rate(bytes_per_pass))
 
-    def gru_limit(self, shape, training: bool = False) -> float:
-        """Least seconds of one call at `shape` (T, N, I, H): the model of this module."""
+    def gru_limit(self, shape: Shape, training: bool = False) -> float:
+        """Least seconds of one call at `shape`: the model of this module."""
         item = 8 if self.dtype == "float64" else 4
-        T, N, I, H = shape.T, shape.N, shape.I, shape.H  # noqa: E741
-        flop = 6 * T * N * H * (I + H) * (3 if training else 1)
+        T, N, I, H = shape.sizes  # noqa: E741
         recurrent, passes = 3 * H * H * item, 2 * T if training else T
         weights = 3 * H * (I + H) + 6 * H
         once = T * N * (I + H) + N * H + weights  # x, output, h0 and the parameters
         once += once if training else 0  # and the gradient of each
-        return max(self.limit(flop, recurrent, passes), self.limit(0, once * item))
+        return max(self.limit(shape.flop(training), recurrent, passes), self.limit(0, once * item))
 
 
 @functools.cache
@@ -77,8 +72,6 @@ def _library(isa: str) -> ctypes.CDLL:
     """roofline.c compiled for `isa`."""
     machine = platform.machine().lower()
     x86 = machine in ("x86_64", "amd64")
-    if isa not in ISAS:
-        raise ValueError(f"isa is one of {ISAS}: got {isa!r}")
     if isa == "avx2" and not x86:
         raise Unsupported(f"there is no AVX2 on {machine}")
     arch = ["-march=native" if x86 else "-mcpu=native"]
@@ -92,41 +85,10 @@ def _library(isa: str) -> ctypes.CDLL:
     return library
 
 
-def measure(
-    dtype: str = "float32",
-    isa: str = "native",
-    threads: int = 1,
-    seconds: float = 0.02,
-    sizes: tuple[int, ...] = SIZES,
-    bandwidth: dict[int, float] | None = None,
-) -> Roofline:
-    """Measures both sides of the roofline: `seconds` for each size, five times that for the peak.
-
-    Reading does not depend on dtype: pass the `bandwidth` of the other dtype to measure it once.
-    """
+def measure(dtype: str, isa: str, threads: int, seconds: float) -> Roofline:
+    """Measures both sides of the roofline: `seconds` for each size, the peak for longer."""
     library = _library(isa)
-    is_double = {"float32": 0, "float64": 1}[str(dtype)]
     # Five times as long: the first milliseconds of wide vectors run at a lower clock.
-    flops = library.roofline_flops(is_double, threads, 5 * seconds)
-    if bandwidth is None:
-        bandwidth = {size: library.roofline_read(size, threads, seconds) for size in sizes}
-    return Roofline(str(dtype), isa, threads, library.roofline_width(), flops, bandwidth)
-
-
-def main() -> None:
-    for threads in range(1, min(os.cpu_count() or 1, 2) + 1):
-        for isa in ISAS:
-            try:
-                single = measure("float32", isa, threads)
-            except Unsupported as refusal:
-                print(f"{isa}: {refusal}")
-                continue
-            double = measure("float64", isa, threads, bandwidth=single.bandwidth)
-            peaks = [f"{r.dtype} {r.flops / 1e9:.0f} GFLOP/s" for r in (single, double)]
-            print(f"{threads} thread(s), {isa}: " + ", ".join(peaks))
-            rates = [f"{size >> 10} KB {rate / 1e9:.0f}" for size, rate in single.bandwidth.items()]
-            print("  GB/s from " + ", ".join(rates[::2]))
-
-
-if __name__ == "__main__":
-    main()
+    flops = library.roofline_flops(dtype == "float64", threads, 5 * seconds)
+    bandwidth = {size: library.roofline_read(size, threads, seconds) for size in SIZES}
+    return Roofline(dtype, isa, threads, library.roofline_width(), flops, bandwidth)

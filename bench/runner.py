@@ -16,89 +16,43 @@ from .plan import Config, Plan, Task
 
 
 def find_peers(wanted: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str]]:
-    """({name: version} of the installed, {name: reason} of the others) among `wanted`."""
+    """({name: version} of those of `wanted` that are installed, {name: reason} of the others)."""
     found, missing = {}, {}
-    for name in wanted:
-        module = peers.load(name)
+    for name in peers.NAMES:
         try:
-            version = module.available()
+            if name in wanted:
+                found[name] = peers.load(name).version()
+            else:
+                missing[name] = "not asked for"
         except peers.Unsupported as refusal:
             missing[name] = str(refusal)
-            continue
-        if version is None:
-            missing[name] = module.reason()
-        else:
-            found[name] = version
     return found, missing
 
 
-class Progress:
-    """tqdm on a terminal if it is installed, else a line a task on stderr."""
-
-    def __init__(self, total: int):
-        self.bar = None
-        with contextlib.suppress(ImportError):
-            from tqdm import tqdm
-
-            self.bar = (
-                None
-                if not sys.stderr.isatty()
-                else tqdm(total=total, unit="task", file=sys.stderr, dynamic_ncols=True)
-            )
-        self.total, self.done, self.start = total, 0, time.monotonic()
-
-    def begin(self, text: str) -> None:
-        if self.bar is not None:
-            self.bar.set_description(text)
-        else:
-            minutes = (time.monotonic() - self.start) / 60
-            place = f"[{self.done + 1}/{self.total}, {minutes:.1f} min]"
-            print(place, text, file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        self.done += 1
-        if self.bar is not None:
-            self.bar.update()
-
-    def say(self, text: str) -> None:
-        if self.bar is not None:
-            self.bar.write(text, file=sys.stderr)
-        else:
-            print(text, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-
 class Runner:
-    """Runs a plan into `results`; `keep(results)` is called after each task."""
+    """Runs a plan into `results`; `keep()` is called after each task."""
 
-    def __init__(self, plan: Plan, results: dict[str, Any], keep: Callable[[dict], None]):
+    def __init__(self, plan: Plan, results: dict[str, Any], keep: Callable[[], None]):
         self.plan, self.results, self.keep = plan, results, keep
 
     def run(self) -> None:
         configs = self.plan.configs()
-        self.progress = Progress(sum(len(self.plan.tasks(config)) for config in configs))
-        try:
-            for config in configs:
-                self._config(config)
-        finally:
-            self.progress.close()
+        self.total = sum(len(self.plan.tasks(config)) for config in configs)
+        self.begun, self.start = 0, time.monotonic()
+        for config in configs:
+            self._config(config)
 
     def _config(self, config: Config) -> None:
         """A worker that dies takes down one task: the next worker goes on behind it."""
         tasks = self.plan.tasks(config)
-        self.results["shapes"] |= {
-            task.shape.label: [*task.shape.sizes, task.shape.family] for task in tasks
-        }
+        self.results["shapes"] |= {task.shape.label: list(task.shape[1:]) for task in tasks}
         while tasks:
             begun, problem = self._worker(config, tasks)
             if problem is None:
                 return
             died = tasks[begun] if begun >= 0 else tasks[0]
             self._error(config, "worker", died.kind, died.shape.label, problem)
-            self.keep(self.results)
+            self.keep()
             # Before the first task, a second attempt would end the same way.
             tasks = tasks[begun + 1 :] if begun >= 0 else []
 
@@ -140,29 +94,25 @@ class Runner:
             kind = event.pop("event")
             ended |= kind == "end"
             if kind == "task":
-                self._finished_task(begun)
+                self.keep()
                 begun = event["index"]
-                self.progress.begin(f"{config}: {tasks[begun].kind} {tasks[begun].shape.label}")
-            else:
-                self._event(config, kind, event)
-        self._finished_task(begun)
+                self._progress(f"{config}: {tasks[begun].kind} {tasks[begun].shape.label}")
+            elif kind == "record":
+                self.results["records"].append(config._asdict() | event)
+            elif kind == "roofline":
+                self.results["rooflines"].append(event)
+            elif kind == "skip":
+                self._skip(event)
+            elif kind == "error":
+                self._error(config, **event)
+        self.keep()
         return begun, ended
 
-    def _finished_task(self, index: int) -> None:
-        if index >= 0:
-            self.progress.end()
-            self.keep(self.results)
-
-    def _event(self, config: Config, kind: str, event: dict[str, Any]) -> None:
-        where = {"threads": config.threads, "isa": config.isa, "dtype": config.dtype}
-        if kind == "record":
-            self.results["records"].append(where | event)
-        elif kind == "roofline":
-            self.results["rooflines"].append(event)
-        elif kind == "skip":
-            self._skip(event)
-        elif kind == "error":
-            self._error(config, *(event[key] for key in ("library", "kind", "shape", "reason")))
+    def _progress(self, text: str) -> None:
+        self.begun += 1
+        minutes = (time.monotonic() - self.start) / 60
+        place = f"[{self.begun}/{self.total}, {minutes:.1f} min]"
+        print(place, text, file=sys.stderr, flush=True)
 
     def _skip(self, event: dict[str, Any]) -> None:
         """One line a reason, however many shapes it concerns."""
@@ -173,4 +123,4 @@ class Runner:
     def _error(self, config, library, kind, shape, reason) -> None:
         said = {"config": str(config), "library": library, "kind": kind, "shape": shape}
         self.results["errors"].append(said | {"reason": reason})
-        self.progress.say(f"ERROR {library}, {kind} {shape} ({config}): {reason}")
+        print(f"ERROR {library}, {kind} {shape} ({config}): {reason}", file=sys.stderr, flush=True)

@@ -24,6 +24,11 @@ class Shape(NamedTuple):
     def sizes(self) -> tuple[int, int, int, int]:
         return self.T, self.N, self.I, self.H
 
+    @property
+    def is_lone(self) -> bool:
+        """A single step of a single row."""
+        return self.T == self.N == 1
+
     def flop(self, training: bool = False) -> int:
         """Operations of the matrix products; gate arithmetic is not counted.
 
@@ -77,20 +82,9 @@ REALISTIC = (
 
 ALL = PEERS + REALISTIC
 
-_QUICK = {
-    (1, 1, 16, 32),
-    (1000, 1, 1, 16),
-    (200, 1, 42, 128),
-    (50, 8, 80, 256),
-    (100, 32, 64, 128),
-    (20, 256, 64, 100),
-    (24, 32, 8, 64),
-}
+_QUICK = {(1, 1, 16, 32), (1000, 1, 1, 16), (200, 1, 42, 128), (50, 8, 80, 256),
+          (100, 32, 64, 128), (20, 256, 64, 100), (24, 32, 8, 64)}
 QUICK = tuple(s for s in ALL if s.sizes in _QUICK)
 
 # Odd sizes (no multiple of a vector), a lone step, and one shape with a batch.
-SMOKE = (
-    shape(1, 1, 16, 32, "smoke"),
-    shape(7, 1, 3, 21, "smoke"),
-    shape(5, 9, 13, 40, "smoke"),
-)
+SMOKE = tuple(shape(*sizes, "smoke") for sizes in ((1, 1, 16, 32), (7, 1, 3, 21), (5, 9, 13, 40)))

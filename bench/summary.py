@@ -20,21 +20,15 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from . import peers
 from .roofline import Roofline
 from .shapes import Shape
 
 OURS = "gru_c"
 OURS_ALONE = "gru_c (1 thread)"
-NAMES = {
-    OURS: "gru_c",
-    OURS_ALONE: OURS_ALONE,
-    "torch": "PyTorch",
-    "onnxruntime": "ONNX Runtime",
-    "openvino": "OpenVINO",
-    "tensorflow": "TensorFlow",
-    "tensorflow_xla": "TensorFlow XLA",
-    "onednn": "oneDNN (C++)",
-}
+NAMES = {OURS: OURS, OURS_ALONE: OURS_ALONE}
+NAMES |= {name: peers.load(name).name for name in peers.NAMES}
+Records = dict[str, dict[str, Any]]  # by library
 
 
 class Case(NamedTuple):
@@ -46,34 +40,50 @@ class Case(NamedTuple):
     kind: str
     shape: str
 
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Case:
+        return cls(*(record[name] for name in cls._fields))
+
     @property
     def group(self) -> tuple[str, str, int, str]:
         """Cases of one group share a table: everything but the shape."""
         return self[:4]
 
 
-class Row(NamedTuple):
-    """A case with gru_c's time beside the others'; None where something was not measured."""
+class Row:
+    """A case with gru_c's time beside the others'; None where something was not measured.
 
-    case: Case
-    shape: Shape
-    best: float
-    median: float
-    times: dict[str, float]  # of the peers, the fastest way each
-    eligible: tuple[str, ...]  # those that count as "fastest peer"
-    fastest: str | None
-    ratio: float | None
-    ratio_of_medians: float | None
-    ratio_any_threads: float | None
-    fastest_any_threads: str | None
-    ratio_torch: float | None
-    gflops: float
-    roofline: float | None  # fraction: least possible time over gru_c's
-    scaling: float | None  # gru_c with one thread over gru_c with several, in one process
+    `found` are the records of the case by library, `with_one` those of the same case with one
+    thread, if this one has several.
+    """
 
-    @property
-    def lone(self) -> bool:
-        return self.shape.T == self.shape.N == 1
+    def __init__(self, case: Case, shape: Shape, found: Records, with_one: Records,
+                 limit: Roofline | None):
+        found, training = dict(found), case.kind == "training"
+        own, alone = found.pop(OURS), found.pop(OURS_ALONE, None)
+        self.case, self.shape = case, shape
+        best, median = own["best"], own["median"]
+        self.best, self.median = best, median
+        self.times = {name: record["best"] for name, record in found.items()}  # of the peers
+        # Those that count as "fastest peer".
+        self.eligible = tuple(name for name, r in found.items()
+                              if r["held"] and not (shape.is_lone and r["caller"] == "C"))
+        first = min(self.eligible, key=self.times.get, default=None)
+        self.fastest = first
+        self.ratio = self.times[first] / best if first else None
+        medians = [found[name]["median"] for name in self.eligible]
+        self.ratio_of_medians = min(medians) / median if first else None
+        least = {name: min(r[name]["best"] for r in (found, with_one) if name in r)
+                 for name in found}
+        first_of_any = min(self.eligible, key=least.get, default=None) if with_one else None
+        self.ratio_any_threads = least[first_of_any] / best if first_of_any else None
+        self.fastest_any_threads = first_of_any
+        self.ratio_torch = least["torch"] / best if "torch" in found else None
+        self.gflops = shape.flop(training) / best / 1e9
+        # A fraction: the least possible time over gru_c's.
+        self.roofline = limit.gru_limit(shape, training) / best if limit else None
+        # gru_c with one thread over gru_c with several, in one process.
+        self.scaling = alone["best"] / best if alone else None
 
 
 def geometric_mean(values: Iterable[float | None]) -> float | None:
@@ -98,61 +108,42 @@ def rooflines(results: dict[str, Any]) -> dict[tuple[str, str, int], Roofline]:
     return found
 
 
-def by_case(results: dict[str, Any]) -> dict[Case, dict[str, dict[str, Any]]]:
+def by_case(results: dict[str, Any]) -> dict[Case, Records]:
     """{case: {library: its fastest record}}: there may be several ways to take one step."""
-    found: dict[Case, dict[str, dict[str, Any]]] = defaultdict(dict)
+    found: dict[Case, Records] = defaultdict(dict)
     for record in results["records"]:
-        libraries = found[Case(*(record[name] for name in Case._fields))]
+        libraries = found[Case.of(record)]
         old = libraries.setdefault(record["library"], record)
         if record["best"] < old["best"]:
             libraries[record["library"]] = record
     return found
 
 
+def ways(results: dict[str, Any]) -> dict[Case, dict[tuple[str, str], float]]:
+    """{case: {(library, way): seconds}}, where `by_case` has the fastest way alone."""
+    found: dict[Case, dict[tuple[str, str], float]] = defaultdict(dict)
+    for record in results["records"]:
+        found[Case.of(record)][record["library"], record["way"]] = record["best"]
+    return found
+
+
 def rows(results: dict[str, Any]) -> list[Row]:
     """One row a case that gru_c was measured in, in the order of measurement."""
-    found, limits = by_case(results), rooflines(results)
-    return [_row(results, case, found, limits) for case in found if OURS in found[case]]
-
-
-def _row(results, case: Case, all_found, limits) -> Row:
-    found = dict(all_found[case])
-    own, alone = found.pop(OURS), found.pop(OURS_ALONE, None)
-    *sizes, family = results["shapes"][case.shape]
-    shape, best = Shape(case.shape, *sizes, family), own["best"]
-    lone = shape.T == shape.N == 1
-    eligible = [k for k, r in found.items() if r["held"] and not (lone and r["caller"] == "C")]
-    first = min(eligible, key=lambda name: found[name]["best"], default=None)
-    medians = [found[name]["median"] for name in eligible]
-    alone_found = all_found.get(case._replace(threads=1), {}) if case.threads > 1 else {}
-    least = {k: min(f[k]["best"] for f in (found, alone_found) if k in f) for k in found}
-    first_of_any = min(eligible, key=least.get, default=None) if alone_found else None
-    training = case.kind == "training"
-    limit = limits.get((case.dtype, case.isa, case.threads))
-    return Row(
-        case=case,
-        shape=shape,
-        best=best,
-        median=own["median"],
-        times={name: record["best"] for name, record in found.items()},
-        eligible=tuple(eligible),
-        fastest=first,
-        ratio=found[first]["best"] / best if first else None,
-        ratio_of_medians=min(medians) / own["median"] if first else None,
-        ratio_any_threads=least[first_of_any] / best if first_of_any else None,
-        fastest_any_threads=first_of_any,
-        ratio_torch=least["torch"] / best if "torch" in found else None,
-        gflops=shape.flop(training) / best / 1e9,
-        roofline=limit.gru_limit(shape, training) / best if limit else None,
-        scaling=alone["best"] / best if alone else None,
-    )
+    by, limits, made = by_case(results), rooflines(results), []
+    for case, found in by.items():
+        if OURS in found:
+            shape = Shape(case.shape, *results["shapes"][case.shape])
+            with_one = by.get(case._replace(threads=1), {}) if case.threads > 1 else {}
+            limit = limits.get((case.dtype, case.isa, case.threads))
+            made.append(Row(case, shape, found, with_one, limit))
+    return made
 
 
 def groups(all_rows: Iterable[Row]) -> dict[tuple[str, str, int, str], list[Row]]:
     """{(dtype, isa, threads, kind): rows}, in the order of the first of each."""
-    found: dict[tuple[str, str, int, str], list[Row]] = {}
+    found: dict[tuple[str, str, int, str], list[Row]] = defaultdict(list)
     for row in all_rows:
-        found.setdefault(row.case.group, []).append(row)
+        found[row.case.group].append(row)
     return found
 
 
@@ -160,8 +151,6 @@ def derived(results: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows as plain dicts, for the JSON file."""
     found = []
     for row in rows(results):
-        flop = row.shape.flop(row.case.kind == "training")
-        plain = row._asdict() | {"shape": row.shape.label}
-        del plain["case"]
-        found.append(row.case._asdict() | {"flop": flop} | plain)
+        case = row.case._asdict() | {"flop": row.shape.flop(row.case.kind == "training")}
+        found.append(case | {k: v for k, v in vars(row).items() if k not in ("case", "shape")})
     return found

@@ -2,7 +2,7 @@
 
 The figures are the project's own. A target is judged by the figure that is shown, so what is met
 within rounding is met. "Against the fastest peer" it can only be missed, never met, where a peer
-that `FASTEST_OF` names was not measured.
+that can do the case was not measured: the fastest of fewer is another figure.
 """
 
 from __future__ import annotations
@@ -10,14 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from .summary import NAMES, OURS, Row, geometric_mean, groups, rows, threads_text
+from . import peers
+from .summary import NAMES, OURS, Case, Row, geometric_mean, groups, threads_text, ways
 
-# The peers of the published results in float32; the fastest of fewer is another figure.
-FASTEST_OF = {
-    "training": ("torch", "tensorflow", "tensorflow_xla", "onednn"),
-    "inference": ("torch", "onnxruntime", "openvino", "tensorflow", "tensorflow_xla", "onednn"),
-}
-NOT_HELD_TO_AVX2 = ("onnxruntime",)
 # Least ratio, geometric mean of ratios, geometric mean against PyTorch, by (isa, kind).
 RATIOS = {
     ("native", "inference"): (1.0, 1.4, None),
@@ -99,13 +94,12 @@ def _of_group(group: tuple, members: list[Row]) -> list[Target]:
 
 def _not_measured(isa: str, kind: str, members: list[Row]) -> tuple[str, ...]:
     """Names of the peers that would count in a case of `members` but have no time there."""
-    def counts(name: str, row: Row) -> bool:
-        if isa == "avx2" and name in NOT_HELD_TO_AVX2:
-            return False
-        return not (row.lone and name == "onednn")
+    def counts(peer: type[peers.PeerBase], row: Row) -> bool:
+        can, held = kind == "inference" or peer.can_train, isa == "native" or peer.obeys_avx2_env
+        return can and held and not (row.shape.is_lone and peer.called_from == "C")
 
-    return tuple(NAMES[name] for name in FASTEST_OF[kind]
-                 if any(name not in row.times and counts(name, row) for row in members))
+    return tuple(NAMES[name] for name in peers.NAMES
+                 if any(name not in row.times and counts(peers.load(name), row) for row in members))
 
 
 def _scaling(what: str, members: list[Row]) -> list[Target]:
@@ -120,16 +114,15 @@ def _scaling(what: str, members: list[Row]) -> list[Target]:
 
 def _step(results: dict[str, Any]) -> list[Target]:
     """The call that a stream makes, against the fastest of ONNX Runtime's and nn.GRUCell."""
-    found = []
+    found, times = [], ways(results)
     for threads in (1, 2):
-        case = ("step", threads, "native", "float32", STEP)
-        here = [r for r in results["records"] if case == tuple(
-            r[name] for name in ("kind", "threads", "isa", "dtype", "shape"))]
-        own = [r["best"] for r in here if r["way"] == "cell(x, h, out=h)"]
-        for library, (least, way) in STEP_RATIOS.items():
-            times = [r["best"] for r in here if r["library"] == library and way in (None, r["way"])]
-            if own and times:
-                got = f"{min(times) / own[0]:.2f}"
+        here = times.get(Case("float32", "native", threads, "step", STEP), {})
+        own = here.get((OURS, "cell(x, h, out=h)"))
+        for library, (least, wanted) in STEP_RATIOS.items():
+            theirs = [seconds for (name, way), seconds in here.items()
+                      if name == library and wanted in (None, way)]
+            if own and theirs:
+                got = f"{min(theirs) / own:.2f}"
                 what = f"one step from Python, {threads_text(threads)}: against {NAMES[library]}"
                 found.append(Target(what, f"at least {least:g} times as fast", got,
                                     _shown(got) >= least))
@@ -154,18 +147,18 @@ def _footprint(results: dict[str, Any]) -> list[Target]:
     return found
 
 
-def targets(results: dict[str, Any]) -> list[Target]:
-    """All targets that the results can speak about."""
+def targets(results: dict[str, Any], rows: list[Row]) -> list[Target]:
+    """All targets that the results and their rows can speak about."""
     found = []
-    for group, members in groups(rows(results)).items():
+    for group, members in groups(rows).items():
         found += _of_group(group, members)
     return found + _step(results) + _footprint(results)
 
 
-def losses(results: dict[str, Any]) -> list[Loss]:
+def losses(rows: list[Row]) -> list[Loss]:
     """Every case in which a library was faster, whether it counts for a target or not."""
     found = []
-    for row in rows(results):
+    for row in rows:
         found += [Loss(row, name, seconds / row.best, _note(row, name))
                   for name, seconds in row.times.items() if seconds < row.best]
         if row.ratio_any_threads and row.ratio_any_threads < min(1.0, row.ratio):
@@ -177,6 +170,6 @@ def losses(results: dict[str, Any]) -> list[Loss]:
 def _note(row: Row, name: str) -> str:
     if name in row.eligible:
         return ""
-    if row.lone and name == "onednn":
+    if row.shape.is_lone and peers.load(name).called_from == "C":
         return "called in a C++ loop, gru_c from Python"
     return "not held to AVX2"

@@ -28,7 +28,6 @@ FEWEST_ROUNDS = 4
 class Contender:
     """One thing to time: `time(repeats, number)` gives the least seconds a call."""
 
-    key: str
     time: Callable[[int, int], float]
     samples: list[float] = field(default_factory=list)
     number: int = 1

@@ -26,14 +26,15 @@ from dataclasses import asdict
 
 import numpy as np
 
-from . import ours, peers, roofline
+from . import peers, roofline
+from .ours import OneThread, Peer
 from .peers import Unsupported, best_time
 from .plan import Task
+from .shapes import Shape
+from .summary import OURS, OURS_ALONE
 from .timing import Contender, run_rounds
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
-OURS = "gru_c"
-FROM_C = ("onednn",)  # their loops of timed calls are not Python's
 
 
 class WrongResult(Exception):
@@ -45,22 +46,22 @@ class Worker:
 
     def __init__(self, job, say):
         self.job, self.say = job, say
-        self.threads, self.dtype = job["threads"], np.dtype(job["dtype"])
-        self.peers = {name: peers.load(name).Peer for name in job["peers"]}
+        self.threads, self.dtype = job["threads"], job["dtype"]
+        self.peers = {name: peers.load(name) for name in job["peers"]}
         self.problem_of = None
 
     def run(self) -> None:
         self._roofline()
-        for index, data in enumerate(self.job["tasks"]):
+        for index, (kind, sizes) in enumerate(self.job["tasks"]):
             self.say(event="task", index=index)
-            self.task(Task.from_json(data))
+            self.task(Task(kind, Shape(*sizes)))
         self._roofline()
         self.say(event="end")
 
     def _roofline(self) -> None:
         where, seconds = (self.job["isa"], self.threads), self.job["roofline_seconds"]
         try:
-            found = roofline.measure(self.dtype.name, *where, seconds)
+            found = roofline.measure(self.dtype, *where, seconds)
         except Unsupported as refusal:
             self.say(event="skip", library="roofline", kind="", shape="", reason=str(refusal))
         else:
@@ -74,10 +75,10 @@ class Worker:
         built, contenders = {}, {}
         self.built_in = {}  # seconds, with the first calls and their check
         self.errors = {}  # the largest relative one of each library
-        for name, make in self._makers(task).items():
+        for name, cls in self._libraries(task).items():
             start = time.perf_counter()
             try:
-                built[name] = make()
+                built[name] = cls(self.problem, self.threads, task.kind == "training")
                 contenders |= self._checked(task, name, built[name])
             except Unsupported as refusal:
                 self._tell(task, name, "skip", str(refusal))
@@ -94,62 +95,46 @@ class Worker:
                 peer.close()
 
     def _tell(self, task, library, event, reason) -> None:
-        self.say(
-            event=event, library=library, kind=task.kind, shape=task.shape.label, reason=reason
-        )
+        where = {"library": library, "kind": task.kind, "shape": task.shape.label}
+        self.say(event=event, **where, reason=reason)
 
     def _make_problem(self, shape) -> None:
         """Weights, data and the right answers; kept while the shape stays."""
         if self.problem_of != shape:
             self.problem = peers.random_problem(shape, self.dtype)
-            self.truth = peers.forward_backward(*self.problem)
+            self.truth = peers.truth(self.problem)
             self.problem_of = shape
 
-    def _makers(self, task: Task) -> dict:
-        """How to build each library; with several threads gru_c comes a second time with one."""
-        weights, *data = self.problem
-        arguments = (weights, task.shape, self.dtype, self.threads, task.kind == "training")
-
-        def maker(cls, **keywords):
-            def make():
-                peer = cls(*arguments, **keywords)
-                peer.set_input(*data)
-                return peer
-
-            return make
-
-        makers = {OURS: maker(ours.Peer)}
-        if self.threads > 1 and task.kind != "step":
-            makers[f"{OURS} (1 thread)"] = maker(ours.Peer, own_threads=1)
-        return makers | {name: maker(cls) for name, cls in self.peers.items()}
+    def _libraries(self, task: Task) -> dict[str, type[peers.PeerBase]]:
+        """With several threads gru_c comes a second time with one."""
+        twice = self.threads > 1 and task.kind != "step"
+        return {OURS: Peer} | ({OURS_ALONE: OneThread} if twice else {}) | self.peers
 
     def _checked(self, task: Task, name: str, peer) -> dict[str, Contender]:
         """What of this peer will be timed, by key, after its results were found right."""
-        if task.kind == "step" and name not in FROM_C:
+        if task.kind == "step" and peer.called_from == "Python":
+            state = self.truth["output"][0]
             with peer.scope():
                 steps = peer.steps()
                 for step in steps.values():
-                    self._compare(name, "state", step.to_numpy(step.call()), self.truth[0][0])
-            return {f"{name}: {way}": _step_contender(peer, way, s) for way, s in steps.items()}
+                    self._compare(name, "state", step.to_numpy(step.call()), state)
+            return {f"{name}: {way}": _step_contender(peer, step) for way, step in steps.items()}
         for _ in range(2):  # what a first call leaves behind must not change a second
-            (peer.train if peer.training else peer.infer)()
+            peer.run()
             self._compare_all(name, peer)
-        timer = peer.time_train if peer.training else peer.time_infer
         way = ": loop in C++" if task.kind == "step" else ""
-        return {name + way: Contender(name, timer)}
+        return {name + way: Contender(peer.time)}
 
     def _compare_all(self, name, peer) -> None:
-        self._compare(name, "output", peer.output(), self.truth[0])
-        if peer.training:
-            found, true = peer.gradients(), self.truth[1]
-            if found.keys() != true.keys():
-                raise WrongResult(f"gradients of {sorted(found)}")
-            for key, value in found.items():
-                self._compare(name, f"d{key}", value, true[key])
+        found = {"output": peer.output()} | (peer.gradients() if peer.training else {})
+        if peer.training and found.keys() != self.truth.keys():
+            raise WrongResult(f"gradients of {sorted(found)}")
+        for what, value in found.items():
+            self._compare(name, what, value, self.truth[what])
 
     def _compare(self, name, what, found, true) -> None:
         error = peers.relative_error(np.asarray(found, np.float64), true)
-        if not error <= TOLERANCE[self.dtype.name]:
+        if not error <= TOLERANCE[self.dtype]:
             raise WrongResult(f"{what} is off by {error:.1e} of its largest value")
         self.errors[name] = max(error, self.errors.get(name, 0))
 
@@ -182,16 +167,16 @@ class Worker:
             "error": self.errors[library],
             # False: the environment does not hold this library to the instruction set.
             "held": self.job["isa"] == "native" or peer.obeys_avx2_env,
-            "caller": "C" if library in FROM_C else "Python",
+            "caller": peer.called_from,
         }
 
 
-def _step_contender(peer, way, step) -> Contender:
+def _step_contender(peer, step) -> Contender:
     def timer(repeats, number):
         with peer.scope():
             return best_time(step.call, repeats, number)
 
-    return Contender(way, timer)
+    return Contender(timer)
 
 
 def _one_line(error: Exception) -> str:

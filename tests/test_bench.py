@@ -1,31 +1,24 @@
 """The benchmark's arithmetic on made-up records: ratios, means, targets, report, comparison.
 
-Nothing is timed and no peer is needed. The checkout's bench/ is found by path; without it (an
-installed package alone) the tests are skipped.
+Nothing is timed and no peer is needed. Without bench/ (an installed package alone) the tests are
+skipped.
 """
 
 import copy
 import importlib
+import json
 import math
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+import gru_c
+
+bench = pytest.importorskip("bench", reason="bench/ is not here")
+for name in ("__main__", "worker"):  # with all that they import
+    importlib.import_module(f"bench.{name}")
+
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def bench():
-    """A function that imports modules of bench/."""
-    if not (ROOT / "bench" / "__main__.py").exists():
-        pytest.skip("bench/ is not here")
-    sys.path.insert(0, str(ROOT))
-    try:
-        yield lambda name: importlib.import_module(f"bench.{name}" if name else "bench")
-    finally:
-        sys.path.remove(str(ROOT))
 
 
 def record(library, best, shape="50,8,80,256", **changes):
@@ -63,14 +56,8 @@ def results():
         record("onnxruntime", 6e-6, LONE, kind="step", way="io_binding"),
         record("torch", 5e-6, LONE, kind="step", way="GRUCell"),
     ]
-    roofline = {
-        "dtype": "float32",
-        "isa": "native",
-        "threads": 1,
-        "vector_bytes": 32,
-        "flops": 1e12,
-        "bandwidth": {"16384": 2e11, "1048576": 1e11},  # JSON's keys are text
-    }
+    roofline = {"dtype": "float32", "isa": "native", "threads": 1, "vector_bytes": 32,
+                "flops": 1e12, "bandwidth": {"16384": 2e11, "1048576": 1e11}}
     return {
         "schema": 2,
         "started": "2020-01-01T00:00:00+00:00",
@@ -78,16 +65,9 @@ def results():
         "command": ["--quick"],
         "revision": "abc",
         "machine": {
-            "processor": "amd-epyc-zen4",
-            "cpu": "a processor",
-            "architecture": "x86_64",
-            "cores": 2,
-            "caches": {"L2": "1024K"},
-            "vectors": ["avx2"],
-            "virtual": True,
-            "memory_gb": 8.0,
-            "system": "a system",
-            "python": "3.11.0",
+            "processor": "amd-epyc-zen4", "cpu": "a processor", "architecture": "x86_64",
+            "cores": 2, "caches": {"L2": "1024K"}, "vectors": ["avx2"], "virtual": True,
+            "memory_gb": 8.0, "system": "a system", "python": "3.11.0",
         },
         "versions": {"numpy": "2.0"},
         "peers": {"torch": "2.0"},
@@ -100,8 +80,8 @@ def results():
         "disturbance": [{"config": "1 thread", "others": 0.2, "stolen": 0.0}],
         "footprint": {
             "memory": {
-                "gru_c": {"peak": 40e6, "first": 30e6, "exact": True, "at_rest": 0},
-                "torch": {"peak": 100e6, "first": 50e6, "exact": True, "at_rest": 0},
+                "gru_c": {"peak": 40e6, "first": 30e6, "at_rest": 0},
+                "torch": {"peak": 100e6, "first": 50e6, "at_rest": 0},
             },
             "sizes": {"gru_c": 1e6, "torch": 7e8},
             "wheel": {"bytes": 400_000},
@@ -110,37 +90,42 @@ def results():
     }
 
 
+def targets(results):
+    return bench.targets.targets(results, bench.summary.rows(results))
+
+
+def verdicts(results):
+    return {(t.what, t.wanted): t.verdict for t in targets(results) if "fastest peer" in t.what}
+
+
 @pytest.fixture
-def row(bench, results):
+def row(results):
     """A function that finds the row of a case."""
-    found = {row.case: row for row in bench("summary").rows(results)}
-    case = bench("summary").Case
-    return lambda shape="50,8,80,256", kind="inference", threads=1, isa="native": found[
-        case("float32", isa, threads, kind, shape)
-    ]
+    found = {row.case: row for row in bench.summary.rows(results)}
+    return lambda shape="50,8,80,256", kind="inference", threads=1, isa="native": (
+        found["float32", isa, threads, kind, shape])
 
 
 # ---- shapes ------------------------------------------------------------------------------------
 
 
-def test_shapes_are_unique_and_their_subsets_are_subsets(bench):
-    shapes = bench("shapes")
-    assert len({s.label for s in shapes.ALL}) == len(shapes.ALL)
-    assert len({s.sizes for s in shapes.ALL}) == len(shapes.ALL)
-    assert len(shapes.PEERS) == 17
-    assert set(shapes.QUICK) < set(shapes.ALL)
-    assert len(shapes.QUICK) == len(shapes._QUICK)
-    assert {s.sizes for s in shapes.ALL} > bench("plan").FLOAT64_SIZES
+def test_shapes_are_unique_and_their_subsets_are_subsets():
+    assert len({s.label for s in bench.shapes.ALL}) == len(bench.shapes.ALL)
+    assert len({s.sizes for s in bench.shapes.ALL}) == len(bench.shapes.ALL)
+    assert len(bench.shapes.PEERS) == 17
+    assert set(bench.shapes.QUICK) < set(bench.shapes.ALL)
+    assert len(bench.shapes.QUICK) == len(bench.shapes._QUICK)
+    assert {s.sizes for s in bench.shapes.ALL} > bench.plan.FLOAT64_SIZES
 
 
-def test_operations_of_a_shape(bench):
-    shape = bench("shapes").shape(2, 3, 5, 7)
+def test_operations_of_a_shape():
+    shape = bench.shapes.shape(2, 3, 5, 7)
     assert shape.flop() == 2 * 3 * 2 * (3 * 7) * (5 + 7)
     assert shape.flop(training=True) == 3 * shape.flop()
 
 
-def test_shapes_by_name(bench):
-    choose, shapes = bench("__main__").chosen_shapes, bench("shapes")
+def test_shapes_by_name():
+    choose, shapes = bench.__main__.chosen_shapes, bench.shapes
     assert choose(["all"]) == shapes.ALL
     assert choose(["peers", "realistic"]) == shapes.ALL
     assert {s.label.split()[0] for s in choose(["audio"])} == {"audio"}
@@ -153,57 +138,62 @@ def test_shapes_by_name(bench):
 # ---- plan --------------------------------------------------------------------------------------
 
 
-def test_options_of_a_mode_give_way_to_those_given(bench):
-    options = bench("__main__").options
-    assert options(["--quick"]).isa == ("native",)
-    assert options(["--quick", "--isa", "avx2"]).isa == ("avx2",)
-    assert options(["--smoke", "--peers", "none"]).peers == ()
-    assert options([]).peers == bench("peers").NAMES
+def test_options_of_a_mode_give_way_to_those_given():
+    def plan(*arguments):
+        return bench.__main__.options(list(arguments))[1]
+
+    assert plan("--quick").isas == ("native",)
+    assert plan("--quick", "--isa", "avx2").isas == ("avx2",)
+    assert plan("--smoke", "--peers", "none").peers == ()
+    assert plan().peers == bench.peers.NAMES
+    assert plan("--smoke", "--shapes", "audio").shapes[0].family == "realistic"
     with pytest.raises(SystemExit):
-        options(["--peers", "jax"])
+        plan("--peers", "jax")
 
 
-def test_no_path_of_this_machine_is_written(bench):
-    command = bench("__main__").command
+def test_no_path_of_this_machine_is_written():
+    command = bench.__main__.command
     for given in (["--output", "/a/b", "--report=/c"], ["--report", "--wheel", "/d"], ["--report"]):
         assert command(["--quick", *given, "--rounds", "3"]) == ["--quick", "--rounds", "3"]
 
 
-def test_plan(bench):
-    plan, shapes = bench("plan"), bench("shapes")
-    made = plan.Plan(shapes=shapes.ALL)
+def test_plan():
+    plan, shapes = bench.plan, bench.shapes
+    made = plan.FULL
     assert len(made.configs()) == 8
     single, double = (made.tasks(plan.Config(1, "native", d)) for d in ("float32", "float64"))
     assert len(single) == 2 * len(shapes.ALL) + len(plan.STEPS)
     assert len(double) == 2 * len(plan.FLOAT64_SIZES) + len(plan.STEPS)
     task = single[-1]
     assert task.kind == "step" and task.shape.sizes[:2] == (1, 1)
-    assert plan.Task.from_json(task.to_json()) == task
+    job = json.loads(json.dumps(made.job(made.configs()[-1], [task])))
+    assert (job["threads"], job["isa"], job["dtype"]) == (2, "avx2", "float64")
+    [(kind, shape)] = job["tasks"]
+    assert plan.Task(kind, shapes.Shape(*shape)) == task
 
 
-def test_environment_of_a_worker(bench, monkeypatch):
-    machine = bench("machine")
+def test_environment_of_a_worker(monkeypatch):
     monkeypatch.setenv("GRU_C_ISA", "baseline")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
-    native = machine.worker_environment(2, "native")
+    native = bench.machine.worker_environment(2, "native")
     assert native["OMP_NUM_THREADS"] == native["GRU_C_NUM_THREADS"] == "2"
     assert "GRU_C_ISA" not in native and "ONEDNN_MAX_CPU_ISA" not in native
-    held = machine.worker_environment(1, "avx2")
+    held = bench.machine.worker_environment(1, "avx2")
     assert held["GRU_C_ISA"] == "avx2" and held["ONEDNN_MAX_CPU_ISA"] == "AVX2"
 
 
 # ---- timing ------------------------------------------------------------------------------------
 
 
-def test_rounds_are_interleaved_in_rotating_order(bench):
-    timing, calls = bench("timing"), []
+def test_rounds_are_interleaved_in_rotating_order():
+    timing, calls = bench.timing, []
 
     def contender(key, seconds):
         def timer(repeats, number):
             calls.append(key)
             return seconds
 
-        return timing.Contender(key, timer)
+        return timing.Contender(timer)
 
     field = [contender("a", 1e-3), contender("b", 2e-3), contender("slow", 1.0)]
     timing.run_rounds(field, seconds=1e9, rounds=5, pause=lambda: None)
@@ -214,19 +204,18 @@ def test_rounds_are_interleaved_in_rotating_order(bench):
     assert (a.number, b.number, slow.number) == (2, 1, 1)
 
 
-def test_rounds_end_with_the_time(bench):
-    timing = bench("timing")
-    only = timing.Contender("a", lambda repeats, number: 1e-3)
-    timing.run_rounds([only], seconds=0, rounds=50, pause=lambda: None)
-    assert len(only.samples) == timing.FEWEST_ROUNDS
-    assert timing.wait_until_idle(limit=5)
+def test_rounds_end_with_the_time():
+    only = bench.timing.Contender(lambda repeats, number: 1e-3)
+    bench.timing.run_rounds([only], seconds=0, rounds=50, pause=lambda: None)
+    assert len(only.samples) == bench.timing.FEWEST_ROUNDS
+    assert bench.timing.wait_until_idle(limit=5)
 
 
 # ---- summary -----------------------------------------------------------------------------------
 
 
-def test_geometric_mean(bench):
-    mean = bench("summary").geometric_mean
+def test_geometric_mean():
+    mean = bench.summary.geometric_mean
     assert mean([2, 8]) == pytest.approx(4)
     assert mean([None, 3]) == pytest.approx(3)
     assert mean([]) is None
@@ -263,12 +252,12 @@ def test_two_threads(row):
     assert found.ratio_any_threads == pytest.approx(0.8)
 
 
-def test_a_peer_may_be_faster_with_one_thread(bench, results):
+def test_a_peer_may_be_faster_with_one_thread(results):
     results["records"][9]["best"] = 4e-3
-    found = [r for r in bench("summary").rows(results) if r.case.threads == 2]
-    assert found[0].ratio == pytest.approx(4)
-    assert found[0].ratio_any_threads == pytest.approx(2)
-    assert found[0].fastest_any_threads == "onednn"
+    found = next(r for r in bench.summary.rows(results) if r.case.threads == 2)
+    assert found.ratio == pytest.approx(4)
+    assert found.ratio_any_threads == pytest.approx(2)
+    assert found.fastest_any_threads == "onednn"
 
 
 def test_the_fastest_way_counts(row):
@@ -277,10 +266,8 @@ def test_the_fastest_way_counts(row):
     assert found.times == {"onnxruntime": 6e-6, "torch": 5e-6}
 
 
-def test_derived_is_plain(bench, results):
-    import json
-
-    derived = json.loads(json.dumps(bench("summary").derived(results)))
+def test_derived_is_plain(results):
+    derived = json.loads(json.dumps(bench.summary.derived(results)))
     assert derived[0]["shape"] == "50,8,80,256" and derived[0]["ratio"] == pytest.approx(2)
     assert derived[0]["flop"] == 6 * 50 * 8 * 256 * (80 + 256)
 
@@ -288,8 +275,8 @@ def test_derived_is_plain(bench, results):
 # ---- targets -----------------------------------------------------------------------------------
 
 
-def test_targets(bench, results):
-    met = {(t.what, t.wanted): t.met for t in bench("targets").targets(results)}
+def test_targets(results):
+    met = {(t.what, t.wanted): t.met for t in targets(results)}
     one, two = "inference, native, 1 thread: ", "inference, native, 2 threads: "
     assert met[one + "against the fastest peer", "no shape below 1"]
     assert met[one + "against the fastest peer", "geometric mean at least 1.4"]
@@ -306,57 +293,49 @@ def test_targets(bench, results):
 
 
 @pytest.fixture
-def of_all_peers(bench, results):
+def of_all_peers(results):
     """A function that gives results in which every peer takes `theirs` seconds, gru_c 1 ms."""
     def make(theirs, *without):
-        libraries = [name for name in bench("peers").NAMES if name not in without]
+        libraries = [name for name in bench.peers.NAMES if name not in without]
         records = [record("gru_c", 1e-3, kind="training")]
         records += [record(name, theirs, kind="training") for name in libraries]
         return results | {"records": records}
     return make
 
 
-def verdicts(bench, results):
-    found = bench("targets").targets(results)
-    return {(t.what, t.wanted): t.verdict for t in found if "fastest peer" in t.what}
-
-
-def test_a_target_that_is_met_within_rounding_is_not_missed(bench, of_all_peers):
+def test_a_target_that_is_met_within_rounding_is_not_missed(of_all_peers):
     what = "training, native, 1 thread: against the fastest peer"
     shown = "no shape below 1.15", "geometric mean at least 2"
-    found = [verdicts(bench, of_all_peers(theirs)) for theirs in (1.1496e-3, 1.1449e-3, 1.996e-3)]
+    found = [verdicts(of_all_peers(theirs)) for theirs in (1.1496e-3, 1.1449e-3, 1.996e-3)]
     assert [said[what, shown[0]] for said in found] == ["met", "MISSED", "met"]
     assert [said[what, shown[1]] for said in found] == ["MISSED", "MISSED", "met"]
 
 
-def test_what_is_rounded_is_judged_as_it_is_shown(bench, results):
+def test_what_is_rounded_is_judged_as_it_is_shown(results):
     changed = results | {"footprint": {
         "memory": {"gru_c": {"peak": 60.4, "first": 60.4}, "torch": {"peak": 100, "first": 100}},
         "wheel": {"bytes": 1_504_000}, "imports": {"gru_c over scipy.linalg": 0.02004}}}
-    found = {t.what: t.verdict for t in bench("targets").targets(changed)}
+    found = {t.what: t.verdict for t in targets(changed)}
     for what in ("peak memory of training, against PyTorch", "wheel", "import, over scipy.linalg"):
         assert found[what] == "met"
 
 
-def test_nothing_is_met_against_the_fastest_peer_where_a_peer_was_not_measured(
-        bench, of_all_peers):
-    assert set(verdicts(bench, of_all_peers(14e-3)).values()) == {"met"}
-    assert set(verdicts(bench, of_all_peers(14e-3, "onnxruntime", "openvino")).values()) == {"met"}
-    found = verdicts(bench, of_all_peers(14e-3, "onednn"))
-    assert set(found.values()) == {"not judged: without oneDNN (C++)"}
-    assert set(verdicts(bench, of_all_peers(1e-3, "onednn")).values()) == {"MISSED"}
-    assert "14.00" in bench("report").text(of_all_peers(14e-3, "onednn"))
+def test_nothing_is_met_against_the_fastest_peer_where_a_peer_was_not_measured(of_all_peers):
+    def said(*arguments):
+        return set(verdicts(of_all_peers(*arguments)).values())
+
+    assert said(14e-3) == {"met"}
+    assert said(14e-3, "onnxruntime", "openvino") == {"met"}
+    assert said(14e-3, "onednn") == {"not judged: without oneDNN (C++)"}
+    assert said(1e-3, "onednn") == {"MISSED"}
+    assert "14.00" in bench.report.text(of_all_peers(14e-3, "onednn"))
 
 
-def test_every_loss_is_named(bench, results):
-    found = {
-        (x.peer, x.row.case.threads, x.row.case.isa): x for x in bench("targets").losses(results)
-    }
-    assert set(found) == {
-        ("onednn", 1, "native"),
-        ("onednn", 2, "native"),
-        ("onnxruntime", 1, "avx2"),
-    }
+def test_every_loss_is_named(results):
+    lost = bench.targets.losses(bench.summary.rows(results))
+    found = {(x.peer, x.row.case.threads, x.row.case.isa): x for x in lost}
+    losers = {("onednn", 1, "native"), ("onednn", 2, "native"), ("onnxruntime", 1, "avx2")}
+    assert set(found) == losers
     assert found["onednn", 2, "native"].note == ""
     assert "C++" in found["onednn", 1, "native"].note
     assert "not held" in found["onnxruntime", 1, "avx2"].note
@@ -365,26 +344,18 @@ def test_every_loss_is_named(bench, results):
 # ---- report ------------------------------------------------------------------------------------
 
 
-def test_texts(bench, results):
-    report = bench("report")
-    text = report.text(results)
-    for part in (
-        "2.00",
-        "500*",
-        "1.00*",
-        "MISSED",
-        "openvino is not installed",
-        "does not train",
-        "20%",
-    ):
+def test_texts(results):
+    text = bench.report.text(results)
+    for part in ("2.00", "500*", "1.00*", "MISSED", "openvino is not installed", "does not train",
+                 "20%"):
         assert part in text
-    assert report.duration(1.234e-6) == "1.23"
-    assert report.duration(1.234e-3) == "1234"
-    assert report.aligned([["a", "bb"], ["ccc", "d"]]) == "a    bb\n-------\nccc   d"
+    assert bench.report.duration(1.234e-6) == "1.23"
+    assert bench.report.duration(1.234e-3) == "1234"
+    assert bench.report.aligned([["a", "bb"], ["ccc", "d"]]) == "a    bb\n-------\nccc   d"
 
 
-def test_markdown(bench, results):
-    page = bench("report").document(results, {"Ratio by shape": "ratio.png"})
+def test_markdown(results):
+    page = bench.report.document(results, {"Ratio by shape": "ratio.png"})
     assert "![Ratio by shape](ratio.png)" in page
     assert "python -m bench --quick" in page
     where_we_lose = page[page.index("## Where we lose") : page.index("## Targets")]
@@ -394,18 +365,18 @@ def test_markdown(bench, results):
     assert all(line.endswith("|") for line in tables)
 
 
-def test_a_report_of_nothing(bench, results):
+def test_a_report_of_nothing(results):
     empty = results | {"records": [], "rooflines": [], "footprint": {}}
-    said = bench("report").text(empty)
+    said = bench.report.text(empty)
     assert "not measured" in said and "No other library was measured." in said
-    assert "# Performance" in bench("report").document(empty, {})
+    assert "# Performance" in bench.report.document(empty, {})
 
 
 # ---- comparison --------------------------------------------------------------------------------
 
 
-def test_comparison_divides_the_drift_of_the_machine_out(bench, results):
-    results_of, new = bench("results"), copy.deepcopy(results)
+def test_comparison_divides_the_drift_of_the_machine_out(results):
+    results_of, new = bench.results, copy.deepcopy(results)
     for r in new["records"]:
         r["best"] *= 2  # the machine is half as fast
         if r["library"] == "gru_c" and r["threads"] == 2:
@@ -416,56 +387,56 @@ def test_comparison_divides_the_drift_of_the_machine_out(bench, results):
     assert found[0].drift == pytest.approx(1 / 2)
     assert found[0].normalised == pytest.approx(2 / 3)
     assert [c.mark for c in found[1:]] == [""] * (len(found) - 1)
-    text = bench("report").compared(found, *others)
+    text = bench.report.compared(found, *others)
     assert "slower by over 5%: 1" in text
 
 
-def test_comparison_of_what_both_have(bench, results):
+def test_comparison_of_what_both_have(results):
     old, new = (results | {"records": results["records"][part]} for part in (slice(3), slice(6)))
-    found, *others = bench("results").changes(old, new)
+    found, *others = bench.results.changes(old, new)
     assert [c.case.shape for c in found] == ["50,8,80,256"]
     assert others == [0, 1]
-    assert "no case" in bench("report").compared([], 1, 1)
+    assert "no case" in bench.report.compared([], 1, 1)
 
 
 # ---- merging -----------------------------------------------------------------------------------
 
 
-def test_of_merged_runs_the_best_counts(bench, results):
+def test_of_merged_runs_the_best_counts(results):
     second = copy.deepcopy(results)
     second["records"] = second["records"][:4]
     second["records"][0]["best"] /= 2
     second["records"][1]["best"] *= 2
     before = copy.deepcopy(results)
-    found = bench("results").merged([results, second])
+    found = bench.results.merged([results, second])
     assert results == before
     assert len(found["records"]) == len(results["records"])
     pairs = zip(found["records"], results["records"], strict=True)
     bests = [record["best"] / old["best"] for record, old in pairs]
     assert bests == [0.5] + [1] * (len(bests) - 1)
     assert found["records"][0]["rounds"] == 2 * results["records"][0]["rounds"]
-    assert "best of 2 runs" in bench("report").document(found, {})
+    assert "best of 2 runs" in bench.report.document(found, {})
 
 
 @pytest.mark.parametrize("name", ["revision", "versions", "machine"])
-def test_runs_that_differ_are_not_merged(bench, results, name):
+def test_runs_that_differ_are_not_merged(results, name):
     other = results["machine"] | {"cores": 64} if name == "machine" else "another"
     with pytest.raises(ValueError, match=f"differ in {name}"):
-        bench("results").merged([results, results | {name: other}])
+        bench.results.merged([results, results | {name: other}])
 
 
 # ---- processors --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ["merge", "compare"])
-def test_runs_of_different_processors_are_not_mixed(bench, results, tmp_path, command, capsys):
+def test_runs_of_different_processors_are_not_mixed(results, tmp_path, command, capsys):
     other = results | {"machine": results["machine"] | {"processor": "amd-epyc-zen5"}}
     files = [tmp_path / "a.json", tmp_path / "b.json"]
     for file, run in zip(files, (results, other), strict=True):
-        bench("results").save(run, file)
+        bench.results.save(run, file)
     arguments = [command, *map(str, files)] + ["--output", str(tmp_path)] * (command == "merge")
     with pytest.raises(SystemExit, match="processors: amd-epyc-zen4 and amd-epyc-zen5"):
-        bench("__main__").main(arguments)
+        bench.__main__.main(arguments)
     assert capsys.readouterr().out == ""
 
 
@@ -479,23 +450,23 @@ def test_runs_of_different_processors_are_not_mixed(bench, results, tmp_path, co
         ("GenuineIntel", 6, 106, "Intel(R) Xeon(R) Platinum 8375C CPU @ 2.90GHz"),
     "intel-xeon-cascadelake": ("GenuineIntel", 6, 85, "Intel(R) Xeon(R) Processor @ 2.50GHz"),
 }.items())
-def test_name_of_a_processor(bench, name, fields):
+def test_name_of_a_processor(name, fields):
     names = ("vendor_id", "cpu family", "model", "model name")
     text = "".join(f"{key}\t: {value}\n" for key, value in zip(names, fields, strict=True))
-    processor = bench("processor")
+    processor = bench.processor
     assert processor.slug(processor.fields_of(text + "stepping\t: 7\n\nmodel: 9"), "") == name
 
 
-def test_name_of_a_processor_without_x86(bench):
-    slug = bench("processor").slug
+def test_name_of_a_processor_without_x86():
+    slug = bench.processor.slug
     assert slug({"CPU implementer": "0x41", "CPU part": "0xd0c"}, "") == "arm-neoverse-n1"
     assert slug({"CPU implementer": "0x41", "CPU part": "0xfff"}, "") == "arm-part-0xfff"
     assert slug({}, "Apple M1 Pro").startswith("apple-m1-pro-")
 
 
-def test_results_and_pages_are_kept_by_processor(bench, results, tmp_path):
-    assert bench("results").folder_of(results).parts[-3:] == ("bench", "results", "amd-epyc-zen4")
-    page = bench("report").document(results, {})
+def test_results_and_pages_are_kept_by_processor(results, tmp_path):
+    assert bench.results.folder_of(results).parts[-3:] == ("bench", "results", "amd-epyc-zen4")
+    page = bench.report.document(results, {})
     assert page.startswith("# Performance on amd-epyc-zen4\n")
     folder = ROOT / "docs" / "performance"
     pages = {path.name for path in folder.glob("*.md")} - {"README.md"}
@@ -505,30 +476,58 @@ def test_results_and_pages_are_kept_by_processor(bench, results, tmp_path):
         assert (folder / name).read_text().startswith(f"# Performance on {Path(name).stem}\n")
 
 
-def test_a_partial_run_does_not_replace_the_published_results(bench):
-    made = bench("__main__")
-    assert made.is_full(made.options(["--seconds", "1"]))
+def test_a_partial_run_does_not_replace_the_published_results():
+    made = bench.__main__
+    assert made.is_full(made.options(["--seconds", "1"])[1])
     for arguments in (["--quick"], ["--smoke"], ["--peers", "torch"], ["--threads", "1"],
                       ["--shapes", "audio"], ["--dtype", "float32"], ["--kinds", "training"]):
-        assert not made.is_full(made.options(arguments))
+        assert not made.is_full(made.options(arguments)[1])
 
 
 # ---- the reference -----------------------------------------------------------------------------
 
 
-def test_gru_c_behind_the_interface_of_the_peers(bench):
-    peers, ours, make = bench("peers"), bench("ours"), bench("shapes").shape
-    import gru_c
-
+def test_gru_c_behind_the_interface_of_the_peers():
+    peers, ours, make = bench.peers, bench.ours, bench.shapes.shape
     threads = gru_c.get_num_threads()
     for shape in (make(1, 1, 3, 5), make(4, 3, 2, 9)):
-        weights, *data = peers.random_problem(shape, np.float64)
-        output, gradients = peers.forward_backward(weights, *data)
+        problem = peers.random_problem(shape, "float64")
+        truth = peers.truth(problem)
         for training in (False, True):
-            peer = ours.Peer(weights, shape, np.float64, threads, training)
-            peer.set_input(*data)
-            assert math.isfinite((peer.time_train if training else peer.time_infer)(1, 2))
-            assert peers.relative_error(peer.output(), output) < 1e-12
-        for name, value in peer.gradients().items():
-            assert peers.relative_error(value, gradients[name]) < 1e-12, name
+            peer = ours.Peer(problem, threads, training)
+            assert math.isfinite(peer.time(1, 2))
+            assert peers.relative_error(peer.output(), truth["output"]) < 1e-12
+        found = {"output": peer.output()} | peer.gradients()
+        assert found.keys() == truth.keys()
+        for name, value in found.items():
+            assert peers.relative_error(value, truth[name]) < 1e-12, name
     assert gru_c.get_num_threads() == threads
+
+
+def test_gru_c_with_one_thread_beside_others():
+    threads = gru_c.get_num_threads()
+    problem = bench.peers.random_problem(bench.shapes.shape(2, 1, 3, 5))
+    try:
+        with bench.ours.OneThread(problem, threads=3).scope():
+            inside = gru_c.get_num_threads()
+        assert (inside, gru_c.get_num_threads()) == (1, 3)
+    finally:
+        gru_c.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("kind", ["inference", "training"])
+def test_a_wrong_result_is_an_error_and_is_not_timed(kind):
+    class Wrong(bench.ours.Peer):
+        def output(self):
+            return 1.001 * super().output()
+
+    said = []
+    job = {"threads": gru_c.get_num_threads(), "isa": "native", "dtype": "float32", "peers": [],
+           "seconds": 0, "rounds": 1}
+    worker = bench.worker.Worker(job, lambda **event: said.append(event))
+    worker.peers = {"wrong": Wrong}
+    worker.task(bench.plan.Task(kind, bench.shapes.shape(3, 2, 3, 5)))
+    events = {event["library"]: event for event in said}
+    assert events["wrong"]["event"] == "error"
+    assert "output is off by 1.0e-03" in events["wrong"]["reason"]
+    assert events["gru_c"]["event"] == "record" and events["gru_c"]["caller"] == "Python"

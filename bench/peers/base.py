@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..shapes import shape
+
 WEIGHT_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-GRADIENT_NAMES = ("x", "h0", *WEIGHT_NAMES)
 
 # To be set before anything is imported, so the harness starts a process with it for AVX2 runs.
 AVX2_ENV = {
@@ -34,14 +35,14 @@ class Step(NamedTuple):
     to_numpy: Callable[[Any], np.ndarray]
 
 
-def installed(*distributions: str) -> tuple[str | None, str]:
-    """(version, "") of the first distribution that is installed, else (None, the reason)."""
+def installed(*distributions: str) -> str:
+    """The version of the first of these that is installed."""
     for name in distributions:
         try:
-            return metadata.version(name), ""
+            return metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return None, f"{' / '.join(distributions)} is not installed"
+    raise Unsupported(f"{' / '.join(distributions)} is not installed")
 
 
 def best_time(call: Callable[[], Any], repeats: int, number: int = 1) -> float:
@@ -55,101 +56,77 @@ def best_time(call: Callable[[], Any], repeats: int, number: int = 1) -> float:
     return best / number
 
 
-def reorder_gates(stacked: np.ndarray, order: tuple[int, int, int]) -> np.ndarray:
-    """Stacked (3H, ...) with its three blocks in another order, contiguous."""
-    blocks = stacked.reshape(3, -1, *stacked.shape[1:])
-    return np.ascontiguousarray(blocks[list(order)]).reshape(stacked.shape)
-
-
-ZRN = (1, 0, 2)  # r, z, n <-> z, r, n: its own inverse; Keras, ONNX, OpenVINO and oneDNN use it
+def to_zrn(stacked: np.ndarray) -> np.ndarray:
+    """Stacked (3H, ...) with r and z exchanged: Keras, ONNX, OpenVINO and oneDNN have z first."""
+    r, z, n = np.split(stacked, 3)
+    return np.concatenate([z, r, n])
 
 
 def merged_bias(weights: Mapping[str, np.ndarray]) -> np.ndarray:
     """(4, H): z, r, n of the input, n of the state; the biases of z and r are simply added."""
-    b_ih = reorder_gates(weights["bias_ih"], ZRN).reshape(3, -1)
-    b_hh = reorder_gates(weights["bias_hh"], ZRN).reshape(3, -1)
-    return np.stack([b_ih[0] + b_hh[0], b_ih[1] + b_hh[1], b_ih[2], b_hh[2]])
+    r_ih, z_ih, n_ih = np.split(weights["bias_ih"], 3)
+    r_hh, z_hh, n_hh = np.split(weights["bias_hh"], 3)
+    return np.stack([z_ih + z_hh, r_ih + r_hh, n_ih, n_hh])
 
 
 class PeerBase:
-    """One GRU layer of one library, at one shape, dtype and number of threads.
+    """One GRU layer of one library, with the weights and data of one problem.
 
     Parameters
     ----------
-    weights : mapping with weight_ih (3H, I), weight_hh (3H, H), bias_ih (3H,), bias_hh (3H,), in
+    problem : {name: array}, see `random_problem`; shape and dtype are the arrays'. Weights are in
         PyTorch's gate order r, z, n, for reset_after=True.
-    shape : anything with T, N, I, H.
-    dtype : float32 or float64, computed natively or refused.
     threads : the same number for every peer of a process, since PyTorch, TensorFlow and OpenMP keep
         it for the process.
-    training : whether `train` is what will be called (else `infer`); libraries build differently
-        for each.
+    training : whether a call is a forward and backward with all gradients, else an inference;
+        libraries build differently for each.
 
-    A subclass implements `build`, `_set_input`, `output` and, where it can, `_infer`, `_train`,
-    `gradients`, `steps`. Conversions happen in `_set_input`, `output`, `gradients`: never in a call
-    that is timed.
+    A subclass has `build()`, which makes the model of `weights`, `_set_input(x, h_0, d_output)`,
+    `_infer()`, `output()` and, where it can, `_train()`, `gradients()`, `steps()`. Conversions
+    happen in `_set_input`, `output`, `gradients`: never in a call that is timed.
     """
 
     name = "?"
+    distributions: tuple[str, ...] = ()  # one of them has to be installed
     dtypes: tuple[str, ...] = ("float32",)
     can_train = False
     # Whether AVX2_ENV holds the library to AVX2; if not, its AVX2 figures are its native ones.
     obeys_avx2_env = True
+    called_from = "Python"  # what language the loop of timed calls is in
 
-    _threads_of_process: int | None = None
+    @classmethod
+    def version(cls) -> str:
+        """Of the installed library, which is not imported; `Unsupported` if there is none."""
+        return installed(*cls.distributions)
 
-    def __init__(self, weights, shape, dtype=np.float32, threads=1, training=False):
-        self.shape = shape
-        self.dtype = np.dtype(dtype)
-        self.threads = int(threads)
-        self.training = bool(training)
+    def __init__(self, problem: Mapping[str, np.ndarray], threads: int = 1, training: bool = False):
+        x, h_0 = problem["x"], problem["h_0"]
+        self.shape, self.dtype = shape(*x.shape, h_0.shape[1]), x.dtype
+        self.threads, self.training = threads, training
+        self.weights = {name: problem[name] for name in WEIGHT_NAMES}
         if self.dtype.name not in self.dtypes:
             raise Unsupported(f"{self.name} has no {self.dtype.name} GRU on CPU")
         if self.training and not self.can_train:
             raise Unsupported(f"{self.name} does not train")
-        self._claim_threads()
-        self.weights = {
-            name: np.ascontiguousarray(weights[name], self.dtype) for name in WEIGHT_NAMES
-        }
         try:
             self.build()
         except ImportError as error:
             raise Unsupported(f"{self.name} cannot be imported: {error}") from error
-
-    def _claim_threads(self) -> None:
-        if PeerBase._threads_of_process is None:
-            PeerBase._threads_of_process = self.threads
-        if PeerBase._threads_of_process != self.threads:
-            raise ValueError(
-                "one process measures one number of threads: got "
-                f"{self.threads} after {PeerBase._threads_of_process}"
-            )
+        self._set_input(x, h_0, problem["d_output"])
 
     # What a subclass writes.
 
-    def build(self) -> None:
-        raise NotImplementedError
-
-    def _set_input(self, x: np.ndarray, h0: np.ndarray, d_output: np.ndarray | None) -> None:
-        raise NotImplementedError
-
-    def _infer(self) -> None:
-        raise NotImplementedError
-
-    def _train(self) -> None:
-        raise NotImplementedError
-
-    def steps(self) -> dict[str, Step]:
-        """The ways to take a single step from Python (T = 1), by name."""
-        raise Unsupported(f"{self.name} has no call of one step from Python")
-
     def output(self) -> np.ndarray:
-        """All states (T, N, H) of the last `infer` or `train`."""
+        """All states (T, N, H) of the last call."""
         raise NotImplementedError
 
     def gradients(self) -> dict[str, np.ndarray]:
-        """x, h0, weight_ih, weight_hh, bias_ih, bias_hh of the last `train`, as PyTorch's."""
-        raise Unsupported(f"{self.name} does not train")
+        """dx, dh_0, dweight_ih, dweight_hh, dbias_ih, dbias_hh of the last call, as PyTorch's."""
+        raise NotImplementedError
+
+    def steps(self) -> dict[str, Step]:
+        """The ways to take a single step from Python, by name; the peer has T = 1, no training."""
+        raise NotImplementedError
 
     def scope(self) -> AbstractContextManager:
         """What a loop of timed calls runs in (torch: inference mode), so its cost is paid once."""
@@ -160,35 +137,11 @@ class PeerBase:
 
     # What the harness calls.
 
-    def set_input(self, x: np.ndarray, h0: np.ndarray, d_output: np.ndarray | None = None) -> None:
-        """Hand over x (T, N, I), h0 (N, H) and, for training, d_output (T, N, H): not timed."""
-        T, N, I, H = self.shape.T, self.shape.N, self.shape.I, self.shape.H  # noqa: E741
-        given = [x, h0, d_output if self.training else None]
-        for index, size in enumerate([(T, N, I), (N, H), (T, N, H)][: 2 + self.training]):
-            # A silent conversion here would compare a float32 result with a float64 problem.
-            if given[index].shape != size or given[index].dtype != self.dtype:
-                raise ValueError(f"input {index} is not {self.dtype} {size}")
-            given[index] = np.ascontiguousarray(given[index])
-        self._set_input(*given)
+    def run(self) -> None:
+        """One call."""
+        self.time(1, 1)
 
-    def infer(self) -> None:
-        if self.training:
-            raise ValueError("this peer was made for training")
+    def time(self, repeats: int, number: int) -> float:
+        """Least seconds of a call over `repeats` batches of `number` calls."""
         with self.scope():
-            self._infer()
-
-    def train(self) -> None:
-        if not self.training:
-            raise ValueError("this peer was made for inference")
-        with self.scope():
-            self._train()
-
-    def time_infer(self, repeats: int = 1, number: int = 1) -> float:
-        """Least seconds of one inference."""
-        with self.scope():
-            return best_time(self._infer, repeats, number)
-
-    def time_train(self, repeats: int = 1, number: int = 1) -> float:
-        """Least seconds of one forward and backward with all gradients."""
-        with self.scope():
-            return best_time(self._train, repeats, number)
+            return best_time(self._train if self.training else self._infer, repeats, number)

@@ -11,45 +11,26 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..processor import cpuinfo
 from .base import Unsupported
 
 
-def cache_directory() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    directory = Path(base) / "gru_c-bench"
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
-
-
-def compiler(language: str) -> str:
-    """The C or C++ compiler: $CC or $CXX, else the usual names."""
-    variable, names = {"c": ("CC", ("gcc", "cc", "clang")), "c++": ("CXX", ("g++", "clang++"))}[
-        language
-    ]
-    for name in (os.environ.get(variable), *names):
-        if name and (path := shutil.which(name)):
-            return path
-    raise Unsupported(f"no {language} compiler found (set ${variable})")
-
-
-def _processor() -> str:
-    """What -march=native depends on, so that a cache on a shared disk is not used elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return sys.platform
-    return "\n".join(sorted({s for s in lines if s.startswith(("model name", "flags", "Feat"))}))
-
-
-def shared_library(source: Path, flags: Sequence[str], language: str = "c") -> Path:
+def shared_library(source: Path, flags: Sequence[str]) -> Path:
     """Path of `source` compiled with `flags`; the name carries a hash of all that went into it."""
-    program = compiler(language)
-    key = "\0".join([program, source.read_text(), *flags, _processor()])
+    variable, usual = ("CXX", "c++") if source.suffix == ".cpp" else ("CC", "cc")
+    program = shutil.which(os.environ.get(variable, "")) or shutil.which(usual)
+    if program is None:
+        raise Unsupported(f"no compiler found for {source.name} (set ${variable})")
+    # What -march=native depends on: a cache on a shared disk is not used on another processor.
+    native = [cpuinfo().get(name, sys.platform) for name in ("model name", "flags", "Features")]
+    key = "\0".join([program, source.read_text(), *flags, *native])
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    target = cache_directory() / f"{source.stem}-{digest}.so"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gru_c-bench"
+    target = cache / f"{source.stem}-{digest}.so"
     if target.exists():
         return target
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
         made = Path(scratch) / target.name
         command = [program, str(source), "-shared", "-fPIC", "-o", str(made), *flags]
         done = subprocess.run(command, capture_output=True, text=True)

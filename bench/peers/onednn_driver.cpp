@@ -127,13 +127,9 @@ struct Gru {
                 {DNNL_ARG_DIFF_BIAS, dbias}};
     }
 
-    void run_forward() {
+    void run() {
         forward.execute(queue, forward_args);
-        queue.wait();
-    }
-    void run_training() {
-        forward.execute(queue, forward_args);
-        backward.execute(queue, backward_args);
+        if (training) backward.execute(queue, backward_args);
         queue.wait();
     }
 };
@@ -196,22 +192,8 @@ void gru_set_input(Gru *gru, const float *x, const float *h0, const float *d_out
     if (gru->training) Gru::fill(gru->d_output, d_output);
 }
 
-int gru_forward(Gru *gru) {
-    return guarded(gru, [=] { gru->run_forward(); });
-}
-
-int gru_training(Gru *gru) {
-    return guarded(gru, [=] { gru->run_training(); });
-}
-
-int gru_time_forward(Gru *gru, int repeats, int number, double *seconds) {
-    return guarded(gru,
-            [=] { *seconds = best_time(repeats, number, [=] { gru->run_forward(); }); });
-}
-
-int gru_time_training(Gru *gru, int repeats, int number, double *seconds) {
-    return guarded(gru,
-            [=] { *seconds = best_time(repeats, number, [=] { gru->run_training(); }); });
+int gru_time(Gru *gru, int repeats, int number, double *seconds) {
+    return guarded(gru, [=] { *seconds = best_time(repeats, number, [=] { gru->run(); }); });
 }
 
 void gru_output(Gru *gru, float *output) {

@@ -7,6 +7,7 @@ the driver is compiled into the user's cache. Times are taken by a loop in C++.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import re
 from importlib import metadata
@@ -14,23 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import ZRN, PeerBase, Unsupported, installed, merged_bias, reorder_gates
+from .base import PeerBase, Unsupported, installed, merged_bias, to_zrn
 from .build import shared_library
 
 LIBRARY, HEADERS = "onednn-cpu-gomp", "onednn-devel-cpu-gomp"
-
-
-def available() -> str | None:
-    """oneDNN's own version; that of the wheels counts years."""
-    if reason():
-        return None
-    text = _installed_file(HEADERS, "oneapi/dnnl/dnnl_version.h").read_text()
-    found = dict(re.findall(r"define DNNL_VERSION_(MAJOR|MINOR|PATCH) (\d+)", text))
-    return ".".join(found[part] for part in ("MAJOR", "MINOR", "PATCH"))
-
-
-def reason() -> str:
-    return installed(LIBRARY)[1] or installed(HEADERS)[1]
 
 
 def _installed_file(distribution: str, ending: str) -> Path:
@@ -40,19 +28,14 @@ def _installed_file(distribution: str, ending: str) -> Path:
     raise Unsupported(f"{distribution} has no file {ending}")
 
 
-_loaded: ctypes.CDLL | None = None
-
-
+@functools.cache
 def _driver() -> ctypes.CDLL:
     """The driver, compiled at first use; its functions that can fail raise RuntimeError."""
-    global _loaded
-    if _loaded is not None:
-        return _loaded
     library = _installed_file(LIBRARY, "libdnnl.so.3").parent
     include = _installed_file(HEADERS, "oneapi/dnnl/dnnl.hpp").parents[2]
     flags = ["-O2", "-std=c++17", "-fopenmp", f"-I{include}", f"-L{library}", "-ldnnl"]
     flags.append(f"-Wl,-rpath,{library}")
-    path = shared_library(Path(__file__).with_name("onednn_driver.cpp"), flags, "c++")
+    path = shared_library(Path(__file__).with_name("onednn_driver.cpp"), flags)
     # TensorFlow exports its own, other oneDNN to the whole process: bind to ours first.
     driver = ctypes.CDLL(str(path), mode=ctypes.DEFAULT_MODE | getattr(os, "RTLD_DEEPBIND", 0))
     driver.gru_error.restype = ctypes.c_char_p
@@ -61,46 +44,51 @@ def _driver() -> ctypes.CDLL:
     for name, count in {"destroy": 1, "set_input": 4, "output": 2}.items():
         function = getattr(driver, f"gru_{name}")
         function.restype, function.argtypes = None, [ctypes.c_void_p] * count
-    checked = {"forward": [], "training": [], "gradients": [ctypes.c_void_p] * 5}
     timed = [ctypes.c_int, ctypes.c_int, ctypes.POINTER(ctypes.c_double)]
-    checked |= {"time_forward": timed, "time_training": timed}
-    for name, arguments in checked.items():
+    for name, arguments in {"time": timed, "gradients": [ctypes.c_void_p] * 5}.items():
         function = getattr(driver, f"gru_{name}")
         function.argtypes = [ctypes.c_void_p, *arguments]
         function.errcheck = _raise
     text = ctypes.create_string_buffer(32)
     if not driver.gru_version_matches(text, len(text)):
         raise Unsupported(f"another oneDNN is bound in this process: {text.value.decode()}")
-    _loaded = driver
     return driver
 
 
 def _raise(result, function, arguments):
     if result != 0:
-        raise RuntimeError(_loaded.gru_error().decode())
+        raise RuntimeError(_driver().gru_error().decode())
     return result
 
 
-def _address(array: np.ndarray | None) -> int | None:
-    return None if array is None else array.ctypes.data
+def _address(array: np.ndarray) -> int:
+    return array.ctypes.data
 
 
 class Peer(PeerBase):
     name = "oneDNN (C++)"
+    distributions = (LIBRARY,)
     can_train = True
+    called_from = "C"
     handle = None
 
+    @classmethod
+    def version(cls) -> str:
+        """oneDNN's own; that of the wheels counts years."""
+        installed(LIBRARY)
+        installed(HEADERS)
+        text = _installed_file(HEADERS, "oneapi/dnnl/dnnl_version.h").read_text()
+        found = dict(re.findall(r"define DNNL_VERSION_(MAJOR|MINOR|PATCH) (\d+)", text))
+        return ".".join(found[part] for part in ("MAJOR", "MINOR", "PATCH"))
+
     def build(self) -> None:
-        T, N, I, H = self.shape.T, self.shape.N, self.shape.I, self.shape.H  # noqa: E741
+        T, N, I, H = self.shape.sizes  # noqa: E741
         self.driver = _driver()
-        plain = [
-            np.ascontiguousarray(reorder_gates(self.weights[name], ZRN).T)
-            for name in ("weight_ih", "weight_hh")
-        ]
-        plain.append(merged_bias(self.weights))
+        arrays = [np.ascontiguousarray(to_zrn(self.weights[name]).T)
+                  for name in ("weight_ih", "weight_hh")]
+        arrays.append(merged_bias(self.weights))
         self.handle = self.driver.gru_create(
-            T, N, I, H, self.training, self.threads, *map(_address, plain)
-        )
+            T, N, I, H, self.training, self.threads, *map(_address, arrays))
         if not self.handle:
             raise Unsupported(f"oneDNN: {self.driver.gru_error().decode()}")
 
@@ -111,25 +99,13 @@ class Peer(PeerBase):
 
     __del__ = close
 
-    def _set_input(self, x, h0, d_output) -> None:
-        self.driver.gru_set_input(self.handle, *map(_address, (x, h0, d_output)))
+    def _set_input(self, x, h_0, d_output) -> None:
+        self.driver.gru_set_input(self.handle, *map(_address, (x, h_0, d_output)))
 
-    def _infer(self) -> None:
-        self.driver.gru_forward(self.handle)
-
-    def _train(self) -> None:
-        self.driver.gru_training(self.handle)
-
-    def _timed(self, function, repeats: int, number: int) -> float:
+    def time(self, repeats: int = 1, number: int = 1) -> float:
         seconds = ctypes.c_double()
-        function(self.handle, repeats, number, ctypes.byref(seconds))
+        self.driver.gru_time(self.handle, repeats, number, ctypes.byref(seconds))
         return seconds.value
-
-    def time_infer(self, repeats: int = 1, number: int = 1) -> float:
-        return self._timed(self.driver.gru_time_forward, repeats, number)
-
-    def time_train(self, repeats: int = 1, number: int = 1) -> float:
-        return self._timed(self.driver.gru_time_training, repeats, number)
 
     def output(self):
         result = np.empty((self.shape.T, self.shape.N, self.shape.H), np.float32)
@@ -137,16 +113,16 @@ class Peer(PeerBase):
         return result
 
     def gradients(self):
-        T, N, I, H = self.shape.T, self.shape.N, self.shape.I, self.shape.H  # noqa: E741
+        T, N, I, H = self.shape.sizes  # noqa: E741
         sizes = [(T, N, I), (N, H), (I, 3 * H), (H, 3 * H), (4, H)]
         arrays = [np.empty(size, np.float32) for size in sizes]
         self.driver.gru_gradients(self.handle, *map(_address, arrays))
-        dx, dh0, d_layer, d_iter, (dz, dr, dn_x, dn_h) = arrays
+        dx, dh_0, d_layer, d_iter, (dz, dr, dn_x, dn_h) = arrays
         return {
-            "x": dx,
-            "h0": dh0,
-            "weight_ih": reorder_gates(d_layer.T, ZRN),
-            "weight_hh": reorder_gates(d_iter.T, ZRN),
-            "bias_ih": np.concatenate([dr, dz, dn_x]),
-            "bias_hh": np.concatenate([dr, dz, dn_h]),
+            "dx": dx,
+            "dh_0": dh_0,
+            "dweight_ih": to_zrn(d_layer.T),
+            "dweight_hh": to_zrn(d_iter.T),
+            "dbias_ih": np.concatenate([dr, dz, dn_x]),
+            "dbias_hh": np.concatenate([dr, dz, dn_h]),
         }

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import ZRN, PeerBase, Step, Unsupported, installed, merged_bias, reorder_gates
-
-
-def available() -> str | None:
-    return installed("openvino")[0]
-
-
-def reason() -> str:
-    return installed("openvino")[1]
+from .base import PeerBase, Step, merged_bias, to_zrn
 
 
 class Peer(PeerBase):
     name = "OpenVINO"
+    distributions = ("openvino",)
 
     def build(self) -> None:
         import openvino as ov
@@ -33,36 +26,31 @@ class Peer(PeerBase):
         self.request = self.compiled.create_infer_request()
 
     def _model(self):
-        """X (T, N, I), h0 (N, 1, H) -> Y (T, 1, N, H).
+        """X (T, N, I), h_0 (N, 1, H) -> Y (T, 1, N, H).
 
         GRUSequence is defined batch-major; the plugin removes the two transposes and runs oneDNN
         time-major, which is the layout of all other peers.
         """
         from openvino import opset13 as ops
 
-        T, N, I, H = self.shape.T, self.shape.N, self.shape.I, self.shape.H  # noqa: E741
+        T, N, I, H = self.shape.sizes  # noqa: E741
         x = ops.parameter([T, N, I], np.float32, name="X")
-        h0 = ops.parameter([N, 1, H], np.float32, name="h0")
+        h_0 = ops.parameter([N, 1, H], np.float32, name="h_0")
         arrays = [
             np.full(N, T, np.int32),
-            reorder_gates(self.weights["weight_ih"], ZRN)[None],
-            reorder_gates(self.weights["weight_hh"], ZRN)[None],
+            to_zrn(self.weights["weight_ih"])[None],
+            to_zrn(self.weights["weight_hh"])[None],
             merged_bias(self.weights).reshape(1, -1),
         ]
         batch_major = ops.transpose(x, ops.constant(np.array([1, 0, 2])))
+        constants = map(ops.constant, arrays)
         sequence = ops.gru_sequence(
-            batch_major,
-            h0,
-            *map(ops.constant, arrays),
-            H,
-            "forward",
-            linear_before_reset=True,
-        )
+            batch_major, h_0, *constants, H, "forward", linear_before_reset=True)
         y = ops.transpose(sequence.output(0), ops.constant(np.array([2, 1, 0, 3])))
-        return self.ov.Model([y.output(0)], [x, h0], "gru")
+        return self.ov.Model([y.output(0)], [x, h_0], "gru")
 
-    def _set_input(self, x, h0, d_output) -> None:
-        self.arrays = [x, h0[:, None]]
+    def _set_input(self, x, h_0, d_output) -> None:
+        self.arrays = [x, h_0[:, None]]
         for index, array in enumerate(self.arrays):
             self.request.set_input_tensor(index, self.ov.Tensor(array, shared_memory=True))
 
@@ -73,6 +61,4 @@ class Peer(PeerBase):
         return self.request.get_output_tensor(0).data[:, 0]
 
     def steps(self):
-        if self.shape.T != 1:
-            raise Unsupported("a step has T = 1")
         return {"infer": Step(self.request.infer, lambda _: self.output()[0])}

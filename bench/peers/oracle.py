@@ -6,35 +6,41 @@ because limits must be in the environment before anything heavy is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from .base import GRADIENT_NAMES, WEIGHT_NAMES
+from ..shapes import Shape
+from .base import WEIGHT_NAMES
+
+Arrays = dict[str, np.ndarray]  # by name
 
 
-def random_problem(shape, dtype=np.float32, seed: int = 0):
-    """(weights, x, h0, d_output): PyTorch's initial weights, standard normal data."""
+def random_problem(shape: Shape, dtype: DTypeLike = np.float32, seed=0) -> Arrays:
+    """PyTorch's initial weights by name, and standard normal x, h_0 and d_output."""
     rng = np.random.default_rng(seed)
-    T, N, I, H = shape.T, shape.N, shape.I, shape.H  # noqa: E741
-    bound = H**-0.5
+    T, N, I, H = shape.sizes  # noqa: E741
+    bound = 1 / math.sqrt(H)
     sizes = zip(WEIGHT_NAMES, ((3 * H, I), (3 * H, H), 3 * H, 3 * H), strict=True)
-    weights = {name: rng.uniform(-bound, bound, size).astype(dtype) for name, size in sizes}
-    x, h0, d_output = (rng.standard_normal(s).astype(dtype) for s in [(T, N, I), (N, H), (T, N, H)])
-    return weights, x, h0, d_output
+    arrays = {name: rng.uniform(-bound, bound, size) for name, size in sizes}
+    data = {"x": (T, N, I), "h_0": (N, H), "d_output": (T, N, H)}
+    arrays |= {name: rng.standard_normal(size) for name, size in data.items()}
+    return {name: array.astype(dtype) for name, array in arrays.items()}
 
 
-def forward_backward(weights: Mapping[str, np.ndarray], x, h0, d_output):
-    """(output (T, N, H), gradients by name), computed in float64."""
+def truth(problem: Mapping[str, np.ndarray], dtype: DTypeLike = np.float64) -> Arrays:
+    """output, dx, dh_0 and dweight_ih to dbias_hh, computed in `dtype`."""
     from gru_c import reference
 
-    x, h0, d_output, *arrays = (
-        np.asarray(a, np.float64)
-        for a in (x, h0, d_output, *(weights[name] for name in WEIGHT_NAMES)))
-    output, tape = reference.forward(x, h0, *arrays)
-    dx, dh0, d_weights = reference.backward(tape, d_output, np.zeros_like(h0), *arrays[:2])
-    values = (dx, dh0, *(d_weights[name] for name in WEIGHT_NAMES))
-    return output, dict(zip(GRADIENT_NAMES, values, strict=True))
+    a = {name: array.astype(dtype) for name, array in problem.items()}
+    weights = [a[name] for name in WEIGHT_NAMES]
+    output, tape = reference.forward(a["x"], a["h_0"], *weights)
+    d_h_n = a.get("d_h_n", np.zeros_like(a["h_0"]))
+    dx, dh_0, grads = reference.backward(tape, a["d_output"], d_h_n, *weights[:2])
+    found = {"output": output, "dx": dx, "dh_0": dh_0}
+    return found | {f"d{name}": grads[name] for name in WEIGHT_NAMES}
 
 
 def relative_error(found: np.ndarray, true: np.ndarray) -> float:

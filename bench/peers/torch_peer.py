@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
-from .base import WEIGHT_NAMES, PeerBase, Step, Unsupported, installed
-
-
-def available() -> str | None:
-    return installed("torch")[0]
-
-
-def reason() -> str:
-    return installed("torch")[1]
+from .base import WEIGHT_NAMES, PeerBase, Step
 
 
 class Peer(PeerBase):
     name = "PyTorch"
+    distributions = ("torch",)
     dtypes = ("float32", "float64")
     can_train = True
 
@@ -41,11 +34,11 @@ class Peer(PeerBase):
     def scope(self):
         return nullcontext() if self.training else self.torch.inference_mode()
 
-    def _set_input(self, x, h0, d_output) -> None:
+    def _set_input(self, x, h_0, d_output) -> None:
         torch = self.torch
-        self.sequence = torch.tensor(x), torch.tensor(h0)[None]
+        self.sequence = torch.tensor(x), torch.tensor(h_0)[None]
         lone = self.shape.T == 1
-        self.arguments = (torch.tensor(x[0]), torch.tensor(h0)) if lone else self.sequence
+        self.arguments = (torch.tensor(x[0]), torch.tensor(h_0)) if lone else self.sequence
         if self.training:
             for tensor in self.arguments:
                 tensor.requires_grad_(True)
@@ -67,14 +60,12 @@ class Peer(PeerBase):
         return self._states().detach().numpy().reshape(self.shape.T, self.shape.N, -1)
 
     def gradients(self):
-        dx, dh0, *d_weights = (tensor.numpy() for tensor in self.d_wanted)
-        T, N, I, H = self.shape.T, self.shape.N, self.shape.I, self.shape.H  # noqa: E741
-        named = dict(zip(WEIGHT_NAMES, d_weights, strict=True))
-        return {"x": dx.reshape(T, N, I), "h0": dh0.reshape(N, H), **named}
+        dx, dh_0, *d_weights = (tensor.numpy() for tensor in self.d_wanted)
+        T, N, I, H = self.shape.sizes  # noqa: E741
+        named = {f"d{name}": d for name, d in zip(WEIGHT_NAMES, d_weights, strict=True)}
+        return {"dx": dx.reshape(T, N, I), "dh_0": dh_0.reshape(N, H), **named}
 
     def steps(self):
-        if self.shape.T != 1 or self.training:
-            raise Unsupported("a step has T = 1 and no training")
         cell, gru, sequence = self.cell, self.gru, self.sequence
         function = self.torch._VF.gru_cell  # what GRUCell.forward calls after its checks
         x, h = self.arguments
