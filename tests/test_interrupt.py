@@ -129,7 +129,7 @@ def test_models_on_the_long_way(which, options):
 
 def test_a_cell_of_many_rows():
     cell = gru_c.GRUCell(1024, 1024, rng=0)
-    x = np.ones((12_000, 1024), np.float32)
+    x = np.ones((18_000, 1024), np.float32)
     assert_stops_soon(lambda: cell(x))
     with pytest.raises(RuntimeError, match="the last forward did not finish"):
         cell.backward(x[:, :1])

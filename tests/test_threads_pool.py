@@ -116,66 +116,6 @@ assert threads.workers() == 1
 """)
 
 
-TIMES = """
-import sys
-gru, x = model(100, *map(int, sys.argv[1].split()), int(sys.argv[2]))
-gru.eval()
-for _ in range(10):
-    gru(x)
-best = []
-for _ in range(5):
-    start = time.perf_counter()
-    for _ in range(40):
-        gru(x)
-    best.append(time.perf_counter() - start)
-print(threads.workers(), sorted(best)[2])
-"""
-
-
-def seconds(shape, count, processes):
-    """Of the slowest of the processes."""
-    command = [sys.executable, "-c", START + TIMES, shape, str(count)]
-    children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-                for _ in range(processes)]
-    found = [child.communicate(timeout=300)[0].split() for child in children]
-    most = 64 if shape == "32 64 128" else 4               # 256 units are four panels
-    assert [int(workers) for workers, _ in found] == [min(count, most) - 1] * processes
-    return max(float(time) for _, time in found)
-
-
-@pytest.mark.skipif(cpus.available() < 2, reason="one processor")
-@pytest.mark.parametrize("shape", ["32 64 128", "4 64 256"])
-@pytest.mark.parametrize(("count", "processes"), [(2, 2), (3, 1), (4, 1), (8, 1)])
-def test_more_threads_than_processors(shape, count, processes):
-    """At most 1.5 times one thread each; the best of a few tries, for others run here, too."""
-    ratios = []
-    while len(ratios) < 4 and min(ratios, default=9) > 1.5:
-        ratios.append(seconds(shape, count, processes) / seconds(shape, 1, processes))
-    assert min(ratios) <= 1.5
-
-
-@LINUX
-def test_a_real_time_caller_returns():
-    """On one processor its workers run only while it sleeps, if they are not of its priority."""
-    out = python("""
-gru, x = model(20, 4, 64, 256, 3)
-os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
-gru(x)                                                     # the workers are not of real time
-try:
-    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-except PermissionError:
-    print("refused")
-else:
-    signal.alarm(20)
-    for _ in range(20):
-        gru(x)
-    print(threads.workers())
-""")
-    if out == "refused\n":
-        pytest.skip("no right to real-time priority")
-    assert out == "2\n"
-
-
 @pytest.mark.parametrize("count", [65, 2**31, 2**63, 10**5000],
                          ids=["65", "int", "long", "huge"])
 def test_more_than_the_most_threads(count):
@@ -271,3 +211,63 @@ from gru_c._core import cpus
 print(cpus.available())
 """, GRU_C_NUM_THREADS="8")
     assert out.split() == ["1", "1"]
+
+
+TIMES = """
+import sys
+gru, x = model(100, *map(int, sys.argv[1].split()), int(sys.argv[2]))
+gru.eval()
+for _ in range(10):
+    gru(x)
+best = []
+for _ in range(5):
+    start = time.perf_counter()
+    for _ in range(40):
+        gru(x)
+    best.append(time.perf_counter() - start)
+print(threads.workers(), sorted(best)[2])
+"""
+
+
+def seconds(shape, count, processes):
+    """Of the slowest of the processes."""
+    command = [sys.executable, "-c", START + TIMES, shape, str(count)]
+    children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+                for _ in range(processes)]
+    found = [child.communicate(timeout=300)[0].split() for child in children]
+    most = 64 if shape == "32 64 128" else 4               # 256 units are four panels
+    assert [int(workers) for workers, _ in found] == [min(count, most) - 1] * processes
+    return max(float(time) for _, time in found)
+
+
+@pytest.mark.skipif(cpus.available() < 2, reason="one processor")
+@pytest.mark.parametrize("shape", ["32 64 128", "4 64 256"])
+@pytest.mark.parametrize(("count", "processes"), [(2, 2), (3, 1), (4, 1), (8, 1)])
+def test_more_threads_than_processors(shape, count, processes):
+    """At most 1.5 times one thread each; the best of a few tries, for others run here, too."""
+    ratios = []
+    while len(ratios) < 4 and min(ratios, default=9) > 1.5:
+        ratios.append(seconds(shape, count, processes) / seconds(shape, 1, processes))
+    assert min(ratios) <= 1.5
+
+
+@LINUX
+def test_a_real_time_caller_returns():
+    """On one processor its workers run only while it sleeps, if they are not of its priority."""
+    out = python("""
+gru, x = model(20, 4, 64, 256, 3)
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+gru(x)                                                     # the workers are not of real time
+try:
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+except PermissionError:
+    print("refused")
+else:
+    signal.alarm(20)
+    for _ in range(20):
+        gru(x)
+    print(threads.workers())
+""")
+    if out == "refused\n":
+        pytest.skip("no right to real-time priority")
+    assert out == "2\n"
