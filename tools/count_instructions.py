@@ -38,6 +38,7 @@ LIMIT = 0.02                                               # of the committed co
 KERNEL_LIMIT = 0.005                                       # of a kernel,
 DRIFT = 0.05                                               # of the first count of either
 FUNCTIONS = ("kernels_avx2", "panels")                     # modules whose functions are counted
+LEAST = 10_000                                             # of a function: small helpers are not
 
 # T, N, I, H of the shapes of README's table and of one whose weights exceed L2. T, and N where a
 # step is large, are cut: valgrind takes 50 ns for each multiply-add of each lane.
@@ -159,17 +160,18 @@ def plain_name(module, function):
 
 def totals(found):
     """{call or kernel: instructions} of what `parse` made of all calls."""
-    counts = Counter()
+    calls, kernels = {}, Counter()
     for name, functions in found:
-        counts[name] = functions.total()
+        calls[name] = functions.total()
         for (module, function), instructions in functions.items():
             if module in FUNCTIONS:
-                counts[f"kernel {plain_name(module, function)}"] += instructions
-    if not counts or min(counts.values()) == 0:
+                kernels[f"kernel {plain_name(module, function)}"] += instructions
+    if not calls or min(calls.values()) == 0:
         sys.exit("no instruction of the core was counted")
-    if not any(name.startswith("kernel gates") for name in counts):
+    if not any(name.startswith("kernel gates") for name in kernels):
         sys.exit("the core has no names of functions: it was linked with -s")
-    return dict(sorted(counts.items()))
+    kernels = {name: count for name, count in kernels.items() if count >= LEAST}
+    return dict(sorted((calls | kernels).items()))
 
 
 def count():
