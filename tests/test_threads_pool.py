@@ -219,10 +219,13 @@ if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
 """
 TIMES = """
+signal.alarm(60)
 gru, x = model(100, *map(int, sys.argv[1].split()), int(sys.argv[2]))
 gru.eval()
 for _ in range(10):
     gru(x)
+print("ready", flush=True)
+sys.stdin.readline()
 best = []
 for _ in range(5):
     start = time.perf_counter()
@@ -236,13 +239,14 @@ print(threads.workers(), sorted(best)[2])
 def seconds(shape, count, processes):
     """Of the slowest of the processes."""
     command = [sys.executable, "-c", TWO_PROCESSORS + START + TIMES, shape, str(count)]
-    children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    children = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
                 for _ in range(processes)]
-    try:
-        found = [child.communicate(timeout=60)[0].split() for child in children]
-    finally:
-        for child in children:
-            child.kill()
+    for child in children:
+        assert child.stdout.readline() == "ready\n"
+    for child in children:                                 # all at once
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    found = [child.communicate()[0].split() for child in children]
     most = 64 if shape == "32 64 128" else 4               # 256 units are four panels
     assert [int(workers) for workers, _ in found] == [min(count, most) - 1] * processes
     return max(float(time) for _, time in found)
