@@ -65,7 +65,8 @@ def extension(name: str, flags: list[str]) -> Extension:
         include_dirs=[str(CORE), numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
         extra_compile_args=FLAGS + flags,
-        extra_link_args=["-s"] if STRIP else [],
+        # The names of functions stay: tools/count_instructions.py and profilers read them.
+        extra_link_args=["-Wl,--strip-debug"] if STRIP else [],
         depends=[str(path) for pattern in ("*.h", "*.pxi", "*.pxd") for path in CORE.glob(pattern)],
     )
 

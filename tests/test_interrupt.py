@@ -13,12 +13,15 @@ import gru_c
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers of signals")
 
-SHAPES = {                                                 # T, N, I, H: 0.3 s or more
+# T, N, I, H. A call that nothing stops takes 0.4 s or more, a chunk of it a few milliseconds.
+SHAPES = {
     "one row": (20_000, 1, 16, 512),
-    "units": (5_000, 4, 64, 512),                          # split by units: a barrier in each step
-    "rows": (2_500, 16, 32, 512),                          # split by rows
+    "units": (8_000, 4, 512, 512),                         # split by units: a barrier in each step
+    "rows": (3_000, 16, 512, 512),                         # split by rows
 }
 AFTER = 0.05                                               # seconds until the signal
+SOON = 0.2                                                 # seconds from the signal to the end
+TRIES = 5
 
 
 class Stop(Exception):
@@ -63,6 +66,15 @@ def stopped(call):
     return time.perf_counter() - start - AFTER
 
 
+def assert_stops_soon(call, prepare=lambda: None):
+    """The best of a few tries, for others run on this machine, too."""
+    times = []
+    while len(times) < TRIES and min(times, default=SOON) >= SOON:
+        prepare()
+        times.append(stopped(call))
+    assert min(times) < SOON
+
+
 def model_and_input(shape, **options):
     T, N, K, H = shape
     gru = gru_c.GRU(K, H, rng=0, **options)
@@ -75,7 +87,7 @@ def test_a_signal_ends_a_forward_soon(shape, threads):
     gru(x[:10])
     gru.backward(None)
     before = gru.state_dict()
-    assert stopped(lambda: gru(x)) < 0.4                   # 0.2 where the machine is ours
+    assert_stops_soon(lambda: gru(x))
     with pytest.raises(RuntimeError, match="the last forward did not finish"):
         gru.backward(None)
     with pytest.raises(RuntimeError, match="the last forward did not finish"):
@@ -84,20 +96,20 @@ def test_a_signal_ends_a_forward_soon(shape, threads):
     gru(x[:10])                                            # and all is well again
     gru.backward(None)
     assert gru.grads.keys() == before.keys()
-    assert stopped(lambda: gru.eval()(x)) < 0.4
+    assert_stops_soon(lambda: gru.eval()(x))
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_a_signal_ends_a_backward_soon(shape, threads):
     gru, x = model_and_input(shape)
-    output, _ = gru(x)
-    assert stopped(lambda: gru.backward(output)) < 0.4
+    d_output = np.ones((*x.shape[:2], gru.hidden_size), np.float32)
+    assert_stops_soon(lambda: gru.backward(d_output), prepare=lambda: gru(x))
     with pytest.raises(RuntimeError, match="the last backward did not finish"):
-        gru.backward(output)
+        gru.backward(d_output)
     with pytest.raises(RuntimeError, match="the last backward did not finish"):
         _ = gru.grads
     gru(x[:10])
-    gru.backward(output[:10])
+    gru.backward(d_output[:10])
 
 
 @pytest.mark.parametrize("which", ["forward", "backward"])
@@ -105,10 +117,10 @@ def test_a_signal_ends_a_backward_soon(shape, threads):
 def test_models_on_the_long_way(which, options):
     gru, x = model_and_input(SHAPES["rows"], **options)
     if which == "forward":
-        assert stopped(lambda: gru(x)) < 0.4
+        assert_stops_soon(lambda: gru(x))
     else:
-        output, _ = gru(x)
-        assert stopped(lambda: gru.backward(output)) < 0.4
+        d_output = np.ones((*x.shape[:2], gru.hidden_size), np.float32)
+        assert_stops_soon(lambda: gru.backward(d_output), prepare=lambda: gru(x))
     with pytest.raises(RuntimeError, match=f"the last {which} did not finish"):
         gru.backward(None)
     with pytest.raises(RuntimeError, match=f"the last {which} did not finish"):
@@ -116,9 +128,9 @@ def test_models_on_the_long_way(which, options):
 
 
 def test_a_cell_of_many_rows():
-    cell = gru_c.GRUCell(64, 512, rng=0)
-    x = np.ones((30_000, 64), np.float32)
-    assert stopped(lambda: cell(x)) < 0.4
+    cell = gru_c.GRUCell(1024, 1024, rng=0)
+    x = np.ones((18_000, 1024), np.float32)
+    assert_stops_soon(lambda: cell(x))
     with pytest.raises(RuntimeError, match="the last forward did not finish"):
         cell.backward(x[:, :1])
 

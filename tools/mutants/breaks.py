@@ -16,6 +16,7 @@ LEARN = ("tests/test_learn.py",)
 COMMAND = ("tests/test_cli.py",)
 COUNTS = ("tests/test_complexity.py",)
 BENCH = ("tests/test_bench.py",)
+POOL = ("tests/test_threads_pool.py",)
 
 
 class Break(NamedTuple):
@@ -79,6 +80,16 @@ BREAKS = [
           "return length * index // count", "return length // count * index", NUMERICS),
     Break("threads-of-blas", CORE + "threads.pyx",
           "limit = min(limit, blas)", "pass", ("tests/test_robustness.py",)),
+    Break("workers-in-a-mode-of-their-own", CORE + "threads.pyx",
+          "set_fp_mode(pool.fp_mode)", "pass", POOL),
+    Break("waits-never-sleep", CORE + "threads.pyx",
+          "if now >= end:", "if now < 0:", POOL),
+    Break("quota-of-one-cgroup", CORE + "cpus.py",
+          "range(len(parts), -1, -1)", "[len(parts)]", POOL),
+    Break("environment-above-the-quota", CORE + "__init__.py",
+          "threads.choose(min(count, most))", "threads.choose(count)", POOL),
+    Break("ctrl-c-waits-for-the-end", CORE + "recurrence.pyx",
+          "if s.poll == NULL or part.index != 0:", "if True:", ("tests/test_interrupt.py",)),
     # ---- layer: packing and the quick ways
     Break("bias-before", CORE + "layer.pyx",
           "bias[j] += bias_hh[2 * H + j]", "bias[j] += 0", NUMERICS),

@@ -16,7 +16,7 @@ def _quotas(root):
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if not controllers:                                # version 2, alone or beside version 1
-            mounts, files = ("sys/fs/cgroup", "sys/fs/cgroup/unified"), ("cpu.max",)
+            mounts, files = ("sys/fs/cgroup/unified", "sys/fs/cgroup"), ("cpu.max",)
         elif "cpu" in controllers.split(","):
             mounts = (f"sys/fs/cgroup/{controllers}", "sys/fs/cgroup/cpu")
             files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
