@@ -9,6 +9,7 @@ import platform
 import shlex
 from pathlib import Path
 
+import Cython
 import numpy
 import scipy
 from Cython.Build import cythonize
@@ -75,4 +76,12 @@ write_blas_int()
 PLAIN = ("blas", "dispatch", "threads", "panels", "recurrence", "call", "layer")
 modules = [extension(name, []) for name in PLAIN]
 modules += [extension(f"kernels_{isa}", flags) for isa, flags in ISA_FLAGS.items()]
-setup(ext_modules=cythonize(modules, compiler_directives=DIRECTIVES, annotate=DEBUG, nthreads=2))
+
+# Time stamps alone would compile C that Cython made with another NumPy, or with other flags.
+made_with = repr((Cython.__version__, numpy.__version__, DIRECTIVES, FLAGS, os.environ.get("CC")))
+record = Path("build/made_with")
+same = record.exists() and record.read_text() == made_with
+modules = cythonize(modules, compiler_directives=DIRECTIVES, annotate=DEBUG, nthreads=2, force=not same)
+record.parent.mkdir(exist_ok=True)
+record.write_text(made_with)
+setup(ext_modules=modules)
