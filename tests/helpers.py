@@ -1,4 +1,4 @@
-"""What several test files use: random numbers, odd layouts, comparisons, other interpreters.
+"""What several test files use: random numbers, layouts, comparisons, threads, other interpreters.
 
 pyproject.toml puts this folder on the path of pytest, so that `from helpers import same` works.
 Fixtures stand in conftest.py.
@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 
@@ -43,6 +44,58 @@ def unaligned(a):
     copy[...] = a
     assert copy.size == 0 or not copy.flags.aligned
     return copy
+
+
+def swapped_bytes(a):
+    return a.astype(a.dtype.newbyteorder())
+
+
+def unaligned_rows(a):
+    """A copy with rows of one byte more."""
+    if a.ndim == 1:
+        return unaligned(a)
+    padded = np.pad(a.view(np.uint8), [(0, 0)] * (a.ndim - 1) + [(0, 1)])
+    return np.ndarray(a.shape, a.dtype, padded.tobytes(), strides=(
+        *(step // a.strides[-2] * (a.strides[-2] + 1) for step in a.strides[:-1]), a.itemsize))
+
+
+def third_of_an_axis(a):
+    """A copy that takes every third place of the second axis (the only one of a row)."""
+    axis = a.ndim // 2
+    return np.repeat(a, 3, axis=axis)[(slice(None),) * axis + (slice(None, None, 3),)]
+
+
+def columns_of_a_wider_one(a):
+    sides = [(0, 0)] * (a.ndim - 1) + [(3, 2)]
+    return np.pad(a, sides, constant_values=np.nan)[..., 3:-2]
+
+
+# The same numbers in memory of other layouts, and not in the caller's array.
+LAYOUTS = {
+    "plain": np.copy,
+    "Fortran order": lambda a: a.copy(order="F"),
+    "transposed": lambda a: a.swapaxes(0, -1).copy().swapaxes(0, -1),
+    "backwards": lambda a: a[..., ::-1].copy()[..., ::-1],
+    "rows backwards": lambda a: a[::-1].copy()[::-1],
+    "all backwards": lambda a: np.flip(np.flip(a).copy()),
+    "every other": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+    "every other row": lambda a: np.repeat(a, 2, axis=0)[::2],
+    "every third, second axis": third_of_an_axis,
+    "columns of a wider one": columns_of_a_wider_one,
+    "unaligned": unaligned,
+    "subclass": lambda a: a.copy().view(type("Sub", (np.ndarray,), {})),
+}
+# What a caller may pass, but the core cannot write to.
+INPUTS = LAYOUTS | {
+    "unaligned rows": unaligned_rows,
+    "read-only": read_only,
+    "byte-swapped": swapped_bytes,
+    "byte-swapped, every other": lambda a: np.repeat(swapped_bytes(a), 2, axis=-1)[..., ::2],
+    "list": lambda a: a.tolist(),
+    "tuples": lambda a: tuple(a.tolist()),
+    "memoryview": memoryview,
+    "__array__": lambda a: type("Has", (), {"__array__": lambda self, dtype=None, copy=None: a})(),
+}
 
 
 # ---- comparisons --------------------------------------------------------------------------------
@@ -110,7 +163,43 @@ def train_once(model, x, *deltas, h=None):
     return [*results, *model.backward(*deltas), *model.grads.values()]
 
 
-# ---- other interpreters -------------------------------------------------------------------------
+def differences(loss, arrays, step=1e-5):
+    """Central differences of `loss(**arrays)` by each element of the arrays."""
+    result = {name: np.empty_like(array) for name, array in arrays.items()}
+    for name, array in arrays.items():
+        for index in np.ndindex(array.shape):
+            kept = array[index]
+            array[index] = kept + step
+            above = loss(**arrays)
+            array[index] = kept - step
+            result[name][index] = (above - loss(**arrays)) / (2 * step)
+            array[index] = kept
+    return result
+
+
+# ---- threads and other interpreters -------------------------------------------------------------
+
+def at_once(*actions):
+    """Run each on a thread of its own, all from the same moment on; what they return. Python's
+    threads take turns as often as they can."""
+    barrier, results = threading.Barrier(len(actions)), [None] * len(actions)
+
+    def run(index):
+        barrier.wait()
+        results[index] = actions[index]()
+
+    threads = [threading.Thread(target=run, args=[index]) for index in range(len(actions))]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    return results
+
 
 def python(script, *arguments, **environment):
     """Run a script in a new interpreter; its standard output. Anything on stderr is an error."""

@@ -136,9 +136,11 @@ def test_rng(kind, rng, error):
 def test_not_supported_yet():
     raises(ValueError, ["bidirectional=True is not supported yet"],
            lambda: gru_c.GRU(3, 4, bidirectional=True))
-    for dropout in (0.5, 1, -0.1, float("nan"), None, "half"):
-        raises(ValueError, ["dropout is not supported yet", str(dropout)],
-               lambda dropout=dropout: gru_c.GRU(3, 4, dropout=dropout))
+    for zero in (0, 0.0, F32(0), F64(0), np.int64(0), np.array(0.0)):
+        gru_c.GRU(3, 4, dropout=zero)
+    for value in (0.5, F32(0.5), 1, -0.1, float("nan"), None, "0", np.array([0.0])):
+        raises(ValueError, [f"dropout is not supported yet: got {value!r}, expected 0.0"],
+               lambda value=value: gru_c.GRU(3, 4, dropout=value))
     for lengths in ([5, 3], np.array([5, 3]), 5, False):
         refused(make_gru, lambda gru, lengths=lengths: gru(zeros(5, 2, 3), lengths=lengths),
                 ValueError, ["lengths is not supported yet"])
