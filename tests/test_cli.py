@@ -88,27 +88,6 @@ def test_info(command):
         assert word in out
 
 
-def test_complexity_table(command):
-    status, out, err = command(*COMPLEXITY)
-    assert (status, err) == (0, "")
-    for text in ("input_size=80, hidden_size=256", "100 steps", "reset gate", "update gate"):
-        assert text in out
-    assert f"{2 * 256 * (2 + 80 + 256):,}" in out
-
-
-def test_complexity_json(command):
-    status, out, err = command(*COMPLEXITY, "--json")
-    assert (status, err) == (0, "")
-    found = json.loads(out)
-    assert found["operations"]["reset"] == 100 * 2 * 256 * (2 + 80 + 256)
-    assert found == json.loads(json.dumps(gru_c.complexity(80, 256, seq_len=100).as_dict()))
-
-
-def test_complexity_refuses(command):
-    status, _, err = command("complexity", "--input-size", "0", "--hidden-size", "4")
-    assert status == 2 and "input_size must be at least 1, got 0" in err
-
-
 def test_as_a_module():
     """`python -m gru_c` is the same command, and passes on the exit status."""
     def module(*args):

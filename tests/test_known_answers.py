@@ -114,22 +114,6 @@ def test_torch_fixtures(case, dtype, run, error, tolerance):
         assert error(found[name], value) <= allowed, name
 
 
-def test_torch_refuses_to_broadcast_the_state():
-    """PyTorch 2.13: "Expected hidden size (1, 3, 4), got [1, 1, 4]" and "Input batch size 3 doesn't
-    match hidden0 batch size 1", where NumPy would broadcast."""
-    gru, cell = GRU(2, 4), GRUCell(2, 4)
-    x, h = np.zeros((5, 3, 2), np.float32), np.zeros((1, 1, 4), np.float32)
-    with pytest.raises(ValueError, match=r"^Expected h_0 size \(1, 3, 4\), got \(1, 1, 4\)"):
-        gru(x, h)
-    with pytest.raises(ValueError, match=r"^Expected h size \(1, 3, 4\), got \(1, 1, 4\)"):
-        gru.step(x[0], h)
-    words = r"^Input batch size {} doesn't match hidden batch size {}"
-    with pytest.raises(ValueError, match=words.format(3, 1)):
-        cell(x[0], h[0])
-    with pytest.raises(ValueError, match=words.format(1, 3)):
-        cell(x[0, :1], h[0].repeat(3, axis=0))
-
-
 # ---- ONNX ---------------------------------------------------------------------------------------
 
 def model_from_onnx(inputs, attributes, dtype):

@@ -277,14 +277,6 @@ def test_a_negative_size_of_thousands_of_digits():
         gru_c.GRU(1, -10**5000)
 
 
-def test_arrays_of_strings():
-    for strings in (np.array([["1", "2"]], np.dtypes.StringDType()), np.array([["1", "2"]])):
-        with pytest.raises(TypeError, match=r"input dtype .* does not match weight dtype"):
-            gru_c.GRU(2, 3)(strings)
-        with pytest.raises(TypeError, match=r"weight_ih_l0 dtype .* does not match"):
-            gru_c.GRU(1, 1).weight_ih_l0 = strings
-
-
 @pytest.mark.parametrize("options", [{"num_layers": 2}, {"batch_first": True}])
 def test_a_backward_without_memory_leaves_the_forward(options, monkeypatch):
     gru = gru_c.GRU(3, 4, rng=0, **options)

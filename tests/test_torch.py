@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import gru_c
 from gru_c import GRU, GRUCell
 
 torch = pytest.importorskip("torch")
@@ -90,19 +91,24 @@ def test_cell(bias, rows, error):
     assert error(ours(x), theirs(torch.tensor(x)).detach()) <= 1e-12
 
 
-def refusal(call):
-    with pytest.raises((ValueError, RuntimeError)) as info:
-        call()
-    return str(info.value)
-
-
-def test_neither_broadcasts_the_state():
-    """And ours says so in the same words, but for names and brackets; more may follow."""
-    theirs, ours = twins(2, 4)
-    x, h = np.zeros((5, 3, 2)), np.zeros((1, 1, 4))
-    words = refusal(lambda: theirs(torch.tensor(x), torch.tensor(h)))
-    words = words.replace("hidden size", "h_0 size").replace("[", "(").replace("]", ")")
-    assert refusal(lambda: ours(x, h)).startswith(words)
-    cells = torch.nn.GRUCell(2, 4, dtype=torch.float64), GRUCell(2, 4, dtype=np.float64)
-    words = refusal(lambda: cells[0](torch.tensor(x[0]), torch.tensor(h[0])))
-    assert refusal(lambda: cells[1](x[0], h[0])).startswith(words.replace("hidden0", "hidden"))
+@pytest.mark.parametrize(("kind", "shapes", "words"), [
+    ("GRUCell", [(2, 5)], "input has inconsistent input_size: got 5 expected 3"),
+    ("GRUCell", [(1, 2, 3)], "GRUCell: Expected input to be 1D or 2D, got 3D instead"),
+    ("GRUCell", [(3,), (1, 1, 4)], None),
+    ("GRUCell", [(2, 3), (4,)], None),
+    ("GRUCell", [(2, 3), (2, 5)], "has inconsistent hidden_size: got 5, expected 4"),
+    ("GRUCell", [(2, 3), (1, 4)], "Input batch size 2 doesn't match hidden"),
+    ("GRU", [(3,)], "GRU: Expected input to be 2D or 3D, got 1D instead"),
+    ("GRU", [(0, 2, 3)], "Expected sequence length to be larger than 0 in RNN"),
+    ("GRU", [(5, 2, 4)], None),
+    ("GRU", [(5, 3), (1, 1, 4)], None),
+    ("GRU", [(5, 2, 3), (1, 4)], None),
+    ("GRU", [(5, 2, 3), (1, 1, 4)], r"^Expected \w+ size \(1, 2, 4\), got"),
+], ids=str)
+def test_both_refuse(kind, shapes, words):
+    """In the same words where some stand here. Neither broadcasts the state over the batch."""
+    arrays = [np.zeros(shape, np.float32) for shape in shapes]
+    with pytest.raises((RuntimeError, ValueError), match=words):
+        getattr(torch.nn, kind)(3, 4)(*map(torch.from_numpy, arrays))
+    with pytest.raises(ValueError, match=words):
+        getattr(gru_c, kind)(3, 4)(*arrays)
