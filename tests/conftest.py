@@ -14,7 +14,7 @@ import helpers
 import numpy as np
 import pytest
 
-from gru_c import GRU, _core, reference
+from gru_c import GRU, _core, get_num_threads, reference, set_num_threads
 
 
 @contextmanager
@@ -46,6 +46,14 @@ def kernels(request):
     """(isa, engine): the test runs once on each pair that this processor supports."""
     with _kernels_of(*request.param):
         yield request.param
+
+
+@pytest.fixture
+def set_threads():
+    """set_num_threads; the number is put back after the test."""
+    before = get_num_threads()
+    yield set_num_threads
+    set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -705,12 +705,8 @@ def test_show_config(capsys):
         assert int(lines["BLAS threads"]) in pools
 
 
-def test_num_threads():
-    before = gru_c.get_num_threads()
-    try:
-        for count in (1, 2, np.int64(3), before):
-            assert gru_c.set_num_threads(count) is None
-            assert gru_c.get_num_threads() == count
-            assert type(gru_c.get_num_threads()) is int
-    finally:
-        gru_c.set_num_threads(before)
+def test_num_threads(set_threads):
+    for count in (1, 2, np.int64(3)):
+        assert set_threads(count) is None
+        assert gru_c.get_num_threads() == count
+        assert type(gru_c.get_num_threads()) is int

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import python
 
-from gru_c import GRU, _core, get_num_threads, set_num_threads
+from gru_c import GRU, _core
 
 ISAS = _core.dispatch.supported()
 on_all_panels = pytest.mark.parametrize(
@@ -22,11 +22,8 @@ def child(function, *arguments, **environment):
 
 
 @pytest.fixture
-def one_thread():
-    before = get_num_threads()
-    set_num_threads(1)
-    yield
-    set_num_threads(before)
+def one_thread(set_threads):
+    set_threads(1)
 
 
 # ---- the choice ---------------------------------------------------------------------------------

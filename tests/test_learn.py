@@ -9,10 +9,13 @@ import os
 import re
 import stat
 import sys
+from functools import partial
 from itertools import pairwise
 
+import helpers
 import numpy as np
 import pytest
+from helpers import differences
 
 from gru_c.learn import (
     Adam,
@@ -30,25 +33,8 @@ from gru_c.learn import (
 )
 from gru_c.learn import trainer as trainer_module
 
+normal = partial(helpers.normal, dtype=np.float64)
 LABELS = np.array([2, 0, 1, 1, 3])
-
-
-def numerical(function, x, step=1e-5):
-    """The gradient of the scalar `function()` with regard to `x`, an array that it reads."""
-    gradient = np.empty_like(x)
-    for index in np.ndindex(x.shape):
-        value = x[index]
-        x[index] = value + step
-        above = function()
-        x[index] = value - step
-        below = function()
-        x[index] = value
-        gradient[index] = (above - below) / (2 * step)
-    return gradient
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)
 
 
 # ---- head and loss -------------------------------------------------------------------------------
@@ -57,20 +43,16 @@ def normal(*shape, seed=0):
 def test_head_against_finite_differences(error):
     head, x, dy = Linear(4, 3, np.float64, rng=0), normal(5, 4), normal(5, 3, seed=1)
     head(x)
-    dx = head.backward(dy)
-
-    def value():
-        return float((head(x) * dy).sum())
-
-    assert error(dx, numerical(value, x)) <= 1e-7
-    for name, weight in head.state_dict().items():
-        assert error(head.grads[name], numerical(value, weight)) <= 1e-7, name
+    found = {"x": head.backward(dy), **head.grads}
+    wanted = differences(lambda **_: (head(x) * dy).sum(), {"x": x, **head.state_dict()})
+    for name, value in wanted.items():
+        assert error(found[name], value) <= 1e-7, name
 
 
 def test_cross_entropy_against_finite_differences(error):
     logits = normal(5, 4)
-    _, dlogits = cross_entropy(logits, LABELS)
-    assert error(dlogits, numerical(lambda: cross_entropy(logits, LABELS)[0], logits)) <= 1e-7
+    wanted = differences(lambda logits: cross_entropy(logits, LABELS)[0], {"logits": logits})
+    assert error(cross_entropy(logits, LABELS)[1], wanted["logits"]) <= 1e-7
 
 
 def test_cross_entropy_values():
@@ -92,22 +74,6 @@ def test_softmax_of_large_logits(scale, dtype):
     assert dlogits.dtype == softmax(logits).dtype == log_softmax(logits).dtype == dtype
     assert softmax(logits).sum(axis=1) == pytest.approx(np.ones(6), abs=1e-6)
     assert dlogits.sum(axis=1) == pytest.approx(np.zeros(6), abs=1e-6)
-
-
-def test_head_and_loss_against_torch(error):
-    torch = pytest.importorskip("torch")
-    x, head = normal(5, 4), Linear(4, 4, np.float64, rng=0)
-    theirs = torch.nn.Linear(4, 4, dtype=torch.float64)
-    theirs.load_state_dict({k: torch.from_numpy(a.copy()) for k, a in head.state_dict().items()})
-    x_torch = torch.tensor(x, requires_grad=True)
-    their_loss = torch.nn.functional.cross_entropy(theirs(x_torch), torch.from_numpy(LABELS))
-    their_loss.backward()
-    loss, dlogits = cross_entropy(head(x), LABELS)
-    dx = head.backward(dlogits)
-    assert loss == pytest.approx(their_loss.item(), abs=1e-12)
-    assert error(dx, x_torch.grad.numpy()) <= 1e-12
-    for name, p in theirs.named_parameters():
-        assert error(head.grads[name], p.grad.numpy()) <= 1e-12, name
 
 
 @pytest.mark.parametrize("logits, labels, kind, message", [
@@ -233,7 +199,7 @@ def test_classifier_against_finite_differences(layers, reset_after, error):
     model = SequenceClassifier(3, 5, 4, layers, np.float64, reset_after, rng=0)
     x, weights = normal(5, 6, 3), FlatArrays(model.state_dict())
 
-    def loss():
+    def loss(**_):
         model.load_state_dict(weights.views)
         return cross_entropy(model(x), LABELS)[0]
 
@@ -241,8 +207,9 @@ def test_classifier_against_finite_differences(layers, reset_after, error):
     dx = model.backward(dlogits)
     grads = FlatArrays(model.grads)
     assert list(grads.views) == list(weights.views)
-    assert error(dx, numerical(loss, x)) <= 1e-7
-    assert error(grads.vector, numerical(loss, weights.vector)) <= 1e-7
+    wanted = differences(loss, {"x": x, "weights": weights.vector})
+    assert error(dx, wanted["x"]) <= 1e-7
+    assert error(grads.vector, wanted["weights"]) <= 1e-7
 
 
 def test_classifier_against_torch(error):
@@ -261,9 +228,12 @@ def test_classifier_against_torch(error):
     theirs.load_state_dict({k: torch.from_numpy(a.copy()) for k, a in ours.state_dict().items()})
     x_torch = torch.tensor(x, requires_grad=True)
     logits = theirs(x_torch)
-    torch.nn.functional.cross_entropy(logits, torch.from_numpy(LABELS)).backward()
+    their_loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(LABELS))
+    their_loss.backward()
     found = ours(x)
-    dx = ours.backward(cross_entropy(found, LABELS)[1])
+    loss, dlogits = cross_entropy(found, LABELS)
+    dx = ours.backward(dlogits)
+    assert loss == pytest.approx(their_loss.item(), abs=1e-12)
     assert error(found, logits.detach().numpy()) <= 1e-12
     assert error(dx, x_torch.grad.numpy()) <= 1e-12
     for name, p in theirs.named_parameters():
