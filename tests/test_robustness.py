@@ -352,10 +352,15 @@ def test_floating_point_state():
         np.ones(3) / np.zeros(3)
 
 
-def test_random_state_of_python_is_left_alone():
-    before = random.getstate()
+def test_global_random_states_are_left_alone():
+    def states():
+        name, keys, *rest = np.random.get_state()  # noqa: NPY002
+        return random.getstate(), name, keys.tobytes(), rest
+
+    before = states()
     train_once(gru_c.GRU(5, 19), normal(4, 3, 5), normal(4, 3, 19))
-    assert random.getstate() == before
+    train_once(gru_c.GRUCell(5, 19, rng=0), normal(3, 5), normal(3, 19))
+    assert states() == before
 
 
 def test_thread_pools_are_left_alone():
