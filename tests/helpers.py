@@ -1,24 +1,47 @@
-"""What several test files use: random numbers, layouts, comparisons, threads, other interpreters.
+"""What several test files use: kernels, arrays and layouts, calls, comparisons, threads.
 
 pyproject.toml puts this folder on the path of pytest, so that `from helpers import same` works.
 Fixtures stand in conftest.py.
+
+A *call* is a dict of the arrays that go into a forward and backward of a GRU, time-major
+and batched (x, h_0, d_output, d_h_n; all but x may be missing); its *results* are a dict too
+(output, h_n, dx, dh_0, and the gradients of the parameters by their names).
 """
 
+import importlib
 import math
 import os
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 
-from gru_c import _core
+from gru_c import _core, reference
 
 F32, F64 = np.float32, np.float64
 STACKED = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 BLOCKS = ("Wrx", "Wzx", "Wnx", "Wrh", "Wzh", "Wnh", "brx", "bzx", "bnx", "brh", "bzh", "bnh")
 
-in_use = {"engine": _core.engine}        # what conftest.kernels_of has bound
+in_use = {"engine": _core.engine}        # what kernels_of has bound
+
+
+# ---- kernels ------------------------------------------------------------------------------------
+
+@contextmanager
+def kernels_of(isa, engine):
+    """Other kernels in use, chosen as GRU_C_ISA and GRU_C_ENGINE choose them at import."""
+    def bind(isa, engine):
+        kernels = importlib.import_module(f"gru_c._core.kernels_{isa}").kernels
+        _core.dispatch.bind(kernels, engine == "blas")
+        in_use["engine"] = engine
+
+    bind(isa, engine)
+    try:
+        yield
+    finally:
+        bind(_core.isa, _core.engine)
 
 
 def promises_bits():
@@ -98,6 +121,74 @@ INPUTS = LAYOUTS | {
 }
 
 
+# ---- calls and results --------------------------------------------------------------------------
+
+def draw(gru, steps, rows, seed=0):
+    """A call with all its arrays: standard normal numbers, in the dtype of the model."""
+    rng = np.random.default_rng(seed)
+    state = (gru.num_layers, rows, gru.hidden_size)
+    shapes = {
+        "x": (steps, rows, gru.input_size),
+        "h_0": state,
+        "d_output": (steps, rows, gru.hidden_size),
+        "d_h_n": state,
+    }
+    return {name: rng.standard_normal(shape).astype(gru.dtype) for name, shape in shapes.items()}
+
+
+def run(gru, x, h_0=None, d_output=None, d_h_n=None):
+    """Results of the package; the arrays may be in any layout that the model takes."""
+    output, h_n = gru(x, h_0)
+    dx, dh_0 = gru.backward(d_output, d_h_n)
+    return {"output": output, "h_n": h_n, "dx": dx, "dh_0": dh_0, **gru.grads}
+
+
+def expected(gru, x, h_0=None, d_output=None, d_h_n=None):
+    """Results of reference.py in float64, layer upon layer, for the same weights."""
+    weights = {name: w.astype(np.float64) for name, w in gru.state_dict().items()}
+    zeros = np.zeros(3 * gru.hidden_size)
+    states = np.zeros((gru.num_layers, x.shape[1], gru.hidden_size))
+    h_0 = states if h_0 is None else h_0.astype(np.float64)
+    below, tapes = x.astype(np.float64), []
+    h_n, dh_0 = states.copy(), states.copy()
+    for layer in range(gru.num_layers):
+        below, tape = reference.forward(
+            below, h_0[layer],
+            weights[f"weight_ih_l{layer}"], weights[f"weight_hh_l{layer}"],
+            weights.get(f"bias_ih_l{layer}", zeros), weights.get(f"bias_hh_l{layer}", zeros),
+            gru.reset_after,
+        )
+        tapes.append(tape)
+        h_n[layer] = below[-1]
+    d = np.zeros_like(below) if d_output is None else d_output.astype(np.float64)
+    d_h_n = states if d_h_n is None else d_h_n.astype(np.float64)
+    grads = {}
+    for layer in reversed(range(gru.num_layers)):
+        d, dh_0[layer], found = reference.backward(
+            tapes[layer], d, d_h_n[layer],
+            weights[f"weight_ih_l{layer}"], weights[f"weight_hh_l{layer}"],
+            gru.reset_after,
+        )
+        grads |= {f"{name}_l{layer}": value for name, value in found.items()}
+    grads = {name: grads[name] for name in weights}
+    return {"output": below, "h_n": h_n, "dx": d, "dh_0": dh_0, **grads}
+
+
+def train_once(model, x, *deltas, h=None):
+    """A forward and a backward of a GRU or GRUCell: all results in a list."""
+    results = model(x, h)
+    results = [*results] if isinstance(results, tuple) else [results]
+    return [*results, *model.backward(*deltas), *model.grads.values()]
+
+
+def everything(model, x, h, *deltas):
+    """What the model says about these inputs in both modes."""
+    results = train_once(model.train(), x, *deltas, h=h)
+    evaluated = model.eval()(x, h)
+    model.train()
+    return results + ([*evaluated] if isinstance(evaluated, tuple) else [evaluated])
+
+
 # ---- comparisons --------------------------------------------------------------------------------
 
 def tolerance(dtype, terms=1, steps=1, backward=False):
@@ -120,6 +211,20 @@ def error(got, want):
     if not want.size:
         return 0.0
     return float(np.abs(got.astype(np.float64) - want).max() / (np.abs(want).max() or 1.0))
+
+
+def assert_close(got, want, gru):
+    """Two dicts of results agree within the tolerance for the model. T counts the steps of all
+    layers; K is the longest sum: I + H forward, 3 H and the rows of the batch backward."""
+    assert got.keys() == want.keys()
+    steps, rows, _ = want["output"].shape
+    forward = gru.input_size + gru.hidden_size
+    for name, value in want.items():
+        assert got[name].dtype == gru.dtype, name
+        backward = name not in ("output", "h_n")
+        terms = max(forward, 3 * gru.hidden_size, rows) if backward else forward
+        allowed = tolerance(gru.dtype, terms, steps * gru.num_layers, backward)
+        assert error(got[name], value) <= allowed, name
 
 
 def assert_same_array(got, want, name=""):
@@ -154,13 +259,6 @@ def equal(a, b):
     """Whether `same` would accept two arrays, of one shape and dtype."""
     return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc") or (
         not promises_bits() and error(a, b) <= tolerance(b.dtype, 2**15, backward=True))
-
-
-def train_once(model, x, *deltas, h=None):
-    """A forward and a backward: all results."""
-    results = model(x, h)
-    results = [*results] if isinstance(results, tuple) else [results]
-    return [*results, *model.backward(*deltas), *model.grads.values()]
 
 
 def differences(loss, arrays, step=1e-5):

@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 import pytest
+from helpers import assert_same_bits
 
 import gru_c
 import gru_c.learn
@@ -167,7 +168,7 @@ def test_files_of_a_training(trained):
 
 
 @needs_safetensors
-def test_training_and_training_again(command, tmp_path, assert_same_bits):
+def test_training_and_training_again(command, tmp_path):
     """The same seed gives the same bits; an earlier run's files are replaced, its pictures gone."""
     for name in cli.PICTURES:
         (tmp_path / name).write_text("of an earlier run")

@@ -19,6 +19,7 @@ from helpers import (
     INPUTS,
     LAYOUTS,
     STACKED,
+    everything,
     normal,
     read_only,
     same,
@@ -462,7 +463,7 @@ def test_results_never_change_later(kind, training):
     assert not any(np.shares_memory(a, b) for a, b in itertools.combinations(arrays + inputs, 2))
 
 
-# Each with the shapes of what `run` takes, i inputs and m hidden units.
+# Each with the shapes of what `everything` takes, i inputs and m hidden units.
 MODELS = {
     "cell": (gru_c.GRUCell, {}, lambda i, m: [(3, i), (3, m), (3, m)]),
     "cell unbatched": (gru_c.GRUCell, {}, lambda i, m: [(i,), (m,), (m,)]),
@@ -537,13 +538,6 @@ def test_what_else_stands_in_grads_is_left_alone(make, shapes, change):
 
 # ---- inputs --------------------------------------------------------------------------------------
 
-def run(model, x, h, *deltas):
-    """Everything that the model says about these inputs."""
-    results = train_once(model.train(), x, *deltas, h=h)
-    evaluated = model.eval()(x, h)
-    return results + ([*evaluated] if isinstance(evaluated, tuple) else [evaluated])
-
-
 @pytest.mark.parametrize("layout", INPUTS.values(), ids=INPUTS)
 @models
 @pytest.mark.parametrize(("sizes", "dtype", "reset_after"), [
@@ -554,7 +548,7 @@ def test_layouts_give_the_same_bits(layout, make, shapes, sizes, dtype, reset_af
     converted = [layout(array) for array in plain]
     copies = [np.array(array) for array in converted]
     model = make(*sizes, dtype=dtype, reset_after=reset_after)
-    same(run(model, *converted), run(model, *plain))
+    same(everything(model, *converted), everything(model, *plain))
     same([np.array(array) for array in converted], copies)   # nothing was written to
     if isinstance(model, gru_c.GRU) and model.batch_first is False:
         x, h = plain[:2]
@@ -571,7 +565,7 @@ def test_broadcast_arrays_give_the_same_bits(make, shapes):
                 1 if i == axis else extent for i, extent in enumerate(shape)]
             broadcast.append(np.broadcast_to(normal(*small), shape))
         plain = [np.array(array, order="C") for array in broadcast]
-        same(run(make(3, 4), *broadcast), run(make(3, 4), *plain))
+        same(everything(make(3, 4), *broadcast), everything(make(3, 4), *plain))
 
 
 @models
@@ -579,9 +573,9 @@ def test_broadcast_arrays_give_the_same_bits(make, shapes):
 def test_integers_convert(make, shapes, dtype):
     arrays = [np.arange(np.prod(shape)).reshape(shape) % 5 for shape in shapes(3, 4)]
     arrays = [array.astype(dtype) for array in arrays]
-    expected = run(make(3, 4), *(array.astype(F32) for array in arrays))
-    same(run(make(3, 4), *arrays), expected)
-    same(run(make(3, 4), *(array.tolist() for array in arrays)), expected)
+    expected = everything(make(3, 4), *(array.astype(F32) for array in arrays))
+    same(everything(make(3, 4), *arrays), expected)
+    same(everything(make(3, 4), *(array.tolist() for array in arrays)), expected)
 
 
 def test_python_numbers_convert(dtype):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import assert_close, draw, error, expected, run, tolerance
 
 from gru_c import GRU, GRUCell
 
@@ -97,7 +98,7 @@ def model_like(parameters, dtype, batch_first=None):
 
 
 @pytest.mark.parametrize("case", TORCH)
-def test_torch_fixtures(case, dtype, run, error, tolerance):
+def test_torch_fixtures(case, dtype):
     """Values of PyTorch 2.13 in float64; their inputs are exact in float32 too."""
     parameters = dict(TORCH[case]["model"])
     model = model_like(parameters, dtype, parameters.pop("batch_first", None))
@@ -132,7 +133,7 @@ def model_from_onnx(inputs, attributes, dtype):
     return gru
 
 
-def check_against_onnx(inputs, attributes, outputs, dtype, error, tolerance):
+def check_against_onnx(inputs, attributes, outputs, dtype):
     gru = model_from_onnx(inputs, attributes, dtype)
     x, h_0 = inputs["X"].astype(dtype), inputs.get("initial_h")
     h_0 = None if h_0 is None else h_0.astype(dtype)
@@ -143,14 +144,14 @@ def check_against_onnx(inputs, attributes, outputs, dtype, error, tolerance):
 
 
 @pytest.mark.parametrize("case", ONNX)
-def test_onnx_fixtures(case, dtype, error, tolerance):
+def test_onnx_fixtures(case, dtype):
     """Both conventions. `linear_before_reset=1, no bias, no state` with three rows is what
     onnxruntime#3893 got wrong."""
-    check_against_onnx(**ONNX[case], dtype=dtype, error=error, tolerance=tolerance)
+    check_against_onnx(**ONNX[case], dtype=dtype)
 
 
 @pytest.mark.parametrize("linear_before_reset", [0, 1])
-def test_onnx_reference_evaluator(linear_before_reset, error, tolerance):
+def test_onnx_reference_evaluator(linear_before_reset):
     onnx = pytest.importorskip("onnx")
     reference = pytest.importorskip("onnx.reference")
     rng = np.random.default_rng(1)
@@ -168,7 +169,7 @@ def test_onnx_reference_evaluator(linear_before_reset, error, tolerance):
     outputs = dict(zip(("Y", "Y_h"), reference.ReferenceEvaluator(model).run(None, inputs),
                        strict=True))
     attributes = {"linear_before_reset": linear_before_reset}
-    check_against_onnx(inputs, attributes, outputs, np.float64, error, tolerance)
+    check_against_onnx(inputs, attributes, outputs, np.float64)
 
 
 # ---- bugs of others -----------------------------------------------------------------------------
@@ -177,7 +178,7 @@ def sigmoid(a):
     return 1 / (1 + np.exp(-a))
 
 
-def test_no_bias_of_the_new_gate_is_lost(dtype, reset_after, error, tolerance):
+def test_no_bias_of_the_new_gate_is_lost(dtype, reset_after):
     """mlx#3249 lost b_hn in the first step when there is no state, flax#5594 altogether.
 
     Where x and h are zero, n = tanh(b_in + r b_hn), or tanh(b_in + b_hn), and h' = (1 - z) n.
@@ -205,7 +206,7 @@ def test_no_bias_of_the_new_gate_is_lost(dtype, reset_after, error, tolerance):
 
 
 @pytest.mark.parametrize("rows", [3, 8])
-def test_no_bias_with_several_rows(rows, dtype, reset_after, draw, run, expected, assert_close):
+def test_no_bias_with_several_rows(rows, dtype, reset_after):
     """onnxruntime#3893 and #3797: without bias, rows from the third on started from leftovers."""
     biased = GRU(4, 5, dtype=dtype, reset_after=reset_after, rng=0)
     gru = GRU(4, 5, bias=False, dtype=dtype, reset_after=reset_after, rng=0)
@@ -215,7 +216,7 @@ def test_no_bias_with_several_rows(rows, dtype, reset_after, draw, run, expected
     assert_close(run(gru, **call), expected(gru, **call), gru)
 
 
-def test_large_inputs_of_both_signs(dtype, reset_after, draw, expected, error, tolerance):
+def test_large_inputs_of_both_signs(dtype, reset_after):
     """onnxruntime#4628: wide inputs that drive the gates to both ends."""
     gru = GRU(1000, 64, dtype=dtype, reset_after=reset_after, rng=0)
     call = draw(gru, 5, 3)

@@ -15,7 +15,7 @@ from itertools import pairwise
 import helpers
 import numpy as np
 import pytest
-from helpers import differences
+from helpers import assert_same_bits, differences, error
 
 from gru_c.learn import (
     Adam,
@@ -40,7 +40,7 @@ LABELS = np.array([2, 0, 1, 1, 3])
 # ---- head and loss -------------------------------------------------------------------------------
 
 
-def test_head_against_finite_differences(error):
+def test_head_against_finite_differences():
     head, x, dy = Linear(4, 3, np.float64, rng=0), normal(5, 4), normal(5, 3, seed=1)
     head(x)
     found = {"x": head.backward(dy), **head.grads}
@@ -49,7 +49,7 @@ def test_head_against_finite_differences(error):
         assert error(found[name], value) <= 1e-7, name
 
 
-def test_cross_entropy_against_finite_differences(error):
+def test_cross_entropy_against_finite_differences():
     logits = normal(5, 4)
     wanted = differences(lambda logits: cross_entropy(logits, LABELS)[0], {"logits": logits})
     assert error(cross_entropy(logits, LABELS)[1], wanted["logits"]) <= 1e-7
@@ -136,7 +136,7 @@ def test_adam_and_clipping_values():
 
 
 @pytest.mark.parametrize("betas, eps", [((0.9, 0.999), 1e-8), ((0.8, 0.95), 1e-3)], ids=str)
-def test_adam_and_clipping_against_torch(betas, eps, dtype, error):
+def test_adam_and_clipping_against_torch(betas, eps, dtype):
     torch = pytest.importorskip("torch")
     shapes = {"weight": (6, 5), "bias": (6,)}
     rng = np.random.default_rng(0)
@@ -195,7 +195,7 @@ def test_flat_arrays():
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_classifier_against_finite_differences(layers, reset_after, error):
+def test_classifier_against_finite_differences(layers, reset_after):
     model = SequenceClassifier(3, 5, 4, layers, np.float64, reset_after, rng=0)
     x, weights = normal(5, 6, 3), FlatArrays(model.state_dict())
 
@@ -212,7 +212,7 @@ def test_classifier_against_finite_differences(layers, reset_after, error):
     assert error(grads.vector, wanted["weights"]) <= 1e-7
 
 
-def test_classifier_against_torch(error):
+def test_classifier_against_torch():
     torch = pytest.importorskip("torch")
 
     class Theirs(torch.nn.Module):
@@ -266,7 +266,7 @@ def model_file(tmp_path):
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_save_and_load(layers, dtype, reset_after, tmp_path, assert_same_bits):
+def test_save_and_load(layers, dtype, reset_after, tmp_path):
     pytest.importorskip("safetensors")
     model = SequenceClassifier(3, 5, 4, layers, dtype, reset_after, rng=0)
     path = tmp_path / "model.safetensors"
@@ -445,7 +445,7 @@ def outcome(history):
     return [tuple(vars(epoch).items())[:-1] for epoch in history.epochs]
 
 
-def test_same_seed_same_result(assert_same_bits):
+def test_same_seed_same_result():
     one, two, other = train(), train(), train(1)
     assert_same_bits(one[0].state_dict(), two[0].state_dict())
     assert outcome(one[1]) == outcome(two[1]) != outcome(other[1])
@@ -575,7 +575,7 @@ def test_divergence_is_reported():
 
 
 @pytest.mark.parametrize("epochs_before", [0, 1])
-def test_divergence_leaves_the_best_weights(epochs_before, monkeypatch, assert_same_bits):
+def test_divergence_leaves_the_best_weights(epochs_before, monkeypatch):
     """Those that the model came with are the best before the end of the first epoch."""
     best = SequenceClassifier(3, 8, 2, rng=0)
     if epochs_before:                                      # a run of one epoch has the same first
@@ -591,7 +591,7 @@ def stop_after_one(history):
     raise KeyboardInterrupt
 
 
-def test_ctrl_c_after_divergence_leaves_finite_weights(monkeypatch, assert_same_bits):
+def test_ctrl_c_after_divergence_leaves_finite_weights(monkeypatch):
     model = SequenceClassifier(3, 8, 2, rng=0)
     diverge(model, 0, monkeypatch, KeyboardInterrupt())
     assert_same_bits(model.state_dict(), SequenceClassifier(3, 8, 2, rng=0).state_dict())

@@ -15,7 +15,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers import F32, F64, at_once, equal, normal, python, train_once
+from helpers import F32, F64, at_once, draw, equal, error, expected, normal, python, run, train_once
 
 import gru_c
 
@@ -263,7 +263,7 @@ def test_eval_saves_nothing():
 # ---- extreme values ------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("where", ["x", "h_0", "d_output"])
-def test_a_nan_reaches_what_depends_on_it(where, reset_after, dtype, draw, run):
+def test_a_nan_reaches_what_depends_on_it(where, reset_after, dtype):
     """And no step before it. That its batch mates do not notice is tested in test_numerics.py."""
     gru = gru_c.GRU(5, 19, rng=0, reset_after=reset_after, dtype=dtype)
     call = draw(gru, 4, 13)
@@ -316,7 +316,7 @@ def test_tiny_values(dtype):
 
 
 @pytest.mark.parametrize(("inputs", "hidden"), [(3, 1000), (1000, 2), (1, 257), (2049, 1)])
-def test_wide_and_narrow(inputs, hidden, dtype, draw, run, expected, error):
+def test_wide_and_narrow(inputs, hidden, dtype):
     """Sizes far apart."""
     gru = gru_c.GRU(inputs, hidden, dtype=dtype, rng=0)
     call = draw(gru, 3, 4)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import draw, error, run
 
 import gru_c
 from gru_c import GRU, GRUCell
@@ -42,7 +43,7 @@ def twins(I, H, layers=1, **options):  # noqa: E741
     (17, 257, 1, 3, 20),
     (257, 5, 2, 1, 100),
 ], ids=str)
-def test_gru(sizes, bias, draw, run, error):
+def test_gru(sizes, bias):
     I, H, layers, N, T = sizes  # noqa: E741
     theirs, ours = twins(I, H, layers, bias=bias)
     call = draw(ours, T, N)
@@ -56,7 +57,7 @@ def test_gru(sizes, bias, draw, run, error):
 @pytest.mark.parametrize("batch_first", [True, False], ids=["batch-first", "time-first"])
 @pytest.mark.parametrize("unbatched", [True, False], ids=["unbatched", "batched"])
 @pytest.mark.parametrize("with_state", [True, False], ids=["state", "no-state"])
-def test_forms_of_a_call(batch_first, unbatched, with_state, draw, run, error):
+def test_forms_of_a_call(batch_first, unbatched, with_state):
     theirs, ours = twins(5, 17, 2, batch_first=batch_first)
     call = draw(ours, 4, 1 if unbatched else 3)
     if unbatched:
@@ -72,7 +73,7 @@ def test_forms_of_a_call(batch_first, unbatched, with_state, draw, run, error):
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "nobias"])
 @pytest.mark.parametrize("rows", [(), (1,), (33,)], ids=["unbatched", "N1", "N33"])
-def test_cell(bias, rows, error):
+def test_cell(bias, rows):
     torch.manual_seed(0)
     theirs = torch.nn.GRUCell(5, 17, bias=bias, dtype=torch.float64)
     ours = GRUCell(5, 17, bias=bias, dtype=np.float64)

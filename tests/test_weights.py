@@ -15,7 +15,7 @@ import time
 import numpy as np
 import pytest
 import scipy.linalg
-from helpers import BLOCKS, INPUTS, STACKED, at_once, equal, same
+from helpers import BLOCKS, INPUTS, STACKED, at_once, equal, everything, same
 
 import gru_c
 
@@ -35,11 +35,7 @@ def run(model):
     rng = np.random.default_rng(1)
     x, h, delta = (rng.normal(size=shape).astype(model.dtype)
                    for shape in ((*lead, 3), (*layers, 2, 4), (*lead, 4)))
-    trained = model(x, h)
-    results = [*model.backward(delta), *model.grads.values()]
-    evaluated = model.eval()(x, h)
-    model.train()
-    return [result.copy() for result in (*results, *trained, *evaluated)]
+    return [result.copy() for result in everything(model, x, h, delta)]
 
 
 def different(found, expected):
