@@ -99,28 +99,6 @@ def test_finite_differences(bias, reset_after):
         assert error(found[f"d{name}" if name in ("x", "h_0") else name], value) <= 1e-7, name
 
 
-@pytest.mark.parametrize("sizes", [(17, 65, 33, 2), (100, 257, 3, 2), (1, 64, 2, 20)])
-def test_finite_differences_along_random_directions(sizes, reset_after):
-    """The derivative by everything at once, at sizes too large for one element after another."""
-    I, H, N, T = sizes  # noqa: E741
-    gru = GRU(I, H, dtype=np.float64, reset_after=reset_after, rng=0)
-    call, way = draw(gru, T, N), draw(gru, T, N, seed=1)
-    found = run(gru, **call)
-    start = gru.state_dict()
-    ways = dict(GRU(I, H, dtype=np.float64, rng=1).state_dict())
-    gru.eval()
-
-    def loss(step):
-        gru.load_state_dict({name: start[name] + step * ways[name] for name in start})
-        output, h_n = gru(call["x"] + step * way["x"], call["h_0"] + step * way["h_0"])
-        return np.vdot(output, call["d_output"]) + np.vdot(h_n, call["d_h_n"])
-
-    slopes = [np.vdot(found["dx"], way["x"]), np.vdot(found["dh_0"], way["h_0"])]
-    slopes += [np.vdot(found[name], ways[name]) for name in start]
-    wanted = (loss(1e-5) - loss(-1e-5)) / 2e-5
-    assert abs(sum(slopes) - wanted) <= 1e-7 * np.abs(slopes).max()
-
-
 def test_finite_differences_of_the_reference(reset_after):
     gru = GRU(3, 4, dtype=np.float64, reset_after=reset_after, rng=0)
     call = draw(gru, 3, 2)
@@ -276,25 +254,6 @@ def test_cell_keeps_its_gates(dtype, reset_after):
         assert error(got, want) <= tolerance(dtype, 22)
     assert_same_array(cell.x, x)
     assert_same_array(cell.hidden, h)
-
-
-def test_layers_are_models_in_a_row(small):
-    call = draw(small, 4, 3)
-    found = run(small, **call)
-    dtype, reset_after = small.dtype, small.reset_after
-    lower, upper = (GRU(size, 17, dtype=dtype, reset_after=reset_after) for size in (5, 17))
-    for model, suffix in ((lower, "_l0"), (upper, "_l1")):
-        model.load_state_dict({f"{name[:-3]}_l0": value for name, value
-                               in small.state_dict().items() if name.endswith(suffix)})
-    between, h_0 = lower(call["x"], call["h_0"][:1])
-    output, h_1 = upper(between, call["h_0"][1:])
-    d, dh_1 = upper.backward(call["d_output"], call["d_h_n"][1:])
-    dx, dh_0 = lower.backward(d, call["d_h_n"][:1])
-    grads = {f"{name[:-3]}_l{index}": value for index, model in enumerate((lower, upper))
-             for name, value in model.grads.items()}
-    assert_same_bits(found, {
-        "output": output, "h_n": np.concatenate([h_0, h_1]),
-        "dx": dx, "dh_0": np.concatenate([dh_0, dh_1]), **grads})
 
 
 def swapped(call):

@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import signal
 import sys
 import threading
 
@@ -147,17 +146,6 @@ def test_a_load_is_seen_whole():
 
     at_once(load, look)
     assert not mixed
-
-
-def test_a_signal_handler_assigns():
-    gru = gru_c.GRU(3, 4, rng=0)
-    before = signal.signal(signal.SIGUSR1, lambda *_: setattr(gru, "bias_ih_l0", ones(12) * 5))
-    try:
-        signal.raise_signal(signal.SIGUSR1)
-        gru.weight_ih_l0 = ones(12, 3)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-    assert (gru.bias_ih_l0 == 5).all() and (gru.weight_ih_l0 == 1).all()
 
 
 # ---- subclasses ----------------------------------------------------------------------------------
