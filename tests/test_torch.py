@@ -1,35 +1,25 @@
-"""Against PyTorch itself, where it is installed; test_known_answers.py has its values elsewhere."""
+"""Against PyTorch itself, where it is installed: many sizes, and what both refuse.
+
+Cells, calls without a batch or a state, and batch_first: test_known_answers.py, with stored values.
+"""
 
 import numpy as np
 import pytest
 from helpers import draw, error, run
 
 import gru_c
-from gru_c import GRU, GRUCell
 
 torch = pytest.importorskip("torch")
 
 
-def torch_run(module, x, h_0=None, d_output=None, d_h_n=None):
-    """Results of a torch.nn.GRU, by the names that the fixture `run` gives."""
-    x = torch.tensor(x, requires_grad=True)
-    h_0 = None if h_0 is None else torch.tensor(h_0, requires_grad=True)
+def torch_run(module, x, h_0, d_output, d_h_n):
+    """Results of a torch.nn.GRU, by the names that `run` gives."""
+    x, h_0 = torch.tensor(x, requires_grad=True), torch.tensor(h_0, requires_grad=True)
     output, h_n = module(x, h_0)
     torch.autograd.backward([output, h_n], [torch.tensor(d_output), torch.tensor(d_h_n)])
-    results = {"output": output.detach(), "h_n": h_n.detach(), "dx": x.grad}
-    if h_0 is not None:
-        results["dh_0"] = h_0.grad
+    results = {"output": output.detach(), "h_n": h_n.detach(), "dx": x.grad, "dh_0": h_0.grad}
     results |= {name: parameter.grad for name, parameter in module.named_parameters()}
     return {name: value.numpy() for name, value in results.items()}
-
-
-def twins(I, H, layers=1, **options):  # noqa: E741
-    """A GRU of PyTorch and one of ours with its weights, both in float64."""
-    torch.manual_seed(0)
-    theirs = torch.nn.GRU(I, H, layers, dtype=torch.float64, **options)
-    ours = GRU(I, H, layers, dtype=np.float64, **options)
-    ours.load_state_dict({name: p.detach().numpy() for name, p in theirs.named_parameters()})
-    return theirs, ours
 
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "nobias"])
@@ -45,51 +35,16 @@ def twins(I, H, layers=1, **options):  # noqa: E741
 ], ids=str)
 def test_gru(sizes, bias):
     I, H, layers, N, T = sizes  # noqa: E741
-    theirs, ours = twins(I, H, layers, bias=bias)
+    torch.manual_seed(0)
+    theirs = torch.nn.GRU(I, H, layers, bias=bias, dtype=torch.float64)
+    ours = gru_c.GRU(I, H, layers, bias=bias, dtype=np.float64)
+    ours.load_state_dict({name: p.detach().numpy() for name, p in theirs.named_parameters()})
     call = draw(ours, T, N)
     found = run(ours, **call)
     for name, value in torch_run(theirs, **call).items():
         assert error(found[name], value) <= 1e-12, name
     output, h_n = ours.eval()(call["x"], call["h_0"])
     assert error(output, found["output"]) == error(h_n, found["h_n"]) == 0
-
-
-@pytest.mark.parametrize("batch_first", [True, False], ids=["batch-first", "time-first"])
-@pytest.mark.parametrize("unbatched", [True, False], ids=["unbatched", "batched"])
-@pytest.mark.parametrize("with_state", [True, False], ids=["state", "no-state"])
-def test_forms_of_a_call(batch_first, unbatched, with_state):
-    theirs, ours = twins(5, 17, 2, batch_first=batch_first)
-    call = draw(ours, 4, 1 if unbatched else 3)
-    if unbatched:
-        call = {name: value[:, 0] for name, value in call.items()}
-    elif batch_first:
-        call |= {name: call[name].swapaxes(0, 1) for name in ("x", "d_output")}
-    if not with_state:
-        del call["h_0"]
-    found = run(ours, **call)
-    for name, value in torch_run(theirs, **call).items():
-        assert error(found[name], value) <= 1e-12, name
-
-
-@pytest.mark.parametrize("bias", [True, False], ids=["bias", "nobias"])
-@pytest.mark.parametrize("rows", [(), (1,), (33,)], ids=["unbatched", "N1", "N33"])
-def test_cell(bias, rows):
-    torch.manual_seed(0)
-    theirs = torch.nn.GRUCell(5, 17, bias=bias, dtype=torch.float64)
-    ours = GRUCell(5, 17, bias=bias, dtype=np.float64)
-    ours.load_state_dict({name: p.detach().numpy() for name, p in theirs.named_parameters()})
-    rng = np.random.default_rng(0)
-    x, h, delta = (rng.standard_normal((*rows, size)) for size in (5, 17, 17))
-    x_, h_ = torch.tensor(x, requires_grad=True), torch.tensor(h, requires_grad=True)
-    after = theirs(x_, h_)
-    after.backward(torch.tensor(delta))
-    assert error(ours(x, h), after.detach()) <= 1e-12
-    dx, dh = ours.backward(delta)
-    assert error(dx, x_.grad) <= 1e-12
-    assert error(dh, h_.grad) <= 1e-12
-    for name, parameter in theirs.named_parameters():
-        assert error(ours.grads[name], parameter.grad) <= 1e-12, name
-    assert error(ours(x), theirs(torch.tensor(x)).detach()) <= 1e-12
 
 
 @pytest.mark.parametrize(("kind", "shapes", "words"), [
