@@ -319,8 +319,10 @@ MODELS = {
 @pytest.mark.parametrize("change", [change_all, change_one])
 @pytest.mark.parametrize(("kind", "options"), MODELS.values(), ids=MODELS)
 @pytest.mark.parametrize("packed", [False, True], ids=["packed late", "packed before"])
-def test_backward_uses_the_weights_of_its_forward(kind, options, change, packed):
-    """Also where a backward has not packed them yet. The twin's weights stay."""
+@pytest.mark.parametrize("convert", [np.asarray, np.ndarray.tolist], ids=["array", "list"])
+def test_backward_uses_the_weights_of_its_forward(kind, options, change, packed, convert):
+    """Also where a backward has not packed them yet, and on the way of arrays that are checked.
+    The twin's weights stay."""
     model, twin = make(kind, **options), make(kind, **options)
     rng = np.random.default_rng(3)
     lead = (2,) if kind is gru_c.GRUCell else (5, 2)
@@ -331,7 +333,7 @@ def test_backward_uses_the_weights_of_its_forward(kind, options, change, packed)
             each.backward(delta)
         each(x)
     change(model)
-    same(model.backward(delta), twin.backward(delta))
+    same(model.backward(convert(delta)), twin.backward(delta))
     same(model.grads.values(), twin.grads.values())
     true_to_its_weights(model)
 
