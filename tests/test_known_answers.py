@@ -1,7 +1,7 @@
 """Answers known from elsewhere, on each instruction set and engine.
 
 Arraymancer's printed values (which are PyTorch's), fixtures with what PyTorch and ONNX computed
-(written by tools/make_fixtures.py), closed forms, and the bugs that other implementations had.
+(written by tools/make_fixtures.py), and the bugs that other implementations had.
 """
 
 from pathlib import Path
