@@ -1,23 +1,47 @@
-"""What several test files use: random numbers, odd layouts, comparisons, other interpreters.
+"""What several test files use: kernels, arrays and layouts, calls, comparisons, threads.
 
 pyproject.toml puts this folder on the path of pytest, so that `from helpers import same` works.
 Fixtures stand in conftest.py.
+
+A *call* is a dict of the arrays that go into a forward and backward of a GRU, time-major
+and batched (x, h_0, d_output, d_h_n; all but x may be missing); its *results* are a dict too
+(output, h_n, dx, dh_0, and the gradients of the parameters by their names).
 """
 
+import importlib
 import math
 import os
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
 
 import numpy as np
 
-from gru_c import _core
+from gru_c import _core, reference
 
 F32, F64 = np.float32, np.float64
 STACKED = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 BLOCKS = ("Wrx", "Wzx", "Wnx", "Wrh", "Wzh", "Wnh", "brx", "bzx", "bnx", "brh", "bzh", "bnh")
 
-in_use = {"engine": _core.engine}        # what conftest.kernels_of has bound
+in_use = {"engine": _core.engine}        # what kernels_of has bound
+
+
+# ---- kernels ------------------------------------------------------------------------------------
+
+@contextmanager
+def kernels_of(isa, engine):
+    """Other kernels in use, chosen as GRU_C_ISA and GRU_C_ENGINE choose them at import."""
+    def bind(isa, engine):
+        kernels = importlib.import_module(f"gru_c._core.kernels_{isa}").kernels
+        _core.dispatch.bind(kernels, engine == "blas")
+        in_use["engine"] = engine
+
+    bind(isa, engine)
+    try:
+        yield
+    finally:
+        bind(_core.isa, _core.engine)
 
 
 def promises_bits():
@@ -45,6 +69,126 @@ def unaligned(a):
     return copy
 
 
+def swapped_bytes(a):
+    return a.astype(a.dtype.newbyteorder())
+
+
+def unaligned_rows(a):
+    """A copy with rows of one byte more."""
+    if a.ndim == 1:
+        return unaligned(a)
+    padded = np.pad(a.view(np.uint8), [(0, 0)] * (a.ndim - 1) + [(0, 1)])
+    return np.ndarray(a.shape, a.dtype, padded.tobytes(), strides=(
+        *(step // a.strides[-2] * (a.strides[-2] + 1) for step in a.strides[:-1]), a.itemsize))
+
+
+def third_of_an_axis(a):
+    """A copy that takes every third place of the second axis (the only one of a row)."""
+    axis = a.ndim // 2
+    return np.repeat(a, 3, axis=axis)[(slice(None),) * axis + (slice(None, None, 3),)]
+
+
+def columns_of_a_wider_one(a):
+    sides = [(0, 0)] * (a.ndim - 1) + [(3, 2)]
+    return np.pad(a, sides, constant_values=np.nan)[..., 3:-2]
+
+
+# The same numbers in memory of other layouts, and not in the caller's array.
+LAYOUTS = {
+    "plain": np.copy,
+    "Fortran order": lambda a: a.copy(order="F"),
+    "transposed": lambda a: a.swapaxes(0, -1).copy().swapaxes(0, -1),
+    "backwards": lambda a: a[..., ::-1].copy()[..., ::-1],
+    "rows backwards": lambda a: a[::-1].copy()[::-1],
+    "all backwards": lambda a: np.flip(np.flip(a).copy()),
+    "every other": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+    "every other row": lambda a: np.repeat(a, 2, axis=0)[::2],
+    "every third, second axis": third_of_an_axis,
+    "columns of a wider one": columns_of_a_wider_one,
+    "unaligned": unaligned,
+    "subclass": lambda a: a.copy().view(type("Sub", (np.ndarray,), {})),
+}
+# What a caller may pass, but the core cannot write to.
+INPUTS = LAYOUTS | {
+    "unaligned rows": unaligned_rows,
+    "read-only": read_only,
+    "byte-swapped": swapped_bytes,
+    "byte-swapped, every other": lambda a: np.repeat(swapped_bytes(a), 2, axis=-1)[..., ::2],
+    "list": lambda a: a.tolist(),
+    "tuples": lambda a: tuple(a.tolist()),
+    "memoryview": memoryview,
+    "__array__": lambda a: type("Has", (), {"__array__": lambda self, dtype=None, copy=None: a})(),
+}
+
+
+# ---- calls and results --------------------------------------------------------------------------
+
+def draw(gru, steps, rows, seed=0):
+    """A call with all its arrays: standard normal numbers, in the dtype of the model."""
+    rng = np.random.default_rng(seed)
+    state = (gru.num_layers, rows, gru.hidden_size)
+    shapes = {
+        "x": (steps, rows, gru.input_size),
+        "h_0": state,
+        "d_output": (steps, rows, gru.hidden_size),
+        "d_h_n": state,
+    }
+    return {name: rng.standard_normal(shape).astype(gru.dtype) for name, shape in shapes.items()}
+
+
+def run(gru, x, h_0=None, d_output=None, d_h_n=None):
+    """Results of the package; the arrays may be in any layout that the model takes."""
+    output, h_n = gru(x, h_0)
+    dx, dh_0 = gru.backward(d_output, d_h_n)
+    return {"output": output, "h_n": h_n, "dx": dx, "dh_0": dh_0, **gru.grads}
+
+
+def expected(gru, x, h_0=None, d_output=None, d_h_n=None):
+    """Results of reference.py in float64, layer upon layer, for the same weights."""
+    weights = {name: w.astype(np.float64) for name, w in gru.state_dict().items()}
+    zeros = np.zeros(3 * gru.hidden_size)
+    states = np.zeros((gru.num_layers, x.shape[1], gru.hidden_size))
+    h_0 = states if h_0 is None else h_0.astype(np.float64)
+    below, tapes = x.astype(np.float64), []
+    h_n, dh_0 = states.copy(), states.copy()
+    for layer in range(gru.num_layers):
+        below, tape = reference.forward(
+            below, h_0[layer],
+            weights[f"weight_ih_l{layer}"], weights[f"weight_hh_l{layer}"],
+            weights.get(f"bias_ih_l{layer}", zeros), weights.get(f"bias_hh_l{layer}", zeros),
+            gru.reset_after,
+        )
+        tapes.append(tape)
+        h_n[layer] = below[-1]
+    d = np.zeros_like(below) if d_output is None else d_output.astype(np.float64)
+    d_h_n = states if d_h_n is None else d_h_n.astype(np.float64)
+    grads = {}
+    for layer in reversed(range(gru.num_layers)):
+        d, dh_0[layer], found = reference.backward(
+            tapes[layer], d, d_h_n[layer],
+            weights[f"weight_ih_l{layer}"], weights[f"weight_hh_l{layer}"],
+            gru.reset_after,
+        )
+        grads |= {f"{name}_l{layer}": value for name, value in found.items()}
+    grads = {name: grads[name] for name in weights}
+    return {"output": below, "h_n": h_n, "dx": d, "dh_0": dh_0, **grads}
+
+
+def train_once(model, x, *deltas, h=None):
+    """A forward and a backward of a GRU or GRUCell: all results in a list."""
+    results = model(x, h)
+    results = [*results] if isinstance(results, tuple) else [results]
+    return [*results, *model.backward(*deltas), *model.grads.values()]
+
+
+def everything(model, x, h, *deltas):
+    """What the model says about these inputs in both modes."""
+    results = train_once(model.train(), x, *deltas, h=h)
+    evaluated = model.eval()(x, h)
+    model.train()
+    return results + ([*evaluated] if isinstance(evaluated, tuple) else [evaluated])
+
+
 # ---- comparisons --------------------------------------------------------------------------------
 
 def tolerance(dtype, terms=1, steps=1, backward=False):
@@ -67,6 +211,20 @@ def error(got, want):
     if not want.size:
         return 0.0
     return float(np.abs(got.astype(np.float64) - want).max() / (np.abs(want).max() or 1.0))
+
+
+def assert_close(got, want, gru):
+    """Two dicts of results agree within the tolerance for the model. T counts the steps of all
+    layers; K is the longest sum: I + H forward, 3 H and the rows of the batch backward."""
+    assert got.keys() == want.keys()
+    steps, rows, _ = want["output"].shape
+    forward = gru.input_size + gru.hidden_size
+    for name, value in want.items():
+        assert got[name].dtype == gru.dtype, name
+        backward = name not in ("output", "h_n")
+        terms = max(forward, 3 * gru.hidden_size, rows) if backward else forward
+        allowed = tolerance(gru.dtype, terms, steps * gru.num_layers, backward)
+        assert error(got[name], value) <= allowed, name
 
 
 def assert_same_array(got, want, name=""):
@@ -103,14 +261,43 @@ def equal(a, b):
         not promises_bits() and error(a, b) <= tolerance(b.dtype, 2**15, backward=True))
 
 
-def train_once(model, x, *deltas, h=None):
-    """A forward and a backward: all results."""
-    results = model(x, h)
-    results = [*results] if isinstance(results, tuple) else [results]
-    return [*results, *model.backward(*deltas), *model.grads.values()]
+def differences(loss, arrays, step=1e-5):
+    """Central differences of `loss(**arrays)` by each element of the arrays."""
+    result = {name: np.empty_like(array) for name, array in arrays.items()}
+    for name, array in arrays.items():
+        for index in np.ndindex(array.shape):
+            kept = array[index]
+            array[index] = kept + step
+            above = loss(**arrays)
+            array[index] = kept - step
+            result[name][index] = (above - loss(**arrays)) / (2 * step)
+            array[index] = kept
+    return result
 
 
-# ---- other interpreters -------------------------------------------------------------------------
+# ---- threads and other interpreters -------------------------------------------------------------
+
+def at_once(*actions):
+    """Run each on a thread of its own, all from the same moment on; what they return. Python's
+    threads take turns as often as they can."""
+    barrier, results = threading.Barrier(len(actions)), [None] * len(actions)
+
+    def run(index):
+        barrier.wait()
+        results[index] = actions[index]()
+
+    threads = [threading.Thread(target=run, args=[index]) for index in range(len(actions))]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    return results
+
 
 def python(script, *arguments, **environment):
     """Run a script in a new interpreter; its standard output. Anything on stderr is an error."""

@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 import pytest
+from helpers import assert_same_bits
 
 import gru_c
 import gru_c.learn
@@ -65,6 +66,19 @@ def trained(tmp_path_factory):
     return folder, done.stdout
 
 
+def output_of(result):
+    """What a command printed, which went well."""
+    status, out, err = result
+    assert (status, err) == (0, "")
+    return out
+
+
+def error_of(result, status=1):
+    """The one line that a command printed, which failed."""
+    assert result[:2] == (status, "") and result[2].count("\n") == 1
+    return result[2]
+
+
 def read_log(folder):
     with open(folder / "log.csv", newline="", encoding="ascii") as file:
         rows = list(csv.reader(file))
@@ -82,31 +96,9 @@ def stored_test_digits():
 
 
 def test_info(command):
-    status, out, err = command("info")
-    assert (status, err) == (0, "")
+    out = output_of(command("info"))
     for word in (gru_c.__version__, "instruction set", "BLAS threads", "BLAS integers", "threads"):
         assert word in out
-
-
-def test_complexity_table(command):
-    status, out, err = command(*COMPLEXITY)
-    assert (status, err) == (0, "")
-    for text in ("input_size=80, hidden_size=256", "100 steps", "reset gate", "update gate"):
-        assert text in out
-    assert f"{2 * 256 * (2 + 80 + 256):,}" in out
-
-
-def test_complexity_json(command):
-    status, out, err = command(*COMPLEXITY, "--json")
-    assert (status, err) == (0, "")
-    found = json.loads(out)
-    assert found["operations"]["reset"] == 100 * 2 * 256 * (2 + 80 + 256)
-    assert found == json.loads(json.dumps(gru_c.complexity(80, 256, seq_len=100).as_dict()))
-
-
-def test_complexity_refuses(command):
-    status, _, err = command("complexity", "--input-size", "0", "--hidden-size", "4")
-    assert status == 2 and "input_size must be at least 1, got 0" in err
 
 
 def test_as_a_module():
@@ -188,7 +180,7 @@ def test_files_of_a_training(trained):
 
 
 @needs_safetensors
-def test_training_and_training_again(command, tmp_path, assert_same_bits):
+def test_training_and_training_again(command, tmp_path):
     """The same seed gives the same bits; an earlier run's files are replaced, its pictures gone."""
     for name in cli.PICTURES:
         (tmp_path / name).write_text("of an earlier run")
@@ -196,8 +188,7 @@ def test_training_and_training_again(command, tmp_path, assert_same_bits):
     options = ("train", "--epochs", 2, "--hidden-size", 16, "--no-plots", "--output", tmp_path)
     models = []
     for seed in (3, 3, 4):
-        status, out, err = command(*options, "--seed", seed)
-        assert (status, err) == (0, "") and out.startswith("test accuracy ")
+        assert output_of(command(*options, "--seed", seed)).startswith("test accuracy ")
         assert sorted(os.listdir(tmp_path)) == ["log.csv", "mine.txt", "model.safetensors"]
         assert len(read_log(tmp_path)[1]) == 2
         model = SequenceClassifier.load(tmp_path / "model.safetensors")
@@ -216,11 +207,11 @@ def test_options_reach_the_training(command, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(gru_c.learn, "fit", fit)
-    status, _, err = command(
+    result = command(
         "train", "--epochs", 7, "--hidden-size", 9, "--layers", 2, "--batch-size", 11, "--clip", 2,
         "--learning-rate", 0.5, "--noise", 0, "--seed", 5, "--output", tmp_path, "--no-plots",
     )
-    assert (status, err) == (130, "gru-c: interrupted\n")
+    assert error_of(result, 130) == "gru-c: interrupted\n"
     [(model, train, validation, options)] = calls
     assert (model.hidden_size, model.num_layers) == (9, 2)
     assert {k: v for k, v in options.items() if k not in ("rng", "callback")} == {
@@ -259,8 +250,7 @@ def test_progress_bar(command, tmp_path, monkeypatch):
 def test_output_that_cannot_be_a_folder(below, message, command, tmp_path):
     file = tmp_path / "file"
     file.write_text("kept")
-    status, out, err = command("train", "--no-plots", "--output", file / below)
-    assert (status, out) == (1, "")
+    err = error_of(command("train", "--no-plots", "--output", file / below))
     assert err == f"gru-c: error: --output {file / below}: {message}\n"
     assert file.read_text() == "kept" and os.listdir(tmp_path) == ["file"]
 
@@ -270,17 +260,14 @@ def test_output_without_permission(command, tmp_path):
     tmp_path.chmod(0o500)
     if os.access(tmp_path, os.W_OK):
         pytest.skip("root may write everywhere")           # .ci/run takes the right from it
-    status, _, err = command("train", "--no-plots", "--output", tmp_path)
-    assert status == 1 and "cannot write there (Permission denied)" in err
+    err = error_of(command("train", "--no-plots", "--output", tmp_path))
+    assert "cannot write there (Permission denied)" in err
 
 
 @needs_safetensors
 def test_divergence_is_one_line(command, tmp_path):
     (tmp_path / "model.safetensors").write_text("of an earlier run")
-    status, out, err = command(
-        "train", "--learning-rate", "1e38", "--no-plots", "--output", tmp_path
-    )
-    assert (status, out) == (1, "") and err.count("\n") == 1
+    err = error_of(command("train", "--learning-rate", "1e38", "--no-plots", "--output", tmp_path))
     assert "in epoch 1; try a smaller learning rate" in err
     assert (tmp_path / "model.safetensors").read_text() == "of an earlier run"
 
@@ -314,8 +301,7 @@ def test_ctrl_c(command, tmp_path):
     _, rows = read_log(tmp_path)
     assert len(rows) in (int(found[1]), int(found[1]) - 1)
     assert SequenceClassifier.load(model).metadata["epoch"] == found[2]
-    status, out, _ = command("predict", model, "--data", "digits")
-    assert status == 0 and len(out.splitlines()) == 361
+    assert len(output_of(command("predict", model, "--data", "digits")).splitlines()) == 361
 
 
 @needs_safetensors
@@ -324,8 +310,7 @@ def test_ctrl_c_before_there_is_a_model(command, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("gru_c.learn.trainer.evaluate", interrupted)
-    status, out, err = command("train", "--no-plots", "--output", tmp_path)
-    assert (status, out) == (130, "")
+    err = error_of(command("train", "--no-plots", "--output", tmp_path), 130)
     assert err == "gru-c: interrupted before the end of the first epoch; no model yet\n"
     assert os.listdir(tmp_path) == []
 
@@ -342,9 +327,7 @@ def test_missing_extra(args, package, command, tmp_path, monkeypatch):
             pytest.skip(f"{name} is not installed")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, package, None)
-    status, out, err = command(*args)
-    assert (status, out) == (1, "")
-    assert err == (
+    assert error_of(command(*args)) == (
         f"gru-c: error: {package} is needed for this and is not installed: "
         "pip install 'gru-c[train]'\n"
     )
@@ -355,10 +338,7 @@ def test_missing_extra(args, package, command, tmp_path, monkeypatch):
 def test_quiet_training_without_pictures_needs_only_safetensors(command, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    status, _, err = command(
-        "train", "--epochs", 1, "--quiet", "--no-plots", "--output", tmp_path
-    )
-    assert (status, err) == (0, "")
+    output_of(command("train", "--epochs", 1, "--quiet", "--no-plots", "--output", tmp_path))
 
 
 # ---- predict -------------------------------------------------------------------------------------
@@ -367,9 +347,8 @@ def test_quiet_training_without_pictures_needs_only_safetensors(command, tmp_pat
 def test_predict_digits(trained, command):
     """The saved model makes the mistakes that `train` counted."""
     folder, printed = trained
-    status, out, err = command("predict", folder / "model.safetensors", "--data", "digits")
-    assert (status, err) == (0, "")
-    *lines, last = out.splitlines()
+    model = folder / "model.safetensors"
+    *lines, last = output_of(command("predict", model, "--data", "digits")).splitlines()
     assert len(lines) == 360 and all(re.fullmatch(r"\d [01]\.\d{4}", line) for line in lines)
     _, labels = stored_test_digits()
     right = sum(int(line[0]) == label for line, label in zip(lines, labels, strict=True))
@@ -398,8 +377,7 @@ def test_predict_files(suffix, shape, trained, command, tmp_path):
             np.save(path, np.asfortranarray(images))
         case "csv":
             np.savetxt(path, images.reshape(20, 64), "%g", ",")
-    status, out, err = command("predict", model, "--data", path)
-    assert (status, err) == (0, "") and out.splitlines() == wanted
+    assert output_of(command("predict", model, "--data", path)).splitlines() == wanted
 
 
 @pytest.mark.parametrize("data", ["digits", "file"])
@@ -411,8 +389,7 @@ def test_predict_output(data, trained, command, tmp_path):
     if data == "file":
         source, count = tmp_path / "images.npy", 1
         np.save(source, stored_test_digits()[0][:1])
-    status, out, err = command("predict", model, "--data", source, "--output", output)
-    assert (status, err) == (0, "")
+    out = output_of(command("predict", model, "--data", source, "--output", output))
     assert out.splitlines() == (wanted[-1:] if data == "digits" else [])
     header, *rows = csv.reader(output.read_text().splitlines())
     assert header == ["image", "digit", "probability"] and len(rows) == count
@@ -427,31 +404,26 @@ def test_predict_output_that_cannot_be_written(trained, command, tmp_path):
     for output, why in ((tmp_path / "no" / "out.csv", "No such file or directory"),
                         (tmp_path, "Is a directory")):
         status, _, err = command("predict", model, "--data", "digits", "--output", output)
-        assert status == 1
-        assert err == f"gru-c: error: --output {output}: cannot write there ({why})\n"
+        assert (status, err) == (
+            1, f"gru-c: error: --output {output}: cannot write there ({why})\n")
     assert os.listdir(tmp_path) == []
 
 
+@needs_safetensors
 @pytest.mark.parametrize("content, message", [
     (None, "No such file or directory"),
     (b"not a model", "not a readable safetensors file"),
-])
+    (SequenceClassifier(5, 4, 3, rng=0),
+     "rows of 5 values and knows 3 classes; digits have rows of 8"),
+], ids=["none", "another-file", "another-model"])
 def test_predict_without_a_model(content, message, command, tmp_path):
-    pytest.importorskip("safetensors")
     model = tmp_path / "model.safetensors"
-    if content is not None:
+    if isinstance(content, bytes):
         model.write_bytes(content)
-    status, out, err = command("predict", model, "--data", "digits")
-    assert (status, out) == (1, "") and err.count("\n") == 1
+    elif content is not None:
+        content.save(model)
+    err = error_of(command("predict", model, "--data", "digits"))
     assert message in err and str(model) in err
-
-
-@needs_safetensors
-def test_predict_with_a_model_of_something_else(command, tmp_path):
-    model = tmp_path / "model.safetensors"
-    SequenceClassifier(5, 4, 3, rng=0).save(model)
-    status, _, err = command("predict", model, "--data", "digits")
-    assert status == 1 and "rows of 5 values and knows 3 classes; digits have rows of 8" in err
 
 
 @needs_safetensors
@@ -487,9 +459,8 @@ def test_predict_refuses(name, content, message, command, tmp_path):
         np.savez(path, **content)
     elif content is not None:
         np.save(path, content)
-    status, out, err = command("predict", model, "--data", path)
-    assert (status, out) == (1, "")
-    assert message in err and str(path) in err and err.count("\n") == 1
+    err = error_of(command("predict", model, "--data", path))
+    assert message in err and str(path) in err
 
 
 @needs_safetensors

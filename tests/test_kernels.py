@@ -6,9 +6,9 @@ from time import perf_counter
 
 import numpy as np
 import pytest
-from helpers import python
+from helpers import assert_close, draw, kernels_of, python, run
 
-from gru_c import GRU, _core, get_num_threads, set_num_threads
+from gru_c import GRU, _core
 
 ISAS = _core.dispatch.supported()
 on_all_panels = pytest.mark.parametrize(
@@ -22,11 +22,8 @@ def child(function, *arguments, **environment):
 
 
 @pytest.fixture
-def one_thread():
-    before = get_num_threads()
-    set_num_threads(1)
-    yield
-    set_num_threads(before)
+def one_thread(set_threads):
+    set_threads(1)
 
 
 # ---- the choice ---------------------------------------------------------------------------------
@@ -69,7 +66,7 @@ def test_environment_chooses(kernels):
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("sizes", [(300, 130, 33, 5), (3, 600, 2, 3), (64, 64, 100, 4)], ids=str)
-def test_engines_agree(isa, sizes, kernels_of, dtype, reset_after, draw, run, assert_close):
+def test_engines_agree(isa, sizes, dtype, reset_after):
     """Deep, wide and tall products; the panel kernel against BLAS, to rounding."""
     I, H, N, T = sizes  # noqa: E741
     results = {}
@@ -149,7 +146,7 @@ def test_activations_do_not_stall(name, kernels, dtype):
 
 @on_all_panels
 @pytest.mark.parametrize("small", [("x", "h_0"), ("d_output", "d_h_n")], ids="-".join)
-def test_denormal_arrays_do_not_stall(small, kernels, one_thread, dtype, reset_after, draw, run):
+def test_denormal_arrays_do_not_stall(small, kernels, one_thread, dtype, reset_after):
     gru = GRU(64, 64, bias=False, dtype=dtype, reset_after=reset_after, rng=0)
     call = draw(gru, 10, 16)
     scale = np.finfo(dtype).smallest_normal / 16
@@ -159,8 +156,7 @@ def test_denormal_arrays_do_not_stall(small, kernels, one_thread, dtype, reset_a
 
 @on_all_panels
 @pytest.mark.parametrize("sign", [1, -1])
-def test_vanishing_gradients_do_not_stall(sign, kernels, one_thread, dtype, reset_after, draw,
-                                          run):
+def test_vanishing_gradients_do_not_stall(sign, kernels, one_thread, dtype, reset_after):
     """oneDNN#561: all weights -0.1, all inputs 0.1 or -0.1, the one 20 times slower than the other.
     The gradient of the last step fades to denormal numbers on its way back."""
     gru = GRU(64, 64, dtype=dtype, reset_after=reset_after, rng=0)

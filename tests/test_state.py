@@ -2,12 +2,12 @@
 
 import copy
 import pickle
-import signal
 import sys
 import threading
 
 import numpy as np
 import pytest
+from helpers import at_once, unaligned
 
 import gru_c
 from gru_c._core import Layer
@@ -72,26 +72,6 @@ def test_a_backward_whose_forward_was_replaced_says_so():
 
 
 # ---- changes -------------------------------------------------------------------------------------
-
-def at_once(*actions):
-    """Run all on threads that switch as often as possible."""
-    barrier = threading.Barrier(len(actions))
-
-    def run(action):
-        barrier.wait()
-        action()
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=run, args=[action]) for action in actions]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
-
 
 @pytest.mark.parametrize(("make", "names"), [
     (lambda: gru_c.GRU(20, 20, num_layers=2, rng=0), ("weight_ih_l0", "bias_hh_l1")),
@@ -168,17 +148,6 @@ def test_a_load_is_seen_whole():
     assert not mixed
 
 
-def test_a_signal_handler_assigns():
-    gru = gru_c.GRU(3, 4, rng=0)
-    before = signal.signal(signal.SIGUSR1, lambda *_: setattr(gru, "bias_ih_l0", ones(12) * 5))
-    try:
-        signal.raise_signal(signal.SIGUSR1)
-        gru.weight_ih_l0 = ones(12, 3)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-    assert (gru.bias_ih_l0 == 5).all() and (gru.weight_ih_l0 == 1).all()
-
-
 # ---- subclasses ----------------------------------------------------------------------------------
 
 class Twice(gru_c.GRU):
@@ -237,13 +206,6 @@ def test_attributes_of_a_subclass(kind):
 
 # ---- arrays and settings -------------------------------------------------------------------------
 
-def unaligned(shape, dtype):
-    memory = np.zeros(int(np.prod(shape)) * np.dtype(dtype).itemsize + 1, np.uint8)
-    a = memory[1:].view(dtype).reshape(shape)
-    assert not a.flags.aligned
-    return a
-
-
 class Spy:
     """A layer that notes whether what it is to write to is aligned."""
 
@@ -268,8 +230,7 @@ def test_nothing_unaligned_is_written(dtype, training, in_place):
     cell = gru_c.GRUCell(3, 4, dtype=dtype, rng=0).train(training)
     x, h = np.ones((2, 3), dtype), np.ones((2, 4), dtype)
     want = cell(x, h)
-    out, seen = unaligned((2, 4), dtype), []
-    out[...] = h
+    out, seen = unaligned(h), []
     cell._layer = Spy(cell._layer, seen)
     assert cell(x, out if in_place else h, out=out) is out
     assert out.tobytes() == want.tobytes()
@@ -281,7 +242,7 @@ def test_a_step_into_unaligned_memory(dtype):
     x, seen = np.ones((2, 3), dtype), []
     want = gru.step(x)
     gru._layers = (Spy(gru._layers[0], seen),)
-    out = unaligned((1, 2, 4), dtype)
+    out = unaligned(np.zeros_like(want))
     gru.step(x, out=out)
     assert out.tobytes() == want.tobytes() and all(seen)
 
@@ -302,26 +263,6 @@ def test_sizes_that_cannot_be(make):
 def test_a_negative_size_of_thousands_of_digits():
     with pytest.raises(ValueError, match="hidden_size must be greater than zero, got -10"):
         gru_c.GRU(1, -10**5000)
-
-
-@pytest.mark.parametrize("zero", [0, 0.0, np.float32(0), np.float64(0), np.int64(0), np.array(0.0)])
-def test_a_dropout_of_zero(zero):
-    gru_c.GRU(1, 2, dropout=zero)
-
-
-@pytest.mark.parametrize("value", [0.5, np.float32(0.5), "0", None, np.array([0.0]), float("nan")])
-def test_another_dropout(value):
-    with pytest.raises(ValueError) as error:
-        gru_c.GRU(1, 2, dropout=value)
-    assert str(error.value) == f"dropout is not supported yet: got {value!r}, expected 0.0"
-
-
-def test_arrays_of_strings():
-    for strings in (np.array([["1", "2"]], np.dtypes.StringDType()), np.array([["1", "2"]])):
-        with pytest.raises(TypeError, match=r"input dtype .* does not match weight dtype"):
-            gru_c.GRU(2, 3)(strings)
-        with pytest.raises(TypeError, match=r"weight_ih_l0 dtype .* does not match"):
-            gru_c.GRU(1, 1).weight_ih_l0 = strings
 
 
 @pytest.mark.parametrize("options", [{"num_layers": 2}, {"batch_first": True}])

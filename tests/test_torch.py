@@ -1,33 +1,25 @@
-"""Against PyTorch itself, where it is installed; test_known_answers.py has its values elsewhere."""
+"""Against PyTorch itself, where it is installed: many sizes, and what both refuse.
+
+Cells, calls without a batch or a state, and batch_first: test_known_answers.py, with stored values.
+"""
 
 import numpy as np
 import pytest
+from helpers import draw, error, run
 
-from gru_c import GRU, GRUCell
+import gru_c
 
 torch = pytest.importorskip("torch")
 
 
-def torch_run(module, x, h_0=None, d_output=None, d_h_n=None):
-    """Results of a torch.nn.GRU, by the names that the fixture `run` gives."""
-    x = torch.tensor(x, requires_grad=True)
-    h_0 = None if h_0 is None else torch.tensor(h_0, requires_grad=True)
+def torch_run(module, x, h_0, d_output, d_h_n):
+    """Results of a torch.nn.GRU, by the names that `run` gives."""
+    x, h_0 = torch.tensor(x, requires_grad=True), torch.tensor(h_0, requires_grad=True)
     output, h_n = module(x, h_0)
     torch.autograd.backward([output, h_n], [torch.tensor(d_output), torch.tensor(d_h_n)])
-    results = {"output": output.detach(), "h_n": h_n.detach(), "dx": x.grad}
-    if h_0 is not None:
-        results["dh_0"] = h_0.grad
+    results = {"output": output.detach(), "h_n": h_n.detach(), "dx": x.grad, "dh_0": h_0.grad}
     results |= {name: parameter.grad for name, parameter in module.named_parameters()}
     return {name: value.numpy() for name, value in results.items()}
-
-
-def twins(I, H, layers=1, **options):  # noqa: E741
-    """A GRU of PyTorch and one of ours with its weights, both in float64."""
-    torch.manual_seed(0)
-    theirs = torch.nn.GRU(I, H, layers, dtype=torch.float64, **options)
-    ours = GRU(I, H, layers, dtype=np.float64, **options)
-    ours.load_state_dict({name: p.detach().numpy() for name, p in theirs.named_parameters()})
-    return theirs, ours
 
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "nobias"])
@@ -41,9 +33,12 @@ def twins(I, H, layers=1, **options):  # noqa: E741
     (17, 257, 1, 3, 20),
     (257, 5, 2, 1, 100),
 ], ids=str)
-def test_gru(sizes, bias, draw, run, error):
+def test_gru(sizes, bias):
     I, H, layers, N, T = sizes  # noqa: E741
-    theirs, ours = twins(I, H, layers, bias=bias)
+    torch.manual_seed(0)
+    theirs = torch.nn.GRU(I, H, layers, bias=bias, dtype=torch.float64)
+    ours = gru_c.GRU(I, H, layers, bias=bias, dtype=np.float64)
+    ours.load_state_dict({name: p.detach().numpy() for name, p in theirs.named_parameters()})
     call = draw(ours, T, N)
     found = run(ours, **call)
     for name, value in torch_run(theirs, **call).items():
@@ -52,57 +47,24 @@ def test_gru(sizes, bias, draw, run, error):
     assert error(output, found["output"]) == error(h_n, found["h_n"]) == 0
 
 
-@pytest.mark.parametrize("batch_first", [True, False], ids=["batch-first", "time-first"])
-@pytest.mark.parametrize("unbatched", [True, False], ids=["unbatched", "batched"])
-@pytest.mark.parametrize("with_state", [True, False], ids=["state", "no-state"])
-def test_forms_of_a_call(batch_first, unbatched, with_state, draw, run, error):
-    theirs, ours = twins(5, 17, 2, batch_first=batch_first)
-    call = draw(ours, 4, 1 if unbatched else 3)
-    if unbatched:
-        call = {name: value[:, 0] for name, value in call.items()}
-    elif batch_first:
-        call |= {name: call[name].swapaxes(0, 1) for name in ("x", "d_output")}
-    if not with_state:
-        del call["h_0"]
-    found = run(ours, **call)
-    for name, value in torch_run(theirs, **call).items():
-        assert error(found[name], value) <= 1e-12, name
-
-
-@pytest.mark.parametrize("bias", [True, False], ids=["bias", "nobias"])
-@pytest.mark.parametrize("rows", [(), (1,), (33,)], ids=["unbatched", "N1", "N33"])
-def test_cell(bias, rows, error):
-    torch.manual_seed(0)
-    theirs = torch.nn.GRUCell(5, 17, bias=bias, dtype=torch.float64)
-    ours = GRUCell(5, 17, bias=bias, dtype=np.float64)
-    ours.load_state_dict({name: p.detach().numpy() for name, p in theirs.named_parameters()})
-    rng = np.random.default_rng(0)
-    x, h, delta = (rng.standard_normal((*rows, size)) for size in (5, 17, 17))
-    x_, h_ = torch.tensor(x, requires_grad=True), torch.tensor(h, requires_grad=True)
-    after = theirs(x_, h_)
-    after.backward(torch.tensor(delta))
-    assert error(ours(x, h), after.detach()) <= 1e-12
-    dx, dh = ours.backward(delta)
-    assert error(dx, x_.grad) <= 1e-12
-    assert error(dh, h_.grad) <= 1e-12
-    for name, parameter in theirs.named_parameters():
-        assert error(ours.grads[name], parameter.grad) <= 1e-12, name
-    assert error(ours(x), theirs(torch.tensor(x)).detach()) <= 1e-12
-
-
-def refusal(call):
-    with pytest.raises((ValueError, RuntimeError)) as info:
-        call()
-    return str(info.value)
-
-
-def test_neither_broadcasts_the_state():
-    """And ours says so in the same words, but for names and brackets; more may follow."""
-    theirs, ours = twins(2, 4)
-    x, h = np.zeros((5, 3, 2)), np.zeros((1, 1, 4))
-    words = refusal(lambda: theirs(torch.tensor(x), torch.tensor(h)))
-    words = words.replace("hidden size", "h_0 size").replace("[", "(").replace("]", ")")
-    assert refusal(lambda: ours(x, h)).startswith(words)
-    cells = torch.nn.GRUCell(2, 4, dtype=torch.float64), GRUCell(2, 4, dtype=np.float64)
-    words = refusal(lambda: cells[0](torch.tensor(x[0]), torch.tensor(h[0])))
-    assert refusal(lambda: cells[1](x[0], h[0])).startswith(words.replace("hidden0", "hidden"))
+@pytest.mark.parametrize(("kind", "shapes", "words"), [
+    ("GRUCell", [(2, 5)], "input has inconsistent input_size: got 5 expected 3"),
+    ("GRUCell", [(1, 2, 3)], "GRUCell: Expected input to be 1D or 2D, got 3D instead"),
+    ("GRUCell", [(3,), (1, 1, 4)], None),
+    ("GRUCell", [(2, 3), (4,)], None),
+    ("GRUCell", [(2, 3), (2, 5)], "has inconsistent hidden_size: got 5, expected 4"),
+    ("GRUCell", [(2, 3), (1, 4)], "Input batch size 2 doesn't match hidden"),
+    ("GRU", [(3,)], "GRU: Expected input to be 2D or 3D, got 1D instead"),
+    ("GRU", [(0, 2, 3)], "Expected sequence length to be larger than 0 in RNN"),
+    ("GRU", [(5, 2, 4)], None),
+    ("GRU", [(5, 3), (1, 1, 4)], None),
+    ("GRU", [(5, 2, 3), (1, 4)], None),
+    ("GRU", [(5, 2, 3), (1, 1, 4)], r"^Expected \w+ size \(1, 2, 4\), got"),
+], ids=str)
+def test_both_refuse(kind, shapes, words):
+    """In the same words where some stand here. Neither broadcasts the state over the batch."""
+    arrays = [np.zeros(shape, np.float32) for shape in shapes]
+    with pytest.raises((RuntimeError, ValueError), match=words):
+        getattr(torch.nn, kind)(3, 4)(*map(torch.from_numpy, arrays))
+    with pytest.raises(ValueError, match=words):
+        getattr(gru_c, kind)(3, 4)(*arrays)

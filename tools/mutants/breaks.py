@@ -109,6 +109,9 @@ BREAKS = [
           "if x.ndim == 2 and x.shape[0] != h.shape[0]:", "if False:", ERRORS),
     Break("cell-shows-its-own-x", "src/gru_c/cell.py",
           "tape.x[0].copy()", "tape.x[0]", INTERFACE),
+    Break("backward-with-new-weights", "src/gru_c/cell.py",
+          "dx, dh, self._trace.grads = tape.layer.gradients(",
+          "dx, dh, self._trace.grads = self._layer.gradients(", WEIGHTS),
     Break("block-of-another-gate", "src/gru_c/cell.py",
           'enumerate("rzn")', 'enumerate("zrn")', INTERFACE),
     # ---- _checks, _module, _parameters
@@ -137,6 +140,8 @@ BREAKS = [
           ">= best.validation_accuracy", "> best.validation_accuracy", LEARN),
     Break("ctrl-c-leaves-half-a-file", "src/gru_c/learn/classifier.py",
           "except BaseException:", "except Exception:", LEARN),
+    Break("head-of-the-first-layer", "src/gru_c/learn/classifier.py",
+          "return self.head(h_n[-1])", "return self.head(h_n[0])", LEARN),
     Break("nan-in-a-file", "src/gru_c/learn/classifier.py",
           "if not np.isfinite(tensor).all():\n            raise ModelFileError",
           "if False:\n            raise ModelFileError", LEARN),
