@@ -309,3 +309,27 @@ def test_an_exception_between_two_lines_of_a_backward():
             if gru._trace.tapes is None:
                 assert "the last backward did not finish" in str(error)
     assert count > 100
+
+
+@pytest.mark.parametrize("which", ["forward", "backward"])
+@pytest.mark.parametrize("make", [gru_c.GRU, gru_c.GRUCell])
+def test_a_signal_in_a_call_of_one_chunk(make, which, threads):
+    """The handler runs when the core is done, before the results are returned."""
+    model = make(1024, 1024, rng=0)
+    shape = (512, 1024) if make is gru_c.GRUCell else (1, 512, 1024)
+    x = np.ones(shape, np.float32)
+    model(x)
+    model.backward(x)
+    if which == "backward":
+        model(x)
+    with alarm(stop, 0.005), pytest.raises(Stop):
+        getattr(model, which)(x)
+    with pytest.raises(RuntimeError, match=f"the last {which} did not finish"):
+        model.backward(x)
+    with pytest.raises(RuntimeError, match=f"the last {which} did not finish"):
+        _ = model.grads
+    model(x)
+    model.backward(x)
+    with alarm(stop, 0.005), pytest.raises(Stop):
+        model.eval()(x)
+    assert model.grads                                     # eval mode takes nothing away

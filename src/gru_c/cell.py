@@ -173,8 +173,14 @@ class GRUCell(Module):
         result = out                                       # the usual case, without a detour
         if out is None and type(x) is np.ndarray and x.ndim:
             result = np.empty((*x.shape[:-1], self.hidden_size), self.dtype)
-        if self._layer.step(x, h_prev_t, result, self._trace if self._training else None):
-            return result
+        trace = self._trace if self._training else None
+        try:
+            if self._layer.step(x, h_prev_t, result, trace):
+                return result
+        except BaseException:                              # a handler's may come when all is done
+            if trace is not None:
+                trace.lose("forward")
+            raise
         x = _checks.array(x, "input", self.dtype)
         h = None if h_prev_t is None else _checks.array(h_prev_t, "hidden", self.dtype)
         self._check_shapes(x, h)
@@ -251,9 +257,15 @@ class GRUCell(Module):
         RuntimeError
             No forward in training mode came before.
         """
-        done = self._trace.backward_step(delta)
-        if done is not None:
-            return done
+        try:
+            done = self._trace.backward_step(delta)
+            if done is not None:
+                return done
+        except MemoryError:                                # the forward is as it was
+            raise
+        except BaseException:                              # a handler's may come when all is done
+            self._trace.lose("backward")
+            raise
         (tape,), shape = self._recorded()
         delta = _checks.array(delta, "delta", self.dtype)
         _checks.shape(delta, (*shape[:-1], self.hidden_size), "delta")
@@ -261,12 +273,12 @@ class GRUCell(Module):
             dx, dh, self._trace.grads = tape.layer.gradients(
                 tape, None, delta.reshape(-1, self.hidden_size), True, NAMES,
                 self._trace.take_grads())
+            return dx.reshape(shape), dh.reshape(delta.shape)
         except MemoryError:                                # the forward is as it was
             raise
         except BaseException:                              # of a signal handler
             self._trace.lose("backward")
             raise
-        return dx.reshape(shape), dh.reshape(delta.shape)
 
     # ---- what the last forward left ----------------------------------------------------------
 

@@ -155,9 +155,15 @@ class GRU(Module):
         if lengths is not None:
             raise ValueError("lengths is not supported yet: pad or run rows one by one")
         if self._plain:                                    # the usual case, without a detour
-            done = self._layers[0].run(x, h_0, self._trace if self._training else None)
-            if done is not None:
-                return done
+            trace = self._trace if self._training else None
+            try:
+                done = self._layers[0].run(x, h_0, trace)
+                if done is not None:
+                    return done
+            except BaseException:                          # a handler's may come when all is done
+                if trace is not None:
+                    trace.lose("forward")
+                raise
         x = _checks.array(x, "input", self.dtype)
         batched, rows = self._check_input(x)
         h_0 = self._check_state(h_0, "h_0", batched, rows)
@@ -222,9 +228,15 @@ class GRU(Module):
             No forward in training mode came before, or its backward was run already.
         """
         if self._plain:
-            done = self._trace.backward(d_output, d_h_n)
-            if done is not None:
-                return done
+            try:
+                done = self._trace.backward(d_output, d_h_n)
+                if done is not None:
+                    return done
+            except MemoryError:                            # the forward is as it was, or lost
+                raise
+            except BaseException:                          # a handler's may come when all is done
+                self._trace.lose("backward")
+                raise
         tapes, shape = self._recorded()
         batched = len(shape) == 3
         rows = tapes[0].g.shape[1]
