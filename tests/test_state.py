@@ -338,3 +338,21 @@ def test_a_call_that_somebody_wrote_stays():
             return "child"
 
     assert Child(2, 3)(np.ones((1, 1, 2), np.float32))[0] == "logged"
+
+
+def test_attributes_set_before_init():
+    class Early(gru_c.GRU):
+        def __init__(self):
+            self.weight_decay = 0.1
+            assert not hasattr(self, "weight_hh_l0")
+            super().__init__(3, 4)
+
+    assert Early().weight_decay == 0.1
+    assert Early().weight_hh_l0.shape == (12, 4)
+
+
+@pytest.mark.parametrize("dtype", [(), {"a": 1}, ("f4", "x"), "", np.floating])
+def test_a_dtype_that_numpy_does_not_read(dtype):
+    with pytest.raises(TypeError, match="dtype must be float32 or float64, got ") as caught:
+        gru_c.GRU(3, 4, dtype=dtype)
+    assert repr(dtype) in str(caught.value)

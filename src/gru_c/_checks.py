@@ -60,7 +60,10 @@ def model_dtype(value) -> np.dtype:
     """float32 or float64, native byte order."""
     if value is None:                                      # NumPy reads it as float64
         raise TypeError("dtype must be float32 or float64, got None")
-    dtype = np.dtype(value)
+    try:
+        dtype = np.dtype(value)
+    except (TypeError, ValueError):                        # NumPy's words may not name the value
+        raise TypeError(f"dtype must be float32 or float64, got {value!r}") from None
     if dtype not in DTYPES:
         raise TypeError(f"dtype must be float32 or float64, got {dtype}")
     return dtype

@@ -54,7 +54,8 @@ class GRU(Module):
     that nothing is saved for `backward` and there are no `grads`, and both say so.
 
     A subclass may define `forward`, and ``model(x)`` runs it. One that is assigned to a class later
-    is not seen, and one that is assigned to a model is refused.
+    is not seen, and one that is assigned to a model is refused. A subclass that has a ``__call__``,
+    too, calls ``self.forward`` in it: ``super().__call__`` is the `forward` of the base class.
 
     Examples
     --------
@@ -360,7 +361,8 @@ class GRU(Module):
     # ---- parameters --------------------------------------------------------------------------
 
     def _parameters(self) -> dict[str, Array]:
-        return {f"{name}_l{index}": value for index, layer in enumerate(self._layers)
+        layers = self.__dict__.get("_layers", ())          # not there before our __init__
+        return {f"{name}_l{index}": value for index, layer in enumerate(layers)
                 for name, value in layer.weights.items()}
 
     def _load(self, arrays: Mapping[str, Array]) -> None:
