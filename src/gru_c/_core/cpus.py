@@ -25,10 +25,15 @@ def _quotas(root):
         mount = next((name for name in mounts if os.path.isdir(os.path.join(root, name))), None)
         for folder in _ancestors(path) if mount else ():
             words = " ".join(_read(root, mount, folder, file) for file in files).split()
-            if len(words) == 2 and all(word.isascii() and word.isdecimal() for word in words):
-                quota, period = map(int, words)            # not a number: "max", or -1
+            if len(words) == 2 and all(map(_is_number, words)):
+                quota, period = map(int, words)
                 if quota > 0 and period > 0:
                     yield -(-quota // period)
+
+
+def _is_number(word):
+    """Not "max", nor -1, nor anything of many digits."""
+    return word.isascii() and word.isdecimal() and len(word) < 20
 
 
 def _ancestors(path):
@@ -43,5 +48,5 @@ def _read(*path):
     try:
         with open(os.path.join(*path), encoding="utf-8", errors="surrogateescape") as file:
             return file.read()
-    except OSError:
+    except (OSError, ValueError):                          # a NUL in the path is the latter
         return ""
