@@ -356,3 +356,12 @@ def test_a_dtype_that_numpy_does_not_read(dtype):
     with pytest.raises(TypeError, match="dtype must be float32 or float64, got ") as caught:
         gru_c.GRU(3, 4, dtype=dtype)
     assert repr(dtype) in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [gru_c.GRU, gru_c.GRUCell])
+@pytest.mark.parametrize("name", ["weight_decay_l2", "weight_penalty_l1", "weight_hh_mask",
+                                  "weight_hh_l0_mask", "weight_ih_scale", "bias_ih_l0_lr"])
+def test_an_attribute_named_after_a_parameter(kind, name):
+    model = type("Mine", (kind,), {})(3, 4)
+    setattr(model, name, 0.1)
+    assert getattr(model, name) == 0.1

@@ -21,7 +21,7 @@ FIXED = frozenset(("input_size", "hidden_size", "num_layers", "bias", "batch_fir
                    "reset_after"))
 
 # Names that are meant for a parameter, of any layer: to set one that is not there is an error.
-PARAMETER_LIKE = re.compile(r"(weight|bias)_(([ih]{2}|hr)([^a-z].*|l\d.*)?|(.*_)?l\d+(_reverse)?)")
+PARAMETER_LIKE = re.compile(r"(weight|bias)_(([ih]{2}|hr)(_?l?\d+)?|[ihnr]*_?l\d+)(_reverse)?")
 
 
 class Module:
