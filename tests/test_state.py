@@ -337,7 +337,15 @@ def test_a_call_that_somebody_wrote_stays():
         def forward(self, x):
             return "child"
 
-    assert Child(2, 3)(np.ones((1, 1, 2), np.float32))[0] == "logged"
+    class Other(gru_c.GRU):
+        def forward(self, x):
+            return "other"
+
+    class Both(Other, Logged):
+        pass
+
+    for kind in (Child, Both):
+        assert kind(2, 3)(np.ones((1, 1, 2), np.float32))[0] == "logged"
 
 
 def test_attributes_set_before_init():

@@ -202,7 +202,8 @@ def test_the_quota_of_the_cgroup(tmp_path, monkeypatch, files, expected):
 
 @pytest.mark.parametrize(("cgroup", "quota", "expected"), [
     ("0::/a\0b\n", "200000 100000\n", 2), ("0::/\n", "9" * 5000 + " 100000\n", 9),
-    ("0::/\n", "200000\0 100000\n", 9), ("\0\udcff", "", 9)])
+    ("0::/\n", "200000\0 100000\n", 9), ("\0\udcff", "", 9)],
+    ids=["NUL in a path", "digits", "NUL in a number", "no text"])
 def test_a_cgroup_that_no_kernel_writes(tmp_path, monkeypatch, cgroup, quota, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(9)), raising=False)
     for name, text in (("proc/self/cgroup", cgroup), ("sys/fs/cgroup/cpu.max", quota)):

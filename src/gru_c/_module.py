@@ -45,13 +45,14 @@ class Module:
 
         `__call__` is the function itself, so that a call costs no second one. It is bound when the
         class is made: a `forward` that is assigned to a class later does not count. A `__call__`
-        that somebody has written stays.
+        that somebody has written comes first, whatever class it is in.
         """
         super().__init_subclass__(**options)
         forwards = [vars(base)["forward"] for base in cls.__mro__ if "forward" in vars(base)]
         calls = [vars(base)["__call__"] for base in cls.__mro__ if "__call__" in vars(base)]
-        if any(calls[0] is forward for forward in forwards):
-            type.__setattr__(cls, "__call__", forwards[0])
+        written = [call for call in calls if not any(call is forward for forward in forwards)]
+        if calls[0] not in written:
+            type.__setattr__(cls, "__call__", (written or forwards)[0])
 
     def __init__(self) -> None:
         self._trace = Trace()                              # of the last forward in training mode
@@ -64,8 +65,8 @@ class Module:
             raise AttributeError(f"forward of one {type(self).__name__} cannot change, model(x) "
                                  "would not call it: make a subclass")
         if PARAMETER_LIKE.fullmatch(name) and not hasattr(type(self), name):
-            raise AttributeError(f"the model has no parameter {name!r}: "
-                                 f"its names are {', '.join(self._parameters())}")
+            names = ", ".join(self._parameters()) or "not known before __init__"
+            raise AttributeError(f"the model has no parameter {name!r}: its names are {names}")
         super().__setattr__(name, value)
 
     if not TYPE_CHECKING:                                  # a checker would allow any name
