@@ -81,7 +81,8 @@ modules += [extension(f"kernels_{isa}", flags) for isa, flags in ISA_FLAGS.items
 made_with = repr((Cython.__version__, numpy.__version__, DIRECTIVES, FLAGS, os.environ.get("CC")))
 record = Path("build/made_with")
 same = record.exists() and record.read_text() == made_with
-modules = cythonize(modules, compiler_directives=DIRECTIVES, annotate=DEBUG, nthreads=2, force=not same)
+modules = cythonize(modules, compiler_directives=DIRECTIVES, annotate=DEBUG, nthreads=2,
+                    force=not same)
 record.parent.mkdir(exist_ok=True)
 record.write_text(made_with)
 setup(ext_modules=modules)

@@ -289,7 +289,7 @@ def test_an_exception_between_two_lines_of_a_backward():
             return trace
 
         before = sys.gettrace()
-        sys._getframe().f_trace_opcodes = True             # Python 3.12 looks when it is told to trace
+        sys._getframe().f_trace_opcodes = True     # Python 3.12 looks at it here
         sys.settrace(trace)
         try:
             gru.backward(None)
