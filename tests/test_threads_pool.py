@@ -275,6 +275,26 @@ def test_more_threads_than_processors(shape, count, processes):
     assert min(ratios) <= 1.5
 
 
+@pytest.mark.skipif(cpus.available() < 2, reason="one processor")
+def test_threads_that_wait_for_long_steps_are_not_crowded():
+    """Steps of 200 us: the threads wait for each other now and then, on free processors, too."""
+    script = """
+gru, x = model(30, 1, 161, 1760, 2)
+gru.eval()
+def times(count, calls):
+    gru_c.set_num_threads(count)
+    found = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        gru(x)
+        found.append(time.perf_counter() - start)
+    return sorted(found)
+for _ in range(5):
+    print(times(2, 60)[30] / times(1, 10)[0])
+"""
+    assert min(map(float, python(script, TWO_PROCESSORS + START).split())) < 0.85
+
+
 @LINUX
 def test_a_real_time_caller_returns():
     """On one processor its workers run only while it sleeps, if they are not of its priority."""

@@ -24,11 +24,15 @@
 #define gru_cpu_pause() ((void)0)
 #endif
 
-static inline long long gru_nanoseconds(void)
+static inline long long gru_read_clock(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
+static inline long long gru_nanoseconds(void) { return gru_read_clock(CLOCK_MONOTONIC); }
+
+/* What this thread has had of a processor. */
+static inline long long gru_processor_nanoseconds(void) { return gru_read_clock(CLOCK_THREAD_CPUTIME_ID); }
 
 #endif

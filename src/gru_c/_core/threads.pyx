@@ -1,11 +1,14 @@
 """How work is split: a small pool of threads that outlives calls.
 
-Whoever waits watches a word for some 50 microseconds, then sleeps: a worker for the next task, the
+Whoever waits watches a word for some 200 microseconds, then sleeps: a worker for the next task, the
 threads of a task for each other, the caller for its workers. Where threads share a processor,
 watching only keeps it from the one that is waited for: nobody watches for long while a task has
-more threads than processors, and each sleep makes the next watch shorter. A task whose threads
-slept at many of its barriers was no faster than one thread: for sixteen times as long as it took,
-tasks run on the caller alone, then the pool is tried again.
+more threads than processors, and each sleep makes the next watch shorter.
+
+Where the threads of a task sleep at many of its barriers, either its steps are long or others use
+the processors. The processor time of the next task tells which. A crowded task is no faster than
+one thread: for sixteen times as long as it took, tasks run on the caller alone, then the pool is
+tried again.
 
 One caller has the pool at a time; another that comes meanwhile runs its task alone, and gets the
 same bits. A forked child starts with an empty pool. Workers take no signals, and round as the
@@ -52,8 +55,10 @@ cdef extern from "atomic.h" nogil:
     int atomic_add "gru_atomic_add"(int *, int)
     int load_seq "gru_atomic_load_seq"(int *)
     int add_seq "gru_atomic_add_seq"(int *, int)
+    long long add_time "gru_atomic_add"(long long *, long long)
     void cpu_pause "gru_cpu_pause"()
     long long nanoseconds "gru_nanoseconds"()
+    long long processor_nanoseconds "gru_processor_nanoseconds"()
 
 cdef extern from "cpu.h" nogil:
     unsigned long get_fp_mode "gru_get_fp_mode"()
@@ -63,7 +68,7 @@ cdef enum:
     MOST_THREADS = 64
     COUNT_BITS = 8             # of a job's word; the rest numbers the jobs
     PAUSES = 16                # about 1 us on x86, less elsewhere: between two looks at the clock
-    PATIENCE = 50000           # ns to watch before sleeping
+    PATIENCE = 200000          # ns to watch before sleeping: of 50,1,161,1760 a step takes 160 us
     TIMES_ALONE = 16           # as long as a crowded task took, and
     MOST_ALONE = 1000000000    # at most so many ns
 
@@ -82,6 +87,8 @@ cdef struct Pool:
     int patience               # ns to watch now
     int met                    # barriers of the task that all have passed
     int slept                  # times that a thread slept at one
+    bint measuring             # the processor time: threads of the task before slept at many
+    long long processor_time   # ns, of all threads of the task
     long long alone_until      # on the clock of nanoseconds()
     task_t task
     void *argument
@@ -180,6 +187,17 @@ cdef void wait(Barrier *barrier, int count) noexcept nogil:
 
 # ---- the pool ----------------------------------------------------------------------------------
 
+cdef void run(int index, int count) noexcept nogil:
+    """The part of one thread."""
+    cdef long long start
+    if not pool.measuring:
+        pool.task(pool.argument, index, count)
+        return
+    start = processor_nanoseconds()
+    pool.task(pool.argument, index, count)
+    add_time(&pool.processor_time, processor_nanoseconds() - start)
+
+
 cdef void *work(void *argument) noexcept nogil:
     """The life of a worker. The pointer holds its index and the last job before its time."""
     cdef:
@@ -192,7 +210,7 @@ cdef void *work(void *argument) noexcept nogil:
         count = seen & ((1 << COUNT_BITS) - 1)
         if index < count:
             set_fp_mode(pool.fp_mode)
-            pool.task(pool.argument, index, count)
+            run(index, count)
             if add_seq(&pool.unfinished, -1) == 0:
                 wake(&pool.busy)
 
@@ -219,7 +237,8 @@ cdef void parallel(task_t task, void *argument, int count) noexcept nogil:
     """Run `task` on `count` threads, or alone where that many cannot be had."""
     cdef:
         int left, forks = pool.forks
-        long long start
+        bint slept_much, few           # processors
+        long long start, took
     if count <= 1 or pthread_mutex_trylock(&pool.owner) != 0:
         task(argument, 0, 1)
         return
@@ -236,18 +255,23 @@ cdef void parallel(task_t task, void *argument, int count) noexcept nogil:
     atomic_store(&pool.patience, PATIENCE if count <= available else 0)
     atomic_store(&pool.met, 0)
     atomic_store(&pool.slept, 0)
+    pool.processor_time = 0
     atomic_store(&pool.unfinished, count - 1)
     store_word_seq(&pool.job, ((pool.job >> COUNT_BITS) + 1) << COUNT_BITS | count)
     wake(&pool.idle)
-    task(argument, 0, count)
+    run(0, count)
     if pool.forks != forks:                                # a child by now: nobody to wait for
         return
     left = atomic_load(&pool.unfinished)
     while left > 0:
         await_change(<unsigned int *> &pool.unfinished, <unsigned int> left)
         left = atomic_load(&pool.unfinished)
-    if pool.slept > 8 and pool.slept > pool.met // 8:
-        pool.alone_until = nanoseconds() + min(MOST_ALONE, TIMES_ALONE * (nanoseconds() - start))
+    took = nanoseconds() - start
+    slept_much = pool.slept > 8 and pool.slept > pool.met // 8
+    few = pool.measuring and 4 * pool.processor_time < 5 * took
+    if slept_much and (few or count > available):
+        pool.alone_until = start + took + min(MOST_ALONE, TIMES_ALONE * took)
+    pool.measuring = slept_much
     pthread_mutex_unlock(&pool.owner)
 
 
