@@ -277,22 +277,32 @@ def test_more_threads_than_processors(shape, count, processes):
 
 @pytest.mark.skipif(cpus.available() < 2, reason="one processor")
 def test_threads_that_wait_for_long_steps_are_not_crowded():
-    """Steps of 200 us: the threads wait for each other now and then, on free processors, too."""
+    """Steps of 200 us: the threads wait for each other now and then, on free processors, too.
+
+    Rows that share nothing tell whether the processors are free.
+    """
     script = """
-gru, x = model(30, 1, 161, 1760, 2)
-gru.eval()
-def times(count, calls):
+def times(call, count, calls):
     gru_c.set_num_threads(count)
     found = []
     for _ in range(calls):
         start = time.perf_counter()
-        gru(x)
+        call()
         found.append(time.perf_counter() - start)
     return sorted(found)
-for _ in range(5):
-    print(times(2, 60)[30] / times(1, 10)[0])
+def ratio(T, N, I, H):
+    gru, x = model(T, N, I, H, 2)
+    gru.eval()
+    return times(lambda: gru(x), 2, 60)[30] / times(lambda: gru(x), 1, 10)[0]
+for _ in range(8):
+    print(ratio(100, 32, 64, 128), ratio(30, 1, 161, 1760), flush=True)
 """
-    assert min(map(float, python(script, TWO_PROCESSORS + START).split())) < 0.85
+    lines = python(script, TWO_PROCESSORS + START).splitlines()
+    pairs = [tuple(map(float, line.split())) for line in lines]
+    free = [steps for rows, steps in pairs if rows < 0.7]
+    if not free:
+        pytest.skip("others use the processors")
+    assert min(free) < 0.85
 
 
 @LINUX

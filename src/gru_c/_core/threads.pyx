@@ -7,8 +7,9 @@ more threads than processors, and each sleep makes the next watch shorter.
 
 Where the threads of a task sleep at many of its barriers, either its steps are long or others use
 the processors. The processor time of the next task tells which. A crowded task is no faster than
-one thread: for sixteen times as long as it took, tasks run on the caller alone, then the pool is
-tried again.
+one thread: for as long as it took, tasks run on the caller alone, then the pool is tried again. Each
+time that this is in vain the time is twice as long, up to sixteen times. So threads of OpenMP that
+watch for some milliseconds after their work cost little, and two processes that go on cost little.
 
 One caller has the pool at a time; another that comes meanwhile runs its task alone, and gets the
 same bits. A forked child starts with an empty pool. Workers take no signals, and round as the
@@ -69,8 +70,8 @@ cdef enum:
     COUNT_BITS = 8             # of a job's word; the rest numbers the jobs
     PAUSES = 16                # about 1 us on x86, less elsewhere: between two looks at the clock
     PATIENCE = 200000          # ns to watch before sleeping: of 50,1,161,1760 a step takes 160 us
-    TIMES_ALONE = 16           # as long as a crowded task took, and
-    MOST_ALONE = 1000000000    # at most so many ns
+    TIMES_ALONE = 16           # as long as a crowded task took, at most, and
+    MOST_ALONE = 1000000000    # so many ns
 
 cdef struct Sleepers:          # who waits, asleep, for one kind of event
     pthread_cond_t wake
@@ -90,6 +91,7 @@ cdef struct Pool:
     bint measuring             # the processor time: threads of the task before slept at many
     long long processor_time   # ns, of all threads of the task
     long long alone_until      # on the clock of nanoseconds()
+    int times_alone            # as long as the next crowded task takes
     task_t task
     void *argument
     unsigned long fp_mode      # of the caller
@@ -116,6 +118,7 @@ cdef void clear_pool() noexcept nogil:
     pool.workers = 0
     pool.patience = PATIENCE
     pool.alone_until = 0
+    pool.times_alone = 1
     pool.forks += 1
 
 
@@ -270,7 +273,10 @@ cdef void parallel(task_t task, void *argument, int count) noexcept nogil:
     slept_much = pool.slept > 8 and pool.slept > pool.met // 8
     few = pool.measuring and 4 * pool.processor_time < 5 * took
     if slept_much and (few or count > available):
-        pool.alone_until = start + took + min(MOST_ALONE, TIMES_ALONE * took)
+        pool.alone_until = start + took + min(MOST_ALONE, pool.times_alone * took)
+        pool.times_alone = min(TIMES_ALONE, 2 * pool.times_alone)
+    elif not slept_much:
+        pool.times_alone = 1
     pool.measuring = slept_much
     pthread_mutex_unlock(&pool.owner)
 
