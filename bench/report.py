@@ -196,8 +196,8 @@ def problems(results: dict[str, Any]) -> list[str]:
 # ---- what the terminal and the page both show --------------------------------------------------
 
 STARRED = """\
-Times in microseconds. * not counted as a peer: not held to AVX2 (ONNX Runtime), or a loop in C++
-beside calls from Python (oneDNN at T = N = 1)."""
+Times in microseconds. * not counted as a peer: not held to AVX2 (ONNX Runtime, XLA), or a loop in
+C++ beside calls from Python (oneDNN at T = N = 1)."""
 
 
 def summary_of(results: dict[str, Any], all_rows: list[Row]) -> dict[str, list[Block]]:
@@ -282,7 +282,7 @@ T = 1 (PyTorch and gru_c), oneDNN from a loop in C++; conversions of data are ne
 threads" lets each peer use one thread where two make it slower, "x PyTorch" always does. Operations
 are those of the matrix products. The roofline, a lower bound of the time, is described in
 `bench/roofline.py`; its two sides were measured in the same processes. AVX2 means that the
-environment variables of each library hold it to AVX2."""
+environment variables of each library hold it to AVX2; ONNX Runtime and XLA heed none."""
 
 
 def _machine(results: dict[str, Any]) -> str:
