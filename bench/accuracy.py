@@ -131,11 +131,15 @@ def name_of(shape: tuple, dtype: str) -> str:
     return f"{','.join(map(str, shape))} {dtype}"
 
 
+def sizes(text: str) -> tuple[int, int, int, int]:
+    T, N, I, H = map(int, text.split(","))  # noqa: E741
+    return T, N, I, H
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shapes", nargs="*", metavar="T,N,I,H",
-                        type=lambda text: tuple(map(int, text.split(","))))
+    parser.add_argument("shapes", nargs="*", metavar="T,N,I,H", type=sizes)
     parser.add_argument("--dtype", choices=DTYPES, help="one of the two")
     parser.add_argument("--rows", action="store_true", help="weight gradients of many rows")
     parser.add_argument("--save", type=Path, metavar="FILE", help="add PyTorch's errors to FILE")
@@ -145,8 +149,10 @@ def main() -> int:
     if importlib.util.find_spec("torch"):
         libraries["torch"] = torchs
     ratios = []
-    for name, (make, sizes, count) in cases(arguments).items():
-        found = errors(make, sizes, count, libraries)
+    for name, (make, details, count) in cases(arguments).items():
+        found = errors(make, details, count, libraries)
+        if "torch" not in found and name not in saved:
+            parser.error(f"{name}: no PyTorch, and {FIXTURE.name} has no errors of it")
         saved[name] = found.get("torch") or saved[name]
         ratio = {key: value / saved[name][key] for key, value in found["gru_c"].items()}
         if arguments.rows:                                 # nobody trains on dx of these

@@ -3,7 +3,7 @@
 Time on a shared machine is noise; the number of instructions is not. valgrind's callgrind counts
 those inside the shared objects of `gru_c._core`, on one thread, for AVX2 (valgrind shows a program
 no AVX-512). Python, NumPy, libc and BLAS are not counted. The core reads no cache size at run time,
-so there is none to fix.
+so none has to be set.
 
     python tools/count_instructions.py                       compare with the committed counts
     python tools/count_instructions.py --accept --reason "..."      record what is counted now
@@ -40,7 +40,7 @@ DRIFT = 0.05                                               # of the first count 
 FUNCTIONS = ("kernels_avx2", "panels")                     # modules whose functions are counted
 LEAST = 10_000                                             # of a function: small helpers are not
 
-# T, N, I, H of the shapes of README's table and of one whose weights exceed L2. T, and N where a
+# T, N, I, H of the shapes of README's table, and of one whose products prefetch. T, and N where a
 # step is large, are cut: valgrind takes 50 ns for each multiply-add of each lane.
 SHAPES = (
     (3, 1, 1, 16),                                         # 1000,1,1,16
@@ -51,7 +51,7 @@ SHAPES = (
     (1, 1, 256, 1024),                                     # 100,1,256,1024
     (1, 1, 161, 1760),                                     # 10,64,161,1760
     (2, 32, 8, 64),                                        # 24,32,8,64
-    (1, 6, 128, 512),                                      # 50,64,40,512: prefetching products
+    (1, 6, 128, 512),                                      # weights beyond L2, few rows
 )
 DTYPES = ("float32", "float64")
 CONVENTIONS = {"after": True, "before": False}

@@ -6,10 +6,11 @@ watching only keeps it from the one that is waited for: nobody watches for long 
 more threads than processors, and each sleep makes the next watch shorter.
 
 Where the threads of a task sleep at many of its barriers, either its steps are long or others use
-the processors. The processor time of the next task tells which. A crowded task is no faster than
-one thread: for as long as it took, tasks run on the caller alone, then the pool is tried again. Each
-time that this is in vain the time is twice as long, up to sixteen times. So threads of OpenMP that
-watch for some milliseconds after their work cost little, and two processes that go on cost little.
+the processors; the processor time of the next task tells which. A task is crowded if its threads
+slept at many barriers and had too little processor time. It is no faster than one thread. So the
+tasks after it run on the caller alone for as long as it took; after each crowded task in a row for
+twice as long, up to sixteen times and at most a second. Threads of OpenMP that watch for some
+milliseconds after their work then cost little, and so do processes that compute all the time.
 
 One caller has the pool at a time; another that comes meanwhile runs its task alone, and gets the
 same bits. A forked child starts with an empty pool. Workers take no signals, and round as the
@@ -69,7 +70,7 @@ cdef enum:
     MOST_THREADS = 64
     COUNT_BITS = 8             # of a job's word; the rest numbers the jobs
     PAUSES = 16                # about 1 us on x86, less elsewhere: between two looks at the clock
-    PATIENCE = 200000          # ns to watch before sleeping: of 50,1,161,1760 a step takes 160 us
+    PATIENCE = 200000          # ns to watch before sleeping; a step of 50,1,161,1760 takes 160 us
     TIMES_ALONE = 16           # as long as a crowded task took, at most, and
     MOST_ALONE = 1000000000    # so many ns
 
@@ -88,10 +89,10 @@ cdef struct Pool:
     int patience               # ns to watch now
     int met                    # barriers of the task that all have passed
     int slept                  # times that a thread slept at one
-    bint measuring             # the processor time: threads of the task before slept at many
+    bint measuring             # processor time, as the threads of the last task slept much
     long long processor_time   # ns, of all threads of the task
     long long alone_until      # on the clock of nanoseconds()
-    int times_alone            # as long as the next crowded task takes
+    int times_alone            # for how many times as long as a crowded task took
     task_t task
     void *argument
     unsigned long fp_mode      # of the caller
