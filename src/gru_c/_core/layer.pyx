@@ -386,15 +386,14 @@ cdef class Layer:
 
     cdef int record_alone(self, Trace trace, tuple shape, Py_ssize_t steps, Py_ssize_t rows,
                           const void *x, const void *h_0, void *output, void *h_n) except -1:
-        """`record_rows` of arrays in C order, as all that the trace keeps: of x of this shape."""
+        """`record_rows` of arrays in C order, as all that the trace keeps: of x of this shape.
+
+        Where an exception ends it, `forward` has the trace lose what was there.
+        """
         cdef Py_ssize_t K = self.w.inputs, H = self.w.hidden
-        try:
-            old = trace.lend(1)[0]
-            trace.keep([self.record_rows(steps, rows, x, rows * K, K, h_0, H, output, rows * H, H,
-                                         h_n, old, None)], shape)
-        except:  # noqa: E722  (whatever a signal handler raises)
-            trace.lose("forward")
-            raise
+        old = trace.lend(1)[0]
+        trace.keep([self.record_rows(steps, rows, x, rows * K, K, h_0, H, output, rows * H, H,
+                                     h_n, old, None)], shape)
         return 0
 
     def gradients(self, Tape tape, d_output, d_h_n, bint keep, tuple names, dict old):
@@ -679,9 +678,6 @@ cdef class Trace:
         except MemoryError:
             self.put_back(tapes, shape, "backward")
             raise
-        except:  # noqa: E722  (whatever a signal handler raises)
-            self.lose("backward")
-            raise
         self.give_back(tapes)
         return dx, dh_0
 
@@ -705,14 +701,8 @@ cdef class Trace:
             return None
         dx = new_array(layer.type_number, ndim, 1, tape.rows(), layer.w.inputs)
         dh = new_array(layer.type_number, ndim, 1, tape.rows(), layer.w.hidden)
-        try:
-            self.grads = layer.gradients_rows(tape, None, delta, dx, dh, True, NAMES,
-                                              self.take_grads())
-        except MemoryError:
-            raise
-        except:  # noqa: E722  (whatever a signal handler raises)
-            self.lose("backward")
-            raise
+        self.grads = layer.gradients_rows(tape, None, delta, dx, dh, True, NAMES,
+                                          self.take_grads())
         return dx, dh
 
 
