@@ -46,6 +46,10 @@ if X86:
     ISA_FLAGS["avx512"] = [*avx2, "-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw"]
 
 
+# Headers of `cdef public` functions, which Cython writes.
+GENERATED = [CORE / "core.h", *(CORE / f"kernels_{isa}.h" for isa in ISA_FLAGS)]
+
+
 def write_blas_int() -> None:
     """scipy up to 1.17 has `int` in cython_blas, later ones a typedef that may be 64 bits wide."""
     signatures = (Path(scipy.__file__).parent / "linalg" / "cython_blas.pxd").read_text()
@@ -53,28 +57,29 @@ def write_blas_int() -> None:
         line = "from scipy.linalg.cython_blas cimport blas_int\n"
     else:
         line = "ctypedef int blas_int\n"
-    target = CORE / "blas_int.pxi"
+    target = CORE / "gemm" / "blas_int.pxi"
     if not target.exists() or target.read_text() != line:
         target.write_text(line)
 
 
 def extension(name: str, flags: list[str]) -> Extension:
-    source = CORE / f"{name}.pyx"
+    """The module `name` of _core, with dots where it is in a folder."""
     return Extension(
         f"gru_c._core.{name}",
-        [str(source)],
+        [str(CORE / f"{name.replace('.', '/')}.pyx")],
         include_dirs=[str(CORE), numpy.get_include()],
-        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
+        + [("GRU_C_DEBUG", "1")] * DEBUG,
         extra_compile_args=FLAGS + flags,
         # The names of functions stay: tools/count_instructions.py and profilers read them.
         extra_link_args=["-Wl,--strip-debug"] if STRIP else [],
-        depends=[str(path) for pattern in ("*.h", "*.pxi", "*.pxd") for path in CORE.glob(pattern)],
+        depends=[str(path) for pattern in ("*.h", "*.pxi", "*.pxd")
+                 for path in CORE.rglob(pattern) if path not in GENERATED],
     )
 
 
 write_blas_int()
-PLAIN = ("blas", "dispatch", "threads", "panels", "recurrence", "call", "layer")
-modules = [extension(name, []) for name in PLAIN]
+modules = [extension(name, []) for name in ("core", "binding", "testing", "gemm.blas")]
 modules += [extension(f"kernels_{isa}", flags) for isa, flags in ISA_FLAGS.items()]
 
 # Time stamps alone would compile C that Cython made with another NumPy, or with other flags.

@@ -11,7 +11,7 @@ from gru_c import GRU, _core, get_num_threads, set_num_threads
 
 @pytest.fixture(
     scope="module",
-    params=product(_core.dispatch.supported(), _core.ENGINES),
+    params=product(_core.core.instruction_sets(), _core.ENGINES),
     ids="-".join,
 )
 def kernels(request):

@@ -8,7 +8,6 @@ and batched (x, h_0, d_output, d_h_n; all but x may be missing); its *results* a
 (output, h_n, dx, dh_0, and the gradients of the parameters by their names).
 """
 
-import importlib
 import math
 import os
 import subprocess
@@ -24,7 +23,7 @@ F32, F64 = np.float32, np.float64
 STACKED = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 BLOCKS = ("Wrx", "Wzx", "Wnx", "Wrh", "Wzh", "Wnh", "brx", "bzx", "bnx", "brh", "bzh", "bnh")
 
-in_use = {"engine": _core.engine}        # what kernels_of has bound
+in_use = {"isa": _core.isa, "engine": _core.engine}        # what kernels_of has bound
 
 
 # ---- kernels ------------------------------------------------------------------------------------
@@ -33,15 +32,21 @@ in_use = {"engine": _core.engine}        # what kernels_of has bound
 def kernels_of(isa, engine):
     """Other kernels in use, chosen as GRU_C_ISA and GRU_C_ENGINE choose them at import."""
     def bind(isa, engine):
-        kernels = importlib.import_module(f"gru_c._core.kernels_{isa}").kernels
-        _core.dispatch.bind(kernels, engine == "blas")
-        in_use["engine"] = engine
+        _core.bind(_core.contexts(isa, engine))
+        in_use.update(isa=isa, engine=engine)
 
     bind(isa, engine)
     try:
         yield
     finally:
         bind(_core.isa, _core.engine)
+
+
+def activate(name, x, y):
+    """y = sigmoid(x) or tanh(x) by the kernels in use: contiguous, whole lines."""
+    from gru_c._core import testing
+
+    testing.activation(_core.contexts(**in_use), name, x, y)
 
 
 def promises_bits():

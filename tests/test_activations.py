@@ -7,11 +7,13 @@ is the distance of neighbouring numbers of the dtype at the true value, denormal
 import mpmath
 import numpy as np
 import pytest
+from helpers import activate
 
 from gru_c import _core
 
 pytestmark = pytest.mark.parametrize(
-    "kernels", [(isa, "panel") for isa in _core.dispatch.supported()], indirect=True, ids="-".join)
+    "kernels", [(isa, "panel") for isa in _core.core.instruction_sets()], indirect=True,
+    ids="-".join)
 
 ULPS = 4
 extended = np.finfo(np.longdouble).nmant > 60
@@ -21,7 +23,7 @@ def activation(name, x):
     """The kernel's function of an array of any length."""
     padded = np.concatenate([x, np.zeros(-x.size % 16, x.dtype)])
     y = np.empty_like(padded)
-    _core.activation(name, padded, y)
+    activate(name, padded, y)
     return y[: x.size]
 
 

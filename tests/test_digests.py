@@ -24,7 +24,7 @@ def _has_fma(isa):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("isa", _core.dispatch.supported())
+@pytest.mark.parametrize("isa", _core.core.instruction_sets())
 def test_digests(isa, threads):
     if not _has_fma(isa):
         pytest.skip("baseline x86-64 has no fused multiply-adds: its bits are others")

@@ -5,14 +5,18 @@ unless the comment `<!-- no test -->` stands before it.
 
 Quotations name the functions that they come from, in a comment before them:
 
-    <!-- quoted from reference.backward, kernels.d_gates -->
+    <!-- quoted from reference.backward, pointwise.gates_backward -->
 
 - Before a table with the columns formula, NumPy, Cython. Each code span of the NumPy column is a
   whole line, or a whole statement, of a named function of reference.py, each of the Cython column
   one of another named function. Text outside code spans is not a quotation.
 - Before a ```cython block: lines that follow one another in one of the named functions.
 
-White space does not count, nor do the source's comments where the quotation leaves them out.
+White space does not count, nor do the source's comments where the quotation leaves them out. `...`
+before a closing parenthesis stands for the arguments left out.
+
+Relative links lead to files. In CONTRIBUTING.md the floor plan has each file of the core once, and
+the last column of the table of options quotes lines of the files beside it.
 """
 
 import re
@@ -25,10 +29,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 DERIVATION = ROOT / "docs" / "gru_backward.md"
+FLOOR_PLAN = ROOT / "CONTRIBUTING.md"
+CORE = ROOT / "src" / "gru_c" / "_core"
 SOURCES = {
     "reference": ROOT / "src" / "gru_c" / "reference.py",
-    "kernels": ROOT / "src" / "gru_c" / "_core" / "kernels.pxi",
-    "recurrence": ROOT / "src" / "gru_c" / "_core" / "recurrence.pyx",
+    "pointwise": CORE / "rnn" / "pointwise.pxi",
+    "forward": CORE / "rnn" / "forward.pxi",
+    "backward": CORE / "rnn" / "backward.pxi",
+    "weight_gradients": CORE / "rnn" / "weight_gradients.pxi",
 }
 EXAMPLE = re.compile(
     r"^(?:<!-- (?P<skip>no test) -->\s*)?^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```",
@@ -81,9 +89,17 @@ def without_comments(source):
     return re.sub(r"[ \t]*#.*", "", source)
 
 
+def pattern(word):
+    """A word; `...)` ends a call: anything with balanced parentheses, two deep at most."""
+    if word != "...)":
+        return re.escape(word)
+    inner = r"\([^()]*\)"
+    return rf"(?:[^()]|\((?:[^()]|{inner})*\))+\)"
+
+
 def stands(quote, source):
     """Whether the words of `quote` fill whole lines of `source`."""
-    words = r"\s+".join(map(re.escape, quote.split()))
+    words = r"\s+".join(map(pattern, quote.split()))
     return any(re.search(rf"^[ \t]*{words}[ \t]*$", text, re.MULTILINE)
                for text in (source, without_comments(source)))
 
@@ -131,3 +147,31 @@ def test_quotations_stand_in_the_source():
     assert not unknown, f"{DERIVATION.name} quotes functions that are gone: {sorted(unknown)}"
     messages = list(drifted(text, sources))
     assert not messages, "the source has changed, its quotation has not:\n" + "\n".join(messages)
+
+
+# ---- CONTRIBUTING.md, links --------------------------------------------------------------------
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, FLOOR_PLAN], ids=lambda path: path.name)
+def test_links_lead_to_files(path):
+    text = path.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^):#\s]*[./][^):#\s]*)(?:#[^)]*)?\)", text)
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_floor_plan_has_each_file_of_the_core_once():
+    plan = re.findall(r"\b_core/([\w/]+[\w*]*\.\w+)", FLOOR_PLAN.read_text(encoding="utf-8"))
+    named = [path.relative_to(CORE) for pattern in plan for path in CORE.glob(pattern)]
+    made = {Path("gemm/blas_int.pxi"), Path("core.h")}     # by setup.py and Cython
+    made |= {path.relative_to(CORE) for path in CORE.glob("kernels_*.h")}
+    there = {path.relative_to(CORE) for path in CORE.rglob("*")
+             if path.suffix in {".py", ".pyx", ".pxd", ".pxi", ".h"}}
+    packages = {path for path in there if path.name == "__init__.py" and path.parent.name}
+    assert len(named) == len(set(named))
+    assert set(named) == there - made - packages
+
+
+def test_options_touch_lines_that_are_there():
+    rows = re.findall(r"^\| .* \| `([\w/.]+)` \| `([^`]+)` \|$",
+                      FLOOR_PLAN.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(rows) >= 9
+    assert [row for row in rows if not stands(row[1], (CORE / row[0]).read_text())] == []

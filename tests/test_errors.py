@@ -392,7 +392,7 @@ def test_out(make_out, error, words, training):
 def test_order_of_calls(kind):
     model = kind(3, 4)
     x, delta = zeros(2, 3), zeros(2, 4)
-    no_forward = ["backward needs a forward in training mode before it"]
+    no_forward = ["backward needs a forward in training mode first"]
     eval_mode = ["backward needs training mode: call train(), then forward"]
     raises(RuntimeError, no_forward, model.backward, delta)
     raises(RuntimeError, ["no gradients yet: call backward first"], lambda: model.grads)
@@ -563,8 +563,8 @@ def test_num_threads(value, error, words):
 
 def test_isa_that_the_processor_lacks(monkeypatch):
     monkeypatch.setenv("GRU_C_ISA", "avx512")
-    monkeypatch.setattr(_core, "dispatch", types.SimpleNamespace(
-        supported=lambda: ["avx2", "baseline"]))
+    monkeypatch.setattr(_core, "core", types.SimpleNamespace(
+        instruction_sets=lambda: ["avx2", "baseline"]))
     raises(ImportError, ["GRU_C_ISA=avx512, but this processor supports only",
                          "['avx2', 'baseline']"], _core._choose_isa)
     monkeypatch.setenv("GRU_C_ISA", "")                    # empty is as if it were not set

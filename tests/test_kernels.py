@@ -6,11 +6,12 @@ from time import perf_counter
 
 import numpy as np
 import pytest
-from helpers import assert_close, draw, kernels_of, python, run
+from helpers import activate, assert_close, draw, kernels_of, normal, python, run
+from numpy.lib.stride_tricks import as_strided
 
 from gru_c import GRU, _core
 
-ISAS = _core.dispatch.supported()
+ISAS = _core.core.instruction_sets()
 on_all_panels = pytest.mark.parametrize(
     "kernels", [(isa, "panel") for isa in ISAS], indirect=True, ids="-".join)
 
@@ -77,6 +78,20 @@ def test_engines_agree(isa, sizes, dtype, reset_after):
     assert_close(results["panel"], results["blas"], gru)
 
 
+@pytest.mark.parametrize("view", [
+    lambda a: np.broadcast_to(a[:, :1], a.shape), lambda a: a[:, ::-1], lambda a: a[::-1],
+    lambda a: as_strided(a, strides=(a.strides[0], a.itemsize, a.itemsize)),
+    lambda a: as_strided(a[:1, :1], strides=(2**61, 7, a.itemsize)),
+    lambda a: as_strided(a[:, :1], strides=(a.strides[0], 2**61, a.itemsize)),
+], ids=["same rows", "rows backwards", "backwards", "overlapping", "one row", "one row a step"])
+def test_rows_as_no_blas_takes_them(view, dtype):
+    a = view(normal(4, 7, 5, dtype=dtype))
+    with kernels_of(_core.isa, "blas"):
+        gru = GRU(5, 6, dtype=dtype, rng=0).eval()
+        got, want = (dict(zip(("output", "h_n"), gru(x), strict=True)) for x in (a, a.copy()))
+        assert_close(got, want, gru)
+
+
 def cpu_share_of_other_threads():
     """CPU time of the process beside this thread's own, as a part of it: first while a large model
     runs, then while BLAS makes a product that it does thread, if it has threads."""
@@ -140,8 +155,8 @@ def test_activations_do_not_stall(name, kernels, dtype):
     y = np.empty_like(normal)
     for x in (normal * info.smallest_normal / 16, end):
         x = x.astype(dtype)
-        assert slowdown(lambda x=x: _core.activation(name, x, y),
-                        lambda: _core.activation(name, normal, y)) < 10
+        assert slowdown(lambda x=x: activate(name, x, y),
+                        lambda: activate(name, normal, y)) < 10
 
 
 @on_all_panels

@@ -10,6 +10,7 @@ from itertools import product
 import numpy as np
 import pytest
 from helpers import (
+    STACKED,
     assert_close,
     assert_same_array,
     assert_same_bits,
@@ -53,7 +54,10 @@ def test_reference(sizes, dtype, reset_after):
 def test_reference_of_layers(layers, dtype, reset_after):
     gru = GRU(17, 5, layers, dtype=dtype, reset_after=reset_after, rng=0)
     call = draw(gru, 6, 3)
-    assert_close(run(gru, **call), expected(gru, **call), gru)
+    results = run(gru, **call)
+    assert_close(results, expected(gru, **call), gru)
+    inferred = dict(zip(("output", "h_n"), gru.eval()(call["x"], call["h_0"]), strict=True))
+    assert_same_bits(inferred, {name: results[name] for name in inferred})
 
 
 @st.composite
@@ -132,7 +136,8 @@ def per_row(results):
 
 
 panel_only = pytest.mark.parametrize(    # BLAS may choose its way by the number of rows
-    "kernels", [(isa, "panel") for isa in _core.dispatch.supported()], indirect=True, ids="-".join)
+    "kernels", [(isa, "panel") for isa in _core.core.instruction_sets()], indirect=True,
+    ids="-".join)
 
 
 @panel_only
@@ -185,6 +190,20 @@ def test_threads_do_not_matter(steps, rows, hidden, dtype, reset_after, set_thre
         assert_same_bits(run(gru, **call), wanted)
         assert gru.eval()(call["x"], call["h_0"])[0].tobytes() == wanted["output"].tobytes()
         gru.train()
+
+
+@panel_only
+@pytest.mark.parametrize("rows", [3, 64])                  # units are split, and rows
+def test_threads_read_arrays_with_gaps(rows, dtype, reset_after, set_threads):
+    """Each thread packs its own part of arrays whose columns are apart."""
+    gru = GRU(5, 200, dtype=dtype, reset_after=reset_after, rng=0)
+    call = draw(gru, 20, rows)
+    apart = {name: np.repeat(value, 2, axis=-1)[..., ::2] for name, value in call.items()}
+    set_threads(1)
+    wanted = run(gru, **call)
+    for count in (1, 2, 3):
+        set_threads(count)
+        assert_same_bits(run(gru, **apart), wanted)
 
 
 def test_nothing_is_left_of_the_run_before(small):
@@ -305,3 +324,20 @@ def test_no_rows_over_many_steps():
         gru(np.ones((70_000, 0, 2)))
         gru.backward(np.ones((70_000, 0, 3)))
         assert not any(gradient.any() for gradient in gru.grads.values())
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_time_reversed(layers, dtype, reset_after):
+    """Reversed layers on x are the layers on reversed x, and so are their gradients."""
+    gru, reverse = (GRU(5, 20, layers, dtype=dtype, reset_after=reset_after, rng=0)
+                    for _ in range(2))
+    reverse._layers = tuple(
+        _core.Layer(layer.weights, reset_after, True,
+                    tuple(f"{name}_l{i}" for name in STACKED), True)
+        for i, layer in enumerate(gru._layers))
+    call = draw(gru, 7, 3)
+    want = run(gru, **{name: np.flip(a, 0) if len(a) == 7 else a for name, a in call.items()})
+    want |= {name: np.flip(want[name], 0) for name in ("output", "dx")}
+    assert_same_bits(run(reverse, **call), want)
+    inferred = dict(zip(("output", "h_n"), reverse.eval()(call["x"], call["h_0"]), strict=True))
+    assert_same_bits(inferred, {name: want[name] for name in inferred})

@@ -177,8 +177,9 @@ def use(cell, gru):
 
 
 def test_no_memory_leaks():
-    """tracemalloc sees arrays, packed weights (PyMem_Raw) and Python objects alike. A leak of one
-    small object a round would be 14 KB each time; the interpreter's free lists fill up and stop."""
+    """tracemalloc sees arrays, packed weights (PyTraceMalloc_Track) and Python objects alike. A
+    leak of one small object per round would be 14 KB each time; the interpreter's free lists fill
+    up and stop."""
     kept = [gru_c.GRUCell(3, 4), gru_c.GRU(3, 4, num_layers=2), gru_c.GRU(3, 4)]
 
     def growth():

@@ -1,11 +1,12 @@
-"""What an argument must be. All errors of the package come from here or from its callers.
+"""Checks of arguments. All errors of the package are raised here or by callers of this file.
 
-Messages use PyTorch's words where PyTorch has words for the case, and add what arrived.
+Messages use PyTorch's words where it has some for the case, and add what arrived.
 """
 
 import math
 import numbers
 import operator
+from typing import Never
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def model_size(inputs: int, hidden: int, layers: int, dtype: np.dtype) -> None:
 
 
 def _short(number: int) -> str:
-    """A number that may have thousands of digits."""
+    """A number as text, however many digits it has."""
     if abs(number) < 10**15:
         return str(number)
     return f"{'-' if number < 0 else ''}10**{math.log10(abs(number)):.0f} or so"
@@ -90,7 +91,7 @@ def array(value, name: str, dtype: np.dtype) -> np.ndarray:
     try:
         result = np.asarray(value)
     except ValueError as error:
-        raise ValueError(f"{name} is no array: {error}") from None
+        raise ValueError(f"{name} is not an array: {error}") from None
     numeric = result.dtype.kind in "biufc"                 # others may have no byte order
     native = result.dtype.newbyteorder("=") if numeric else result.dtype
     plain = native.kind == "f" and _is_numbers(value)
@@ -102,25 +103,10 @@ def array(value, name: str, dtype: np.dtype) -> np.ndarray:
 
 
 def _is_numbers(value) -> bool:
-    """Python numbers, or lists of them: no array that has a dtype of its own."""
+    """Whether `value` is Python numbers or lists of them, without arrays that have a dtype."""
     if isinstance(value, (list, tuple)):
         return all(map(_is_numbers, value))
     return isinstance(value, numbers.Real)
-
-
-def rows(a: np.ndarray | None) -> np.ndarray | None:
-    """`a`, copied unless aligned and with adjoining elements in its last axis; None stays None."""
-    if a is None:
-        return None
-    adjoin = a.shape[-1] == 1 or a.strides[-1] == a.itemsize
-    if adjoin and a.flags.aligned and all(stride % a.itemsize == 0 for stride in a.strides):
-        return a
-    return np.array(a, order="C")
-
-
-def contiguous(a: np.ndarray) -> np.ndarray:
-    """`a`, copied unless it is aligned and in C order."""
-    return a if a.flags.c_contiguous and a.flags.aligned else np.array(a, order="C")
 
 
 def shape(a: np.ndarray, expected: tuple, name: str) -> None:
@@ -129,14 +115,88 @@ def shape(a: np.ndarray, expected: tuple, name: str) -> None:
         raise ValueError(f"{name} has shape {a.shape}, expected {expected}")
 
 
-def output(out, expected: tuple, dtype: np.dtype) -> None:
-    """`out=` must be an array that can take the result as it is."""
+# ---- the errors of a call: the core finds them, the words are here -------------------------------
+
+CALLERS = ("GRU", "GRU", "GRU.step", "GRUCell")            # by the form of a call, see binding.pyx
+UNBATCHED_NDIM = (2, 2, 1, 1)                              # axes of an unbatched input
+CELL = 3
+
+
+def refuse_input_ndim(form: int, x: np.ndarray) -> Never:
+    """Neither an unbatched input nor a batched one."""
+    ndim = UNBATCHED_NDIM[form]
+    raise ValueError(f"{CALLERS[form]}: Expected input to be {ndim}D or {ndim + 1}D, "
+                     f"got {x.ndim}D instead (input of shape {x.shape})")
+
+
+def refuse_input_size(x: np.ndarray, input_size: int) -> Never:
+    """The last axis."""
+    raise ValueError(f"input has inconsistent input_size: got {x.shape[-1]} "
+                     f"expected {input_size} (input of shape {x.shape})")
+
+
+def refuse_no_steps(x: np.ndarray) -> Never:
+    """T = 0."""
+    raise ValueError("Expected sequence length to be larger than 0 in RNN "
+                     f"(input of shape {x.shape})")
+
+
+def refuse_state(form: int, h: np.ndarray, name: str, expected: tuple,
+                 x: np.ndarray | None) -> Never:
+    """Hidden states, or in a backward (x is None) their gradients."""
+    if form == CELL:
+        if x is not None:
+            _refuse_cell_state(h, name, expected, x)
+        shape(h, expected, name)
+    if h.ndim != len(expected):
+        kind = "batched" if len(expected) == 3 else "unbatched"
+        raise ValueError(f"For {kind} input, {name} should be {len(expected)}-D but got "
+                         f"{h.ndim}-D ({name} of shape {h.shape})")
+    raise ValueError(f"Expected {name} size {expected}, got {h.shape}")
+
+
+def _refuse_cell_state(h: np.ndarray, name: str, expected: tuple, x: np.ndarray) -> Never:
+    shapes = f"(input of shape {x.shape}, {name} of shape {h.shape})"
+    if h.ndim not in (1, 2):
+        raise ValueError(f"GRUCell: Expected {name} to be 1D or 2D, got {h.ndim}D instead "
+                         f"({name} of shape {h.shape})")
+    if h.shape[-1] != expected[-1]:
+        raise ValueError(f"{name} has inconsistent hidden_size: got {h.shape[-1]}, "
+                         f"expected {expected[-1]} ({name} of shape {h.shape})")
+    if h.ndim != x.ndim:
+        raise ValueError(f"For {x.ndim}D input, {name} should also be {x.ndim}D but got "
+                         f"{h.ndim}D {shapes}")
+    raise ValueError(f"Input batch size {x.shape[0]} doesn't match {name} batch size "
+                     f"{h.shape[0]} {shapes}")
+
+
+def refuse_other_output(out) -> None:
+    """Refuse an `out=` that is not an array, or is a masked one."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a numpy array, got {type(out).__name__}")
     if isinstance(out, np.ma.MaskedArray):
-        raise TypeError("out is a masked array; its masked elements would be written, too")
+        raise TypeError("out is a masked array; masked elements would be overwritten, too")
+
+
+def refuse_output(out: np.ndarray, expected: tuple, dtype: np.dtype) -> Never:
+    """An `out=` that can't take the result as it is."""
     if out.dtype != dtype:
         raise TypeError(f"out dtype ({out.dtype}) does not match weight dtype ({dtype})")
     shape(out, expected, "out")
-    if not out.flags.writeable:
-        raise ValueError("out is read-only")
+    raise ValueError("out is read-only")
+
+
+def refuse_nothing_saved(training: bool, unfinished: str | None) -> Never:
+    """A backward without a forward."""
+    if not training:
+        raise RuntimeError("backward needs training mode: call train(), then forward")
+    if unfinished:
+        raise RuntimeError(f"nothing is saved: the last {unfinished} did not finish "
+                           "(interrupted, or no memory); call forward again")
+    raise RuntimeError("backward needs a forward in training mode first; each forward allows one "
+                       "backward")
+
+
+def refuse_replaced_forward() -> Never:
+    """Another thread, or a conversion of an argument, ran the model."""
+    raise RuntimeError("another call of this model ran in between and replaced this forward")

@@ -22,12 +22,12 @@ def config() -> dict[str, str | int]:
     return {
         "gru_c": __version__,
         "instruction set": _core.isa,
-        "instruction sets": ", ".join(_core.dispatch.supported()),
+        "instruction sets": ", ".join(_core.core.instruction_sets()),
         "engine": _core.engine,
         "threads": get_num_threads(),
         "BLAS": f"{blas['name']} {blas['version']}",
-        "BLAS threads": _core.threads.blas_threads_now() or "unknown",
-        "BLAS integers": f"{8 * _core.blas_int_size} bits",
+        "BLAS threads": _core.core.blas_num_threads() or "unknown",
+        "BLAS integers": f"{8 * _core.blas.INTEGER_SIZE} bits",
         "Python": sys.version.split()[0],
         "numpy": numpy.__version__,
         "scipy": scipy.__version__,
@@ -52,12 +52,12 @@ def set_num_threads(n: Integer) -> None:
     1
     >>> gru_c.set_num_threads(before)
     """
-    _core.threads.choose(_checks.size(n, "n"))
+    _core.core.set_num_threads(_checks.size(n, "n"))
 
 
 def get_num_threads() -> int:
     """The most threads that a call uses now."""
-    return _core.threads.limit()
+    return _core.core.get_num_threads()
 
 
 def show_config() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from gru_c import _checks
-from gru_c._core import Trace, swap
+from gru_c._core import TrainingState, swap
 from gru_c._parameters import frozen
 
 if TYPE_CHECKING:
@@ -25,15 +26,15 @@ PARAMETER_LIKE = re.compile(r"(weight|bias)_(([ih]{2}|hr)(_?l?\d+)?|[ihnr]*_?l\d
 
 
 class Module:
-    """Base class. A subclass implements `_parameters` and `_load`, and calls our `__init__`.
+    """Base class. A subclass implements `_parameters` and `_load`, sets `_layers` and calls our
+    `__init__`.
 
-    The layers of a model stand in one attribute and never change; a change of the model swaps it.
-    So a call that reads the attribute once has a snapshot.
+    The layers of a model are immutable, in a tuple in one attribute. A change of the model swaps
+    the tuple, so a call that reads the attribute once has a snapshot.
     """
 
-    _training = True
-
     if TYPE_CHECKING:
+        _layers: tuple[Any, ...]
         dtype: np.dtype[Any]
         training: bool
 
@@ -41,11 +42,11 @@ class Module:
         def _load(self, arrays: Mapping[str, Array]) -> None: ...
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """`model(x)` runs the class's `forward`, also one that comes from a mixin.
+        """Make `model(x)` run the class's `forward`, which may come from a mixin.
 
-        `__call__` is the function itself, so that a call costs no second one. It is bound when the
-        class is made: a `forward` that is assigned to a class later does not count. A `__call__`
-        that somebody has written comes first, whatever class it is in.
+        `__call__` is the `forward` function itself, which saves a second call. It is set when the
+        class is made, so assigning `forward` to a class later has no effect. An explicit `__call__`
+        in any class of the MRO comes first.
         """
         super().__init_subclass__(**options)
         forwards = [vars(base)["forward"] for base in cls.__mro__ if "forward" in vars(base)]
@@ -54,16 +55,16 @@ class Module:
         if calls[0] not in written:
             type.__setattr__(cls, "__call__", (written or forwards)[0])
 
-    def __init__(self) -> None:
-        self._trace = Trace()                              # of the last forward in training mode
+    def __init__(self, form: int) -> None:
+        self._state = TrainingState(form)
 
     def _set_attribute(self, name: str, value: Any) -> None:
         if name in FIXED and name in self.__dict__:
             raise AttributeError(f"{name} of a {type(self).__name__} cannot change: "
                                  "make a new model")
         if name == "forward":
-            raise AttributeError(f"forward of one {type(self).__name__} cannot change, model(x) "
-                                 "would not call it: make a subclass")
+            raise AttributeError(f"forward cannot be set on one {type(self).__name__}: model(x) "
+                                 "would not call it; override it in a subclass")
         if PARAMETER_LIKE.fullmatch(name) and not hasattr(type(self), name):
             names = ", ".join(self._parameters()) or "not known before __init__"
             raise AttributeError(f"the model has no parameter {name!r}: its names are {names}")
@@ -77,24 +78,25 @@ class Module:
             raise AttributeError(f"{name} of a {type(self).__name__} cannot be deleted")
         super().__delattr__(name)
 
-    def _change(self, attribute: str, new: Callable[[Any], Any]) -> None:
-        """Replace the layers in `attribute` by new(layers), as one step for whoever looks.
+    def _change(self, new: Callable[[Any], Any]) -> None:
+        """Replace the layers by new(layers), atomically.
 
-        Where another thread or a signal handler came between, its layers are the ones to change.
+        If another thread or a signal handler replaced them meanwhile, start again from theirs.
         """
         done = False
         while not done:
-            old = getattr(self, attribute)
-            done = swap(self.__dict__, attribute, old, new(old))
+            old = self._layers
+            done = swap(self.__dict__, "_layers", old, new(old))
 
     def train(self, mode: bool = True) -> Self:
-        """Keep, in each forward, what `backward` needs. The mode of a new model. Returns self."""
-        self._training = _checks.flag(mode, "mode")
-        if not mode:
-            self._trace.drop()
+        """Training mode, the default: each forward saves what `backward` needs. Returns self."""
+        mode = _checks.flag(mode, "mode")
+        if self._layers[0].training != mode:
+            self._change(lambda layers: tuple(layer.for_mode(mode) for layer in layers))
+        self._state.train(mode)
         return self
 
-    training = property(lambda self: self._training, train, doc="Whether in training mode.")
+    training = property(lambda self: self._state.training, train, doc="Whether in training mode.")
 
     def eval(self) -> Self:
         """Save nothing, share nothing: any number of threads may call at once. Returns self."""
@@ -135,34 +137,20 @@ class Module:
     def grads(self) -> dict[str, Array]:
         """Gradients of the parameters from the last `backward`, by the names of `state_dict`.
 
-        While you hold a reference to the dict or to an array, it stays as it is; the next
-        `backward` writes its own into the memory of the others.
+        While you hold a reference to the dict or to an array, it stays as it is;
+        otherwise the next `backward` may overwrite it.
         """
-        grads = self._trace.grads                          # read once: a backward takes it away
-        if grads is None and self._trace.unfinished:
-            raise RuntimeError(f"no gradients: the last {self._trace.unfinished} did not finish "
+        grads = self._state.grads                          # read once: a backward takes it away
+        if grads is None and self._state.unfinished:
+            raise RuntimeError(f"no gradients: the last {self._state.unfinished} did not finish "
                                "(interrupted, or no memory); call forward and backward again")
         if grads is None:
             raise RuntimeError("no gradients yet: call backward first")
         return grads
 
-    def _recorded(self) -> tuple[list[Any], tuple[int, ...]]:
-        """The tapes that `backward` works on, one a layer, and the shape of the forward's input."""
-        tapes, shape = self._trace.saved()
-        if tapes is None:
-            unfinished = self._trace.unfinished
-            raise RuntimeError("backward needs training mode: call train(), then forward"
-                               if not self.training else
-                               f"nothing is saved: the last {unfinished} did not finish "
-                               "(interrupted, or no memory); call forward again" if unfinished else
-                               "backward needs a forward in training mode before it, once for each")
-        return tapes, shape
-
     def __getstate__(self) -> dict[str, Any]:
         """For copy and pickle: the model without what belongs to one run."""
         state = self.__dict__.copy()                       # of one moment
-        state.pop("_trace", None)
+        if "_state" in state:
+            state["_state"] = copy.copy(state["_state"])
         return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _trace=Trace())

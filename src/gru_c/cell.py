@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_c import _checks
-from gru_c._core import Layer
+from gru_c._core import CELL, Layer, backward, forward
 from gru_c._module import Module
-from gru_c._parameters import NAMES, frozen, initial, shapes
+from gru_c._parameters import frozen, initial, shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,9 +49,9 @@ class GRUCell(Module):
     input_size, hidden_size : int
         I and H.
     bias : bool
-        Without, the eight bias vectors are absent.
+        If False, there are no biases.
     dtype : float32 or float64
-        Of the weights, of every array of a call, and of the arithmetic.
+        Dtype of the weights, of all arrays of a call and of the arithmetic.
     reset_after : bool
         True is the convention of PyTorch, cuDNN and Keras; False that of Cho et al. 2014
         (arXiv:1406.1078) and of ONNX without ``linear_before_reset``.
@@ -129,7 +129,6 @@ class GRUCell(Module):
 
     def __init__(self, input_size: Integer, hidden_size: Integer, bias: bool = True,
                  dtype: DType = np.float32, reset_after: bool = True, rng: Seed = None) -> None:
-        super().__init__()
         self.input_size = _checks.size(input_size, "input_size")
         self.hidden_size = _checks.size(hidden_size, "hidden_size")
         self.bias = _checks.flag(bias, "bias")
@@ -138,7 +137,8 @@ class GRUCell(Module):
         _checks.model_size(self.input_size, self.hidden_size, 1, self.dtype)
         named = shapes(self.input_size, self.hidden_size, self.bias)
         rng = _checks.generator(rng)
-        self._layer = Layer(initial(named, self.hidden_size, self.dtype, rng), self.reset_after)
+        super().__init__(CELL)
+        self._layers = (Layer(initial(named, self.hidden_size, self.dtype, rng), self.reset_after),)
 
     def __repr__(self) -> str:
         return (f"{type(self).__name__}({self.input_size}, {self.hidden_size}, bias={self.bias}, "
@@ -170,73 +170,14 @@ class GRUCell(Module):
         ValueError
             A shape that does not fit.
         """
-        result = out                                       # the usual case, without a detour
-        if out is None and type(x) is np.ndarray and x.ndim:
-            result = np.empty((*x.shape[:-1], self.hidden_size), self.dtype)
-        trace = self._trace if self._training else None
+        state = self._state
         try:
-            if self._layer.step(x, h_prev_t, result, trace):
-                return result
+            return forward(self._layers, x, h_prev_t, out, state)
         except BaseException:                              # a handler's may come when all is done
-            if trace is not None:
-                trace.lose("forward")
+            state.abort("forward")
             raise
-        x = _checks.array(x, "input", self.dtype)
-        h = None if h_prev_t is None else _checks.array(h_prev_t, "hidden", self.dtype)
-        self._check_shapes(x, h)
-        shape = (*x.shape[:-1], self.hidden_size)
-        if out is not None:
-            _checks.output(out, shape, self.dtype)
-        result = np.empty(shape, self.dtype) if out is None else out
-        direct = result.flags.c_contiguous and result.flags.aligned
-        target = result if direct else np.empty(shape, self.dtype)
-        rows = x.reshape(1, -1, self.input_size)
-        h = None if h is None else h.reshape(-1, self.hidden_size)
-        if np.may_share_memory(rows, target):              # a row's output could be another's input
-            rows = rows.copy()
-        if h is not None and np.may_share_memory(h, target):
-            h = h.copy()
-        if self.training:
-            self._record(rows, h, target, x.shape)
-        else:
-            self._layer.infer(_checks.contiguous(rows), h, target, 0, self.hidden_size)
-        if target is not result:
-            result[...] = target
-        return result
 
     __call__ = forward
-
-    def _record(self, rows: Array, h: Array | None, target: Array, shape: tuple[int, ...]) -> None:
-        """Fill `target` (N, H) from rows (1, N, I), and keep the tape."""
-        try:
-            old, = self._trace.lend(1)
-            tape = self._layer.record(rows, h, target, 0, self.hidden_size, old=old)
-            self._trace.keep([tape], shape)
-        except BaseException:                              # of a signal handler, or no memory
-            self._trace.lose("forward")
-            raise
-
-    def _check_shapes(self, x: Array, h: Array | None) -> None:
-        if x.ndim not in (1, 2):
-            raise ValueError(f"GRUCell: Expected input to be 1D or 2D, got {x.ndim}D instead "
-                             f"(input of shape {x.shape})")
-        if x.shape[-1] != self.input_size:
-            raise ValueError(f"input has inconsistent input_size: got {x.shape[-1]} "
-                             f"expected {self.input_size} (input of shape {x.shape})")
-        if h is None:
-            return
-        if h.ndim not in (1, 2):
-            raise ValueError(f"GRUCell: Expected hidden to be 1D or 2D, got {h.ndim}D instead "
-                             f"(hidden of shape {h.shape})")
-        if h.shape[-1] != self.hidden_size:
-            raise ValueError(f"hidden has inconsistent hidden_size: got {h.shape[-1]}, "
-                             f"expected {self.hidden_size} (hidden of shape {h.shape})")
-        if x.ndim != h.ndim:
-            raise ValueError(f"For {x.ndim}D input, hidden should also be {x.ndim}D but got "
-                             f"{h.ndim}D (input of shape {x.shape}, hidden of shape {h.shape})")
-        if x.ndim == 2 and x.shape[0] != h.shape[0]:
-            raise ValueError(f"Input batch size {x.shape[0]} doesn't match hidden batch size "
-                             f"{h.shape[0]} (input of shape {x.shape}, hidden of shape {h.shape})")
 
     def backward(self, delta: ArrayLike) -> tuple[Array, Array]:
         """Gradients of the last forward; the parameters' are in `grads` and ``dWrx`` ... ``dbnh``.
@@ -258,51 +199,36 @@ class GRUCell(Module):
             No forward in training mode came before.
         """
         try:
-            done = self._trace.backward_step(delta)
-            if done is not None:
-                return done
-        except MemoryError:                                # the forward is as it was
-            raise
+            result = backward(self._state, None, delta)
         except BaseException:                              # a handler's may come when all is done
-            self._trace.lose("backward")
+            self._state.abort("backward")
             raise
-        (tape,), shape = self._recorded()
-        delta = _checks.array(delta, "delta", self.dtype)
-        _checks.shape(delta, (*shape[:-1], self.hidden_size), "delta")
-        try:
-            dx, dh, self._trace.grads = tape.layer.gradients(
-                tape, None, delta.reshape(-1, self.hidden_size), True, NAMES,
-                self._trace.take_grads())
-            return dx.reshape(shape), dh.reshape(delta.shape)
-        except MemoryError:                                # the forward is as it was
-            raise
-        except BaseException:                              # of a signal handler
-            self._trace.lose("backward")
-            raise
+        if result is None:
+            _checks.refuse_nothing_saved(self._state.training, self._state.unfinished)
+        return result
 
     # ---- what the last forward left ----------------------------------------------------------
 
     def _saved(self, rows: Callable[[Any], Array], name: str) -> Array:
-        tapes, shape = self._trace.saved()
-        if tapes is None:
+        saved = self._state.saved
+        if saved is None:
             raise RuntimeError(f"no {name} yet: call forward in training mode first")
-        saved = rows(tapes[0])
-        return saved.reshape(*shape[:-1], saved.shape[-1])
+        return rows(saved[0])
 
-    x = property(lambda self: self._saved(lambda tape: tape.x[0].copy(), "x"))
-    hidden = property(lambda self: self._saved(
-        lambda tape: tape.h[0, :, : self.hidden_size].copy(), "hidden"))
-    n = property(lambda self: self._saved(lambda tape: tape.plane(0)[0], "n"))
-    r = property(lambda self: self._saved(lambda tape: tape.plane(1)[0], "r"))
-    z = property(lambda self: self._saved(lambda tape: tape.plane(2)[0], "z"))
+    x = property(lambda self: self._saved(lambda saved: saved.x(), "x"))
+    hidden = property(lambda self: self._saved(lambda saved: saved.hidden(), "hidden"))
+    n = property(lambda self: self._saved(lambda saved: saved.gate(0), "n"))
+    r = property(lambda self: self._saved(lambda saved: saved.gate(1), "r"))
+    z = property(lambda self: self._saved(lambda saved: saved.gate(2), "z"))
 
     # ---- parameters --------------------------------------------------------------------------
 
     def _parameters(self) -> dict[str, Array]:
-        return self._layer.weights
+        layers = getattr(self, "_layers", ())              # none before __init__
+        return layers[0].weights if layers else {}
 
     def _load(self, arrays: Mapping[str, Array]) -> None:
-        self._change("_layer", lambda layer: layer.replaced(arrays))
+        self._change(lambda layers: (layers[0].replaced(arrays),))
 
     def init_weights(self, Wrx: ArrayLike, Wzx: ArrayLike, Wnx: ArrayLike,
                      Wrh: ArrayLike, Wzh: ArrayLike, Wnh: ArrayLike,
@@ -324,7 +250,7 @@ class GRUCell(Module):
         self._load_blocks(checked)
 
     def _require(self, stack: str, name: str) -> None:
-        if stack not in self._layer.weights:
+        if stack not in self._layers[0].weights:
             raise ValueError(f"{name} cannot be set: the cell has bias=False")
 
     def _block_value(self, name: str, value: ArrayLike) -> Array:
@@ -335,13 +261,13 @@ class GRUCell(Module):
         return value
 
     def _stacked(self, name: str) -> Array | None:
-        array = self._layer.weights.get(name)
+        array = self._layers[0].weights.get(name)
         return None if array is None else frozen(array)
 
     def _set_stacked(self, name: str, value: ArrayLike) -> None:
         self._require(name, name)
         value = _checks.array(value, name, self.dtype)
-        _checks.shape(value, self._layer.weights[name].shape, name)
+        _checks.shape(value, self._layers[0].weights[name].shape, name)
         self._load({name: value})
 
     def _block(self, name: str) -> Array | None:
@@ -355,15 +281,16 @@ class GRUCell(Module):
 
     def _load_blocks(self, blocks: Mapping[str, Array]) -> None:
         """Copies of blocks of the right shapes, into the stacks as they are at that moment."""
-        def new(layer: Any) -> Any:
+        def new(layers: Any) -> Any:
+            layer, = layers
             stacks = {BLOCKS[name][0] for name in blocks}
             weights = {stack: layer.weights[stack].copy() for stack in stacks}
             for name, value in blocks.items():
                 stack, index = BLOCKS[name]
                 np.split(weights[stack], 3)[index][...] = value
-            return layer.replaced(weights)
+            return (layer.replaced(weights),)
 
-        self._change("_layer", new)
+        self._change(new)
 
     def _block_gradient(self, name: str) -> Array | None:
         stack, index = BLOCKS[name]

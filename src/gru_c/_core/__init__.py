@@ -1,24 +1,36 @@
 """The compiled core. Importing it chooses the kernels for this processor.
 
 `GRU_C_ISA=baseline|avx2|avx512` forces a lower instruction set, `GRU_C_ENGINE=blas` the products
-of BLAS in place of the panel kernel. Both are read once, at import.
+of BLAS instead of our microkernel. Both are read once, at import.
 """
 
 import ctypes
+import functools
 import importlib
 import os
 
 from scipy.linalg import cython_blas
 
-from gru_c._core import cpus, dispatch, threads
-from gru_c._core.blas import INTEGER_SIZE as blas_int_size
+from gru_c._core import core, cpus
+from gru_c._core.binding import BATCH_FIRST, CELL, SEQUENCE, STEP
+
+# isort: split
+from gru_c._core.binding import Layer, TrainingState, backward, bind, forward, swap
+from gru_c._core.gemm import blas
 
 ENGINES = ("panel", "blas")
 BLAS_THREADS = ("scipy_openblas_get_num_threads", "openblas_get_num_threads", "MKL_Get_Max_Threads")
 
 
+@functools.cache
+def contexts(isa: str, engine: str) -> object:
+    """The capsule of the contexts of an instruction set, with the products of an engine."""
+    kernels = importlib.import_module(f"gru_c._core.kernels_{isa}").contexts
+    return blas.contexts(kernels) if engine == "blas" else kernels
+
+
 def _choose_isa() -> str:
-    supported = dispatch.supported()
+    supported = core.instruction_sets()
     isa = os.environ.get("GRU_C_ISA") or supported[0]
     if isa not in ("baseline", "avx2", "avx512"):
         raise ImportError(f"GRU_C_ISA must be 'baseline', 'avx2' or 'avx512', got {isa!r}")
@@ -48,21 +60,21 @@ def _configure_threads() -> None:
     count = _thread_count(value)
     if value and not count:
         raise ImportError(f"GRU_C_NUM_THREADS must be a positive integer, got {value!r}")
-    if not value:                                          # not ours: what is no number, we ignore
+    if not value:                                          # not ours: ignored if it is no number
         count = _thread_count(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip())
-    library = ctypes.CDLL(cython_blas.__file__)            # a look-up goes on to what it links to
+    library = ctypes.CDLL(cython_blas.__file__)            # a look-up searches its links, too
     getter = next((getattr(library, name) for name in BLAS_THREADS if hasattr(library, name)), None)
-    threads.configure(most, ctypes.cast(getter, ctypes.c_void_p).value if getter else 0)
+    core.initialize(most, ctypes.cast(getter, ctypes.c_void_p).value if getter else 0)
     if count:
-        threads.choose(min(count, most))
+        core.set_num_threads(min(count, most))
 
 
 isa = _choose_isa()
 engine = _choose_engine()
 _configure_threads()
-dispatch.bind(importlib.import_module(f"gru_c._core.kernels_{isa}").kernels, engine == "blas")
+bind(contexts(isa, engine))
 
-from gru_c._core.layer import Layer, Trace, activation, swap  # noqa: E402  (kernels are bound now)
+STEPS = TrainingState(STEP, False)                         # of GRU.step, which saves nothing
 
-__all__ = ["Layer", "Trace", "activation", "blas_int_size", "dispatch", "engine", "isa",
-           "swap", "threads"]
+__all__ = ["BATCH_FIRST", "CELL", "SEQUENCE", "STEPS", "Layer", "TrainingState", "backward", "blas",
+           "contexts", "core", "engine", "forward", "isa", "swap"]

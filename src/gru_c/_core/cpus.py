@@ -48,5 +48,5 @@ def _read(*path):
     try:
         with open(os.path.join(*path), encoding="utf-8", errors="surrogateescape") as file:
             return file.read()
-    except (OSError, ValueError):                          # a NUL in the path is the latter
+    except (OSError, ValueError):                          # ValueError: a NUL in the path
         return ""

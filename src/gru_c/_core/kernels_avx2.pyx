@@ -1,2 +1,3 @@
 """The kernels, built for AVX2 with FMA."""
-include "kernels.pxi"
+include "rnn/pointwise.pxi"
+cdef public void *gru_avx2_contexts() noexcept nogil: return filled_contexts()

@@ -1,2 +1,3 @@
 """The kernels, built for AVX-512 (F, VL, DQ, BW)."""
-include "kernels.pxi"
+include "rnn/pointwise.pxi"
+cdef public void *gru_avx512_contexts() noexcept nogil: return filled_contexts()

@@ -1,0 +1,139 @@
+"""The core without Python: one translation unit, which a C program can link without libpython.
+
+The two entries are `forward` and `backward`; rnn/call.pxd describes a call. The rest is in the
+files included here: threads, products, the recurrent layer (rnn/*.pxi, whose cimports are here,
+too). At the end are functions for Python: threads and instruction sets.
+"""
+
+from libc.string cimport memcpy, memset
+
+from gru_c._core.gemm.context cimport (
+    PANEL_BYTES, Context, GateView, Micropanels, PackedMatrix, Prefetch, View2, real, rows_t,
+)
+from gru_c._core.parallel.partition cimport partition
+from gru_c._core.parallel.pool cimport Barrier, task_t
+from gru_c._core.rnn.call cimport (
+    BACKWARD, FINISHED, FORKED, INFERENCE, STOP, STOPPED, SUM_LEVELS, TRAINING, Call, PackedLayer,
+    Partition, Status, Sums, View3,
+)
+from gru_c._core.rnn.layout cimport N_PLANE, Q_PLANE, R_PLANE, Z_PLANE, leading_dimension
+from gru_c._core.sizes cimport LINE, ceil_div, copy_rows, round_up
+
+include "parallel/pool.pxi"
+include "gemm/pack.pxi"
+include "gemm/macrokernel.pxi"
+include "rnn/views.pxi"
+include "rnn/plan.pxi"
+include "rnn/workspace.pxi"
+include "rnn/packing.pxi"
+include "rnn/forward.pxi"
+include "rnn/backward.pxi"
+include "rnn/weight_gradients.pxi"
+
+
+cdef void reverse_view(View3 *view, Py_ssize_t steps) noexcept nogil:
+    """Begin at the last step, with a negative stride; a second call undoes the first."""
+    if view.data != NULL:
+        view.data += (steps - 1) * view.step
+        view.step = -view.step
+
+
+cdef void reverse_time(Call *call) noexcept nogil:
+    """Reverse the views of a reversed call; a second call undoes the first."""
+    if call.reverse:
+        reverse_view(&call.x, call.steps)
+        reverse_view(&call.output, call.steps)
+        reverse_view(&call.d_output, call.steps)
+        reverse_view(&call.dx, call.steps)
+
+
+cdef Status forward(Call *call) noexcept nogil:
+    """Run a planned call of mode INFERENCE or TRAINING."""
+    reverse_time(call)
+    if call.mode == TRAINING:
+        place_saved(call, call.saved)
+    place_workspace(call, call.workspace)
+    if call.mode == INFERENCE and call.steps == 1:
+        use_states_in_place(call)
+    run_team(forward_rank, call, call.team)
+    reverse_time(call)
+    return STOPPED if call.stop_round else FINISHED
+
+
+cdef Status backward(Call *call) noexcept nogil:
+    """Run a planned call of mode BACKWARD, after a forward with the same `saved`."""
+    reverse_time(call)
+    place_saved(call, call.saved)
+    place_workspace(call, call.workspace)
+    run_team(backward_rank, call, call.team)
+    reverse_time(call)
+    return STOPPED if call.stop_round else FINISHED
+
+
+cdef public size_t gru_c_step(const void *contexts, Py_ssize_t input_size, Py_ssize_t hidden_size,
+                              Py_ssize_t rows, const void *const *arrays,
+                              void *memory) noexcept nogil:
+    """One step from C in float32. Returns the bytes of memory; runs if `memory` is not NULL.
+
+    `arrays`: weight_ih, weight_hh, bias_ih, bias_hh, x, h, and h_next, which is written.
+    """
+    cdef:
+        PackedLayer layer
+        Call call
+        Py_ssize_t item = sizeof(float), x_row = input_size * item, h_row = hidden_size * item
+        size_t weights, size
+    init_layer(&layer, <const Context *> contexts, input_size, hidden_size, True)
+    weights = place_forward_weights(&layer, memory)
+    memset(&call, 0, sizeof(Call))
+    call.layer, call.mode, call.steps, call.rows = &layer, INFERENCE, 1, rows
+    call.x = View3(<char *> arrays[4], rows * x_row, x_row, item)
+    call.h_0 = View3(<char *> arrays[5], 0, h_row, item)
+    call.h_n = View3(<char *> arrays[6], 0, h_row, item)
+    call.max_threads = 1
+    size = weights + workspace_size(&call)
+    if memory != NULL:
+        memset(memory, 0, weights)
+        pack_forward_weights(&layer, <const float *> arrays[0], <const float *> arrays[1],
+                             <const float *> arrays[2], <const float *> arrays[3])
+        call.workspace = <char *> memory + weights
+        forward(&call)
+    return size
+
+
+# ---- for Python ----------------------------------------------------------------------------------
+
+cdef extern from "platform.h" nogil:
+    bint has_avx512 "gru_cpu_has_avx512"()
+    bint has_avx2 "gru_cpu_has_avx2"()
+
+
+def instruction_sets():
+    """The instruction sets that this processor has, the best first."""
+    names = ["baseline"]
+    if has_avx2():
+        names.insert(0, "avx2")
+        if has_avx512():
+            names.insert(0, "avx512")
+    return names
+
+
+def initialize(int available, size_t blas_get_num_threads):
+    """Once, at import: the number of processors, and the address of BLAS's thread count or 0."""
+    initialize_pool(available, blas_get_num_threads)
+
+
+def set_num_threads(count):
+    """A positive integer of any size."""
+    choose_threads(min(count, MAX_THREADS))
+
+
+def get_num_threads():
+    return max_threads()
+
+
+def blas_num_threads():
+    return blas_threads()
+
+
+def num_workers():
+    return worker_count()

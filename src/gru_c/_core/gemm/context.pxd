@@ -1,0 +1,113 @@
+"""What an instruction set, or BLAS, supplies: kernels and their blocking, one Context per dtype.
+
+Widths of rows and leading dimensions (`ld`) count bytes, as NumPy's strides do, so no code outside
+the kernels depends on the dtype. `m` and `k` count rows.
+
+Below, C (m, n) = C_INIT + A (m, k) . B (k, n), all row-major. B is packed: a *panel* is PANEL_BYTES
+of its columns, and within a panel lie contiguous *micropanels*, NR wide, rows one after another.
+A microkernel computes a *microtile* of C, at most MR rows by NR, in registers.
+"""
+
+ctypedef fused real:
+    float
+    double
+
+cdef enum:
+    PANEL_BYTES = 256          # of the columns of a panel: 4 registers of AVX-512
+
+cdef extern from "gemm/views.h":
+    ctypedef struct View2 "gru_view2":
+        char *data
+        Py_ssize_t ld
+
+    ctypedef struct Micropanels "gru_micropanels":
+        const char *data
+        Py_ssize_t ld
+        Py_ssize_t stride
+
+    ctypedef struct Prefetch "gru_prefetch":
+        const char *data
+        Py_ssize_t size
+        Py_ssize_t step
+
+# The planes of the gates (see rnn/layout.pxd) of successive rows.
+cdef struct GateView:
+    char *data
+    Py_ssize_t ld              # from row to row
+    Py_ssize_t plane           # from gate to gate
+
+# One panel of C. `c_init` may be C itself, one row for all (ld = 0: a bias), or NULL for zeros.
+# Unless `c_init` is C, C is not read. n is a multiple of `unit`. Contract: gemm/microkernel.h.
+# `prefetch` is NULL in `gemm`, and not NULL in `gemm_prefetch`, which also prefetches C.
+ctypedef void (*gemm_t)(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, View2 a, const Micropanels *b,
+                        View2 c_init, View2 c, const Prefetch *prefetch) noexcept nogil
+
+# C = A . B, or with `accumulate` C += A . B, where A is packed (`pack_a`) and C exceeds L2.
+ctypedef void (*gemm_packed_t)(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const void *a,
+                               const Micropanels *b, bint accumulate, View2 c) noexcept nogil
+
+# Pointwise functions work on `width` bytes of each plane, a multiple of LINE.
+
+# gates, h_prev -> h; with `save` the gates keep their activations. h_prev and h have `ld_h`.
+ctypedef void (*pointwise_forward_t)(
+    Py_ssize_t rows, Py_ssize_t width, const GateView *gates, const void *h_prev, void *h,
+    Py_ssize_t ld_h, bint save) noexcept nogil
+
+# gates -> dgates, which has the strides of the gates and may be the gates. On entry
+# dL/dh = dh + dh_hidden; on exit dh is the part of dL/dh_prev that goes through no product.
+ctypedef void (*pointwise_backward_t)(
+    Py_ssize_t rows, Py_ssize_t width, const GateView *gates, void *dgates, const void *h_prev,
+    void *dh, const void *dh_hidden, Py_ssize_t ld_h) noexcept nogil
+
+# reset_after=False: r = sigmoid(a_r), q = r h_prev; and its backward from dq.
+ctypedef void (*reset_forward_t)(Py_ssize_t rows, Py_ssize_t width, const GateView *gates,
+                                 const void *h_prev, Py_ssize_t ld_h) noexcept nogil
+ctypedef void (*reset_backward_t)(
+    Py_ssize_t rows, Py_ssize_t width, const GateView *gates, void *dgates, const void *h_prev,
+    const void *dq, void *dh, Py_ssize_t ld_h) noexcept nogil
+
+# Rows of any width and any ld of the caller's array: target = source, and target += source.
+ctypedef void (*rows_t)(
+    Py_ssize_t rows, Py_ssize_t width, View2 source, View2 target) noexcept nogil
+
+# sums = the sum of the rows, or with `accumulate` sums += it; `rest` is the rounding error of sums.
+ctypedef void (*column_sums_t)(Py_ssize_t rows, Py_ssize_t width, View2 source, bint accumulate,
+                               void *sums, void *rest) noexcept nogil
+
+# y = f(x); `size` in bytes, a multiple of LINE
+ctypedef void (*activation_t)(Py_ssize_t size, const void *x, void *y) noexcept nogil
+
+cdef struct Context:
+    Py_ssize_t itemsize
+    # Blocking
+    Py_ssize_t mr              # rows of a microtile, and of a block of packed A
+    Py_ssize_t nr              # bytes of a row of a micropanel
+    Py_ssize_t kc              # rows of B between two visits to C
+    Py_ssize_t unit            # bytes of which n is a multiple
+    # Products
+    gemm_t gemm
+    gemm_t gemm_prefetch
+    gemm_packed_t gemm_packed
+    # Pointwise
+    pointwise_forward_t gates_forward          # reset_after=True: all of it
+    pointwise_backward_t gates_backward
+    reset_forward_t reset_forward              # reset_after=False: first the reset gate,
+    pointwise_forward_t blend_forward          # then, when n holds a_n, the rest
+    pointwise_backward_t blend_backward
+    reset_backward_t reset_backward
+    rows_t store_rows                          # any width
+    rows_t add_rows
+    column_sums_t column_sums
+    activation_t sigmoid
+    activation_t tanh
+
+# B (k, n), packed for one context, or several such *segments* of equal n and k, one below another.
+# Each segment multiplies its own columns of A.
+cdef struct PackedMatrix:
+    const Context *context
+    char *data                 # segments * k * n bytes
+    Py_ssize_t segments
+    Py_ssize_t a_segment       # bytes from the columns of A for one segment to those for the next
+    Py_ssize_t k               # rows of B in a segment
+    Py_ssize_t n               # bytes of the columns with padding, a multiple of LINE
+    Py_ssize_t n_computed      # of them computed by a product, a multiple of `unit`

@@ -1,0 +1,84 @@
+# The macrokernel: C = C_INIT + A . B for a packed B. It loops over panels, segments of a panel, and
+# blocks of KC rows. All rows of A are multiplied by one panel before the next.
+
+from gru_c._core.gemm.context cimport (
+    PANEL_BYTES, Context, Micropanels, PackedMatrix, Prefetch, View2, gemm_t,
+)
+from gru_c._core.sizes cimport LINE, ceil_div
+
+
+cdef Prefetch prefetch_panels(const PackedMatrix *b, Py_ssize_t panel,
+                              Py_ssize_t panel_end) noexcept nogil:
+    """The memory of panels panel .. panel_end."""
+    cdef:
+        Py_ssize_t length = b.segments * b.k, first = panel * PANEL_BYTES
+        Py_ssize_t width = max(0, min(panel_end * PANEL_BYTES, b.n) - first)
+    return Prefetch(b.data + length * first, length * width, 0)
+
+
+cdef Prefetch spread(const PackedMatrix *b, Py_ssize_t panels, Py_ssize_t m, View2 c,
+                     const Prefetch *prefetch) noexcept nogil:
+    """Set the step: spread evenly over all rows of B that microtiles read, at most a line each."""
+    cdef Py_ssize_t reads, step
+    if prefetch.size == 0:
+        return Prefetch(c.data, 0, 0)
+    reads = max(1, row_passes(b.context, m) * b.segments * b.k * panels)
+    step = min(<Py_ssize_t> LINE, ceil_div(prefetch.size, reads))
+    return Prefetch(prefetch.data, prefetch.size, step)
+
+
+cdef inline Py_ssize_t row_passes(const Context *context, Py_ssize_t m) noexcept nogil:
+    """How often microtiles read a row of the micropanels of a panel."""
+    return ceil_div(m, context.mr) * (PANEL_BYTES // context.nr)
+
+
+cdef void gemm(const PackedMatrix *b, Py_ssize_t panel, Py_ssize_t panel_end, Py_ssize_t m, View2 a,
+               View2 c_init, View2 c, const Prefetch *prefetch) noexcept nogil:
+    """C = C_INIT + A . B, of panels panel .. panel_end of the columns.
+
+    a, c_init and c are whole matrices, C's columns those of B. C_INIT is C, one row for all
+    (ld = 0) or zeros (NULL). `prefetch` is NULL where all is cache-resident. Else C is prefetched,
+    and its memory unless its size is 0. One row of 16 units takes nanoseconds, so that path has no
+    division.
+    """
+    cdef:
+        const Context *context = b.context
+        gemm_t kernel = context.gemm
+        const Prefetch *part = NULL
+        Prefetch next_part
+        Micropanels micropanels
+        Py_ssize_t segments = b.segments, k = b.k, length = segments * k, block = k
+        Py_ssize_t itemsize = context.itemsize, pass_bytes = 0
+        Py_ssize_t first, width, n, segment, left, depth
+        View2 init, target = c, a_part = a
+    if block > context.kc:
+        block = ceil_div(block, ceil_div(block, context.kc))
+    if prefetch != NULL:
+        kernel = context.gemm_prefetch
+        next_part = spread(b, panel_end - panel, m, c, prefetch)
+        part = &next_part
+        pass_bytes = row_passes(context, m) * next_part.step
+    for panel in range(panel, panel_end):
+        first = panel * PANEL_BYTES
+        width = min(<Py_ssize_t> PANEL_BYTES, b.n - first)
+        n = min(width, b.n_computed - first)
+        micropanels.data = b.data + length * first
+        micropanels.ld = min(context.nr, width)
+        micropanels.stride = length * micropanels.ld
+        target.data = c.data + first
+        init = c_init
+        if init.data != NULL:
+            init.data += first
+        for segment in range(segments):
+            a_part.data = a.data + segment * b.a_segment
+            left = k
+            while left > 0:
+                depth = min(block, left)
+                kernel(m, n, depth, a_part, &micropanels, init, target, part)
+                left -= depth
+                if left or segment + 1 < segments:
+                    a_part.data += depth * itemsize
+                    micropanels.data += depth * micropanels.ld
+                    init = target
+                if part != NULL:
+                    next_part.data += depth * pass_bytes

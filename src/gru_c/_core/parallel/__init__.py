@@ -1,0 +1,1 @@
+"""Threads: the pool, the barrier, and how work is split."""

@@ -1,0 +1,123 @@
+/* All code for one platform, vectors apart: processor features, memory, prefetch, floating-point mode, atomics
+ * and clocks. Names have a prefix: <stdatomic.h>, which Cython's C includes, has an atomic_load of its own. */
+#ifndef GRU_C_PLATFORM_H
+#define GRU_C_PLATFORM_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <time.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+/* ---- processor features --------------------------------------------------------------------------------- */
+
+#if defined(__x86_64__)
+static inline int gru_cpu_has_avx2(void)
+{
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+static inline int gru_cpu_has_avx512(void)
+{
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+}
+#else
+static inline int gru_cpu_has_avx2(void) { return 0; }
+static inline int gru_cpu_has_avx512(void) { return 0; }
+#endif
+
+/* ---- memory --------------------------------------------------------------------------------------------- */
+
+#define GRU_HUGE_PAGE ((size_t)2 << 20)
+
+/* Memory that free() releases, NULL if there is none. It is aligned as malloc's: the caller aligns to a line.
+ * From two huge pages on it lies in such. Weights are read from end to end in every step, and 4 KB pages miss
+ * the TLB: 39 -> 43 GFLOP/s (one row, H = 1024). */
+static inline void *gru_allocate(size_t size)
+{
+    void *memory = NULL;
+    if (size < 2 * GRU_HUGE_PAGE) return malloc(size);
+    if (size > (size_t)PTRDIFF_MAX) return NULL;
+    size = (size + GRU_HUGE_PAGE - 1) / GRU_HUGE_PAGE * GRU_HUGE_PAGE;
+    if (posix_memalign(&memory, GRU_HUGE_PAGE, size) != 0) return NULL;
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    madvise(memory, size, MADV_HUGEPAGE);
+#endif
+    return memory;
+}
+
+/* ---- prefetch: bring the line of p to L1, to be read or to be written -------------------------------------- */
+
+static inline void gru_prefetch_read(const void *p) { __builtin_prefetch(p); }
+static inline void gru_prefetch_write(void *p) { __builtin_prefetch(p, 1); }
+
+/* ---- floating-point mode -------------------------------------------------------------------------------- */
+
+/* The rounding and the treatment of denormals in this thread: a result depends on them. Traps stay masked, and
+ * flags are not passed on. x87 is not used, so on x86 MXCSR holds the whole mode. */
+#if defined(__x86_64__)
+#define GRU_FP_MODE 0xe040u         /* flush to zero, rounding, denormals are zero */
+static inline unsigned long gru_get_fp_mode(void) { return __builtin_ia32_stmxcsr() & GRU_FP_MODE; }
+static inline void gru_set_fp_mode(unsigned long mode)
+{
+    __builtin_ia32_ldmxcsr((__builtin_ia32_stmxcsr() & ~GRU_FP_MODE) | (unsigned int)mode);
+}
+#elif defined(__aarch64__)
+#define GRU_FP_MODE 0x07c80007ul    /* AHP, DN, FZ, rounding, FZ16, and FEAT_AFP's NEP, AH, FIZ */
+static inline unsigned long gru_fpcr(void)
+{
+    unsigned long value;
+    __asm__ __volatile__("mrs %0, fpcr" : "=r"(value));
+    return value;
+}
+static inline unsigned long gru_get_fp_mode(void) { return gru_fpcr() & GRU_FP_MODE; }
+static inline void gru_set_fp_mode(unsigned long mode)
+{
+    mode |= gru_fpcr() & ~GRU_FP_MODE;
+    __asm__ __volatile__("msr fpcr, %0" ::"r"(mode) : "memory");
+}
+#else
+#include <fenv.h>
+static inline unsigned long gru_get_fp_mode(void) { return (unsigned long)fegetround(); }
+static inline void gru_set_fp_mode(unsigned long mode) { fesetround((int)mode); }
+#endif
+
+/* ---- atomics: integers shared by threads ----------------------------------------------------------------- */
+
+#define gru_atomic_load(p) __atomic_load_n(p, __ATOMIC_ACQUIRE)
+#define gru_atomic_store(p, value) __atomic_store_n(p, value, __ATOMIC_RELEASE)
+#define gru_atomic_add(p, value) __atomic_add_fetch(p, value, __ATOMIC_ACQ_REL)
+
+/* Sequentially consistent, for a thread that goes to sleep and one that wakes it. Each writes its word, then
+ * reads that of the other. At least one of them sees what the other wrote. */
+#define gru_atomic_load_seq(p) __atomic_load_n(p, __ATOMIC_SEQ_CST)
+#define gru_atomic_store_seq(p, value) __atomic_store_n(p, value, __ATOMIC_SEQ_CST)
+#define gru_atomic_add_seq(p, value) __atomic_add_fetch(p, value, __ATOMIC_SEQ_CST)
+
+/* A pause for a loop that polls. `yield` does nothing on most arm64 cores; `isb` takes as long as x86's `pause`. */
+#if defined(__x86_64__)
+#define gru_cpu_pause() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define gru_cpu_pause() __asm__ __volatile__("isb" ::: "memory")
+#else
+#define gru_cpu_pause() ((void)0)
+#endif
+
+/* ---- clocks --------------------------------------------------------------------------------------------- */
+
+static inline long long gru_read_clock(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+static inline long long gru_nanoseconds(void) { return gru_read_clock(CLOCK_MONOTONIC); }
+
+/* The processor time of this thread. */
+static inline long long gru_processor_nanoseconds(void) { return gru_read_clock(CLOCK_THREAD_CPUTIME_ID); }
+
+#endif

@@ -1,0 +1,1 @@
+"""The recurrent layer: the description of a call, forward and backward, memory."""

@@ -1,0 +1,139 @@
+"""The description of a call of one layer in one direction: complete before an entry is called.
+
+    size_t saved_size(call)        bytes of the saved activations of a call that trains
+    size_t workspace_size(call)    plans the call; bytes of its workspace
+    Status forward(call)           runs a planned call, once
+    Status backward(call)
+
+The two entries never allocate. T steps, N rows, I inputs, H hidden units. All arrays of a call have
+the dtype of its layer. Strides count bytes and may be negative. The caller owns all memory. Only
+what says "or NULL" may be NULL. Arrays must not overlap unless a comment says so. They must live
+until the entry returns, or longer where a comment says so.
+"""
+
+from gru_c._core.gemm.context cimport Context, PackedMatrix
+from gru_c._core.parallel.pool cimport Barrier
+
+cdef enum:
+    SUM_LEVELS = 3             # at most, of the sums of weight gradients over all rows
+
+# (steps, rows, columns). For a matrix (rows, columns), `step` is ignored.
+cdef struct View3:
+    char *data                 # NULL where there is no array
+    Py_ssize_t step
+    Py_ssize_t row
+    Py_ssize_t column
+
+# The weights of a layer, packed: immutable, shared by any number of calls at once. In the formulas,
+# the factors of x and h in the forward, and their transposes in the backward. `bias` and the
+# matrices are in the memory given to place_forward_weights and place_backward_weights. That memory
+# and the context outlive the layer.
+cdef struct PackedLayer:
+    const Context *context
+    Py_ssize_t input_size
+    Py_ssize_t hidden_size
+    bint reset_after
+    Py_ssize_t plane           # bytes of the hidden units of a gate, whole lines
+    Py_ssize_t ld_gates        # see leading_dimension
+    Py_ssize_t ld_h
+    char *bias                 # (4, plane): n r z q
+    PackedMatrix[3] w_ih       # x -> n, r, z
+    PackedMatrix[3] w_hh       # h -> r, z, and q with reset_after; else q = r h -> n
+    PackedMatrix w_hh_merged   # h -> r z q or r z side by side, of few units; else no data
+    PackedMatrix w_ih_t        # da_n da_r da_z -> dx; no data in a layer for inference
+    PackedMatrix w_hh_t        # da_r da_z dq -> dh with reset_after, da_r da_z -> dh without
+    PackedMatrix w_hn_t        # da_n -> dq without reset_after
+
+cdef enum Mode:
+    INFERENCE                  # forward, nothing saved
+    TRAINING                   # forward, activations saved
+    BACKWARD
+
+# What an entry returns. After STOPPED, discard all that it has written.
+cdef enum Status:
+    FINISHED
+    STOPPED
+
+# What `poll` returns, as bits. FORKED: this process is the child of a fork by a signal handler, and
+# the other threads of the team are not in it.
+cdef enum:
+    GO_ON = 0
+    STOP = 1
+    FORKED = 2
+
+ctypedef int (*poll_t)(void *argument) noexcept nogil
+
+# One level of the sums of weight gradients: (3H, I) and (3H, H), rows padded to whole lines.
+cdef struct Sums:
+    char *dweight_ih
+    char *dweight_hh
+
+cdef struct Call:
+    # ---- the description, which the caller fills. Inputs are only read.
+    const PackedLayer *layer   # outlives the call, and its backward, which needs the transposes
+    Mode mode
+    Py_ssize_t steps           # T >= 1
+    Py_ssize_t rows            # N >= 0
+    bint reverse               # step 0 is the last of x, output and their gradients in memory
+    View3 x                    # (T, N, I). A backward reads it if x_stays
+    # The caller leaves x unchanged until the backward has ended, so no copy is saved. Requires
+    # step = rows * row, column = itemsize, and no reverse.
+    bint x_stays
+    View3 h_0                  # (N, H), or NULL for zeros. May be h_n
+    View3 output               # (T, N, H), contiguous columns, or NULL
+    View3 h_n                  # (N, H), or NULL
+    View3 d_output             # (T, N, H), or NULL for zeros
+    View3 d_h_n                # (N, H), or NULL for zeros
+    View3 dx                   # (T, N, I), contiguous columns. May be d_output where I = H
+    View3 dh_0                 # (N, H)
+    char *dweight_ih           # (3H, I), C order; set, not added to, like all gradients
+    char *dweight_hh           # (3H, H)
+    char *dbias_ih             # (3H), or both NULL
+    char *dbias_hh
+    # saved_size bytes of any alignment. A forward in TRAINING writes them; the backward with the
+    # same steps, rows, layer and x reads them.
+    void *saved
+    bint keep_saved            # the backward leaves `saved` unchanged; else it may overwrite it
+    void *workspace            # workspace_size bytes of any alignment, for this call alone
+    int max_threads            # >= 1
+    # Called once per chunk of steps, on the calling thread. Or NULL; the plan of a call of one
+    # chunk sets it to NULL.
+    poll_t poll
+    void *poll_argument
+    # ---- the plan, which `workspace_size` makes
+    int team
+    bint by_units              # the team partitions the units of all rows; else the rows
+    bint merged                # rows are few, and the layer has w_hh_merged
+    bint x_in_place            # products read the caller's x; no copy
+    Py_ssize_t chunk           # steps whose products with x, or dx and dW, are made at once
+    int levels                 # of `sums`
+    Py_ssize_t scratch_size    # bytes per thread
+    # ---- buffers, which the entry places
+    View3 input                # what products read as x: (T or chunk, N, I)
+    char *gates                # (T or chunk, N, ld_gates)
+    char *h                    # saved: (T + 1, N, ld_h), slot t is what step t reads
+    # In inference: step t reads slot t mod 2, (N, ld_h), and writes the other. In a call of one
+    # step they may be h_0 and h_n.
+    char *h_slots[2]
+    char *dgates               # (T, N, ld_gates), may be `gates`
+    char *dh                   # (N, ld_h): the part of dL/dh that goes through no product
+    char *dh_hidden            # (N, ld_h): the part that came through W_hh
+    char *dq                   # (N, ld_h), without reset_after
+    char *dbias                # (2, 4, plane): sums for n r z q, and the rounding errors of these
+    Sums[SUM_LEVELS] sums      # level by level; the last becomes the gradients
+    char *scratch              # scratch_size bytes per thread
+    # ---- the team
+    Barrier barrier
+    int stop_round             # the round at whose start the team stops; 0: none
+
+# What one thread of a team works on: some rows, or some units of all rows.
+cdef struct Partition:
+    int rank
+    int team
+    int sharers                # threads with the same rows: the team, or 1
+    Py_ssize_t row
+    Py_ssize_t row_end
+    Py_ssize_t panel           # units in panels
+    Py_ssize_t panel_end
+    Barrier *barrier           # the call's
+    char *scratch              # the thread's, in a backward

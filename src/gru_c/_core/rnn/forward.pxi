@@ -1,0 +1,230 @@
+# Forward: the time loop of one layer.
+#
+#     r  = sigmoid(W_ir x + b_ir + W_hr h + b_hr)
+#     z  = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
+#     n  = tanh(W_in x + b_in + r * q),  q = W_hn h + b_hn           reset_after=True
+#     n  = tanh(W_in x + b_in + W_hn q + b_hn),  q = r * h           reset_after=False
+#     h' = n + z * (h - n)
+#
+# Rows are independent: a thread runs the time loop over one block of rows after the other. Only the
+# products with h go step by step. The products with x are made for a chunk of steps at once, short
+# enough that its gates stay in a cache.
+
+cdef enum:
+    MAX_BLOCK_ROWS = 66            # of a block in the time loop: eleven microtiles
+    PREFETCH_BYTES = 1 << 20       # of the next gates at most: L3 holds what L2 has evicted by then
+    L2_WEIGHTS = 1 << 20           # bytes of the weights of a step that L2 holds
+
+
+cdef void forward_rank(void *argument, int rank, int team) noexcept nogil:
+    """All steps of one thread's rows or units: h_0 -> output, h_n, and in training `saved`."""
+    cdef:
+        Call *call = <Call *> argument
+        Partition part = partition_of(call, rank, team), own = own_rows(&part), block
+        Py_ssize_t blocks = ceil_div(part.row_end - part.row, MAX_BLOCK_ROWS), i, t
+        Prefetch next_gates = Prefetch(NULL, 0, 0)
+        int round_ = 0
+    load_state(call, &own)
+    barrier_wait(part.barrier, part.sharers)
+    for i in range(blocks):
+        block = block_of(&part, i, blocks)
+        for t in range(call.steps):
+            if t % call.chunk == 0:
+                round_ += 1
+                if stops(call, round_):
+                    return
+                project_input(call, t, min(t + call.chunk, call.steps), &block)
+            if call.mode == TRAINING and call.layer.reset_after:     # the product for q prefetches
+                next_gates = gates_to_prefetch(call, &part, &block, t + call.chunk, 0, call.steps)
+            if (t + 1) % call.chunk == 0 or t + 1 == call.steps:
+                # Threads without a barrier stop at their next chunk.
+                check_stop(call, &part, round_ + 1 if part.sharers > 1 else 1)
+            forward_step(call, t, &block, &next_gates)
+    store_state(call, &own)
+
+
+cdef void project_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
+                        const Partition *part) noexcept nogil:
+    """a_n, a_r, a_z = b + W_i x of steps t .. stop."""
+    cdef:
+        const PackedLayer *layer = call.layer
+        Py_ssize_t rows = part.row_end - part.row, steps = 1, plane
+        bint streams = exceeds_l2(layer, layer.input_size, rows)
+        GateView gates
+        View2 x
+        Prefetch prefetch = Prefetch(NULL, 0, 0)
+    clear_padding(call, t, stop, part)
+    if not call.x_in_place:
+        copy_input(call, t, stop, part)
+    if rows == call.rows and call.input.step == rows * call.input.row:
+        steps = stop - t                                   # the rows of these steps adjoin
+    while t < stop:
+        x = input_rows(call, t, part.row)
+        gates = gate_rows(call, call.gates, t, part.row)
+        for plane in range(3):
+            if streams:                                    # each product prefetches the next panels
+                prefetch = prefetch_panels(&layer.w_ih[plane], part.panel + 1, part.panel_end)
+            gemm(&layer.w_ih[plane], part.panel, part.panel_end, steps * rows, x,
+                 bias_row(layer, plane), plane_of(gates, plane),
+                 &prefetch if streams or call.mode == TRAINING else NULL)
+        if call.merged and layer.reset_after:              # the product with h adds to q, too
+            layer.context.store_rows(steps * rows, layer.plane, bias_row(layer, Q_PLANE),
+                                     plane_of(gates, Q_PLANE))
+        t += steps
+
+
+cdef void forward_step(const Call *call, Py_ssize_t t, const Partition *part,
+                       const Prefetch *next_gates) noexcept nogil:
+    """h_t from h_{t-1} and the input projection."""
+    cdef:
+        const PackedLayer *layer = call.layer
+        const Context *context = layer.context
+        Py_ssize_t rows = part.row_end - part.row, i, panel, j
+        bint save = call.mode == TRAINING
+        GateView gates = gate_rows(call, call.gates, t, part.row), own_gates
+        View2 n = plane_of(gates, N_PLANE), q = plane_of(gates, Q_PLANE)
+        const char *h_prev = state_rows(call, t, part.row)
+        char *h = state_rows(call, t + 1, part.row)
+    for i in range(part.panel_end - part.panel):
+        panel = panel_of(part, t, i)
+        j = panel * PANEL_BYTES
+        own_gates = gates_from(gates, j)
+        # a_r += W_hr h, a_z += W_hz h, q = W_hn h + b_hn
+        project_state(call, gates, h_prev, t, i, part, next_gates)
+        if layer.reset_after:
+            # r, z, n, h' = n + z (h - n)
+            context.gates_forward(rows, panel_width(layer, panel), &own_gates, h_prev + j, h + j,
+                                  layer.ld_h, save)
+        else:
+            # r, q = r h
+            context.reset_forward(rows, panel_width(layer, panel), &own_gates, h_prev + j,
+                                  layer.ld_h)
+    if not layer.reset_after:
+        barrier_wait(part.barrier, part.sharers)           # q of all units
+        for i in range(part.panel_end - part.panel):
+            panel = panel_of(part, t, i)
+            j = panel * PANEL_BYTES
+            # a_n += W_hn q
+            gemm(&layer.w_hh[2], panel, panel + 1, rows, q, n, n, NULL)
+            own_gates = gates_from(gates, j)
+            # z, n, h' = n + z (h - n)
+            context.blend_forward(rows, panel_width(layer, panel), &own_gates, h_prev + j, h + j,
+                                  layer.ld_h, save)
+    if call.output.data != NULL:
+        store_output(call, h, t, part)
+    barrier_wait(part.barrier, part.sharers)               # h_t of all units
+
+
+cdef void project_state(const Call *call, GateView gates, const char *h_prev, Py_ssize_t t,
+                        Py_ssize_t i, const Partition *part,
+                        const Prefetch *next_gates) noexcept nogil:
+    """a_r += W_hr h, a_z += W_hz h, with reset_after q = W_hn h + b_hn: the i-th panel of step t.
+
+    Few units of few rows take one product, whose chains of multiply-adds overlap: 120 -> 89 us
+    (1000,1,1,16). Where weights exceed L2, each product prefetches those of the next: 102 -> 106
+    GFLOP/s (10,64,161,1760). Else the product for q prefetches a part of `next_gates`.
+    """
+    cdef:
+        const PackedLayer *layer = call.layer
+        Py_ssize_t rows = part.row_end - part.row, panels = part.panel_end - part.panel
+        Py_ssize_t panel = panel_of(part, t, i), next_panel = panel_of(part, t, i + 1), size
+        int count = 3 if layer.reset_after else 2, gate
+        bint streams = exceeds_l2(layer, layer.hidden_size, rows)
+        View2 h = View2(<char *> h_prev, layer.ld_h), c
+        Prefetch prefetch
+    if call.merged:
+        c = plane_of(gates, R_PLANE)
+        gemm(&layer.w_hh_merged, 0, ceil_div(layer.w_hh_merged.n, PANEL_BYTES), rows, h, c, c, NULL)
+        return
+    size = next_gates.size // panels
+    for gate in range(count):                              # the planes r, z, q
+        c = plane_of(gates, R_PLANE + gate)
+        prefetch = Prefetch(next_gates.data + i * size, size, 0)
+        if streams and gate + 1 < count:
+            prefetch = prefetch_panels(&layer.w_hh[gate + 1], panel, panel + 1)
+        elif streams and i + 1 < panels:
+            prefetch = prefetch_panels(&layer.w_hh[0], next_panel, next_panel + 1)
+        gemm(&layer.w_hh[gate], panel, panel + 1, rows, h,
+             bias_row(layer, Q_PLANE) if gate == 2 else c, c,
+             &prefetch if streams or gate == 2 and call.mode == TRAINING else NULL)
+
+
+cdef void store_output(const Call *call, const char *h, Py_ssize_t t,
+                       const Partition *part) noexcept nogil:
+    """output_t = h_t; rows of the caller's array are not padded."""
+    cdef:
+        Py_ssize_t first = part.panel * PANEL_BYTES, width = own_width(call.layer, part)
+        View2 output = rows_at(&call.output, t, part.row)
+    output.data += first
+    call.layer.context.store_rows(part.row_end - part.row, width,
+                                  View2(<char *> h + first, call.layer.ld_h), output)
+
+
+# ---- before, between and after the steps ---------------------------------------------------------
+
+cdef void load_state(const Call *call, const Partition *part) noexcept nogil:
+    """The first slot of h = h_0, or zeros."""
+    cdef:
+        const PackedLayer *layer = call.layer
+        Py_ssize_t rows = part.row_end - part.row
+        char *h = state_rows(call, 0, part.row)
+    if call.h_0.data == NULL or layer.plane > layer.hidden_size * layer.context.itemsize:
+        memset(h, 0, rows * layer.ld_h)
+    if call.h_0.data != NULL and h != rows_at(&call.h_0, 0, part.row).data:
+        copy_view(&call.h_0, 0, part.row, rows, layer.hidden_size, layer.context.itemsize,
+                  View2(h, layer.ld_h))
+
+
+cdef void store_state(const Call *call, const Partition *part) noexcept nogil:
+    """h_n = the last slot of h."""
+    cdef:
+        const PackedLayer *layer = call.layer
+        char *h = state_rows(call, call.steps, part.row)
+    if call.h_n.data != NULL and h != rows_at(&call.h_n, 0, part.row).data:
+        copy_to_view(View2(h, layer.ld_h), part.row_end - part.row, layer.hidden_size,
+                     layer.context.itemsize, &call.h_n, part.row)
+
+
+cdef void copy_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
+                     const Partition *part) noexcept nogil:
+    """Copy x of steps t .. stop to `input`: x may change before the backward."""
+    cdef:
+        const PackedLayer *layer = call.layer
+        Partition own = own_rows(part)
+        Py_ssize_t rows = own.row_end - own.row, steps = 1
+    if rows == call.rows and call.x.step == rows * call.x.row:
+        steps = stop - t                                   # the rows of these steps adjoin
+    while t < stop:
+        copy_view(&call.x, t, own.row, steps * rows, layer.input_size, layer.context.itemsize,
+                  input_rows(call, t, own.row))
+        t += steps
+    barrier_wait(part.barrier, part.sharers)
+
+
+cdef void clear_padding(const Call *call, Py_ssize_t t, Py_ssize_t stop,
+                        const Partition *part) noexcept nogil:
+    """Zero the half line of padding that products do not write.
+
+    The pointwise functions read it, and fresh memory may hold denormals. In inference all chunks
+    share one buffer: the first clears it.
+    """
+    cdef:
+        const PackedLayer *layer = call.layer
+        Py_ssize_t computed = layer.w_ih[0].n_computed, row, plane
+        GateView gates
+    if computed == layer.plane or part.panel_end * PANEL_BYTES < layer.plane:
+        return
+    if call.mode == INFERENCE and t > 0:
+        return
+    while t < stop:
+        gates = gate_rows(call, call.gates, t, part.row)
+        for row in range(part.row_end - part.row):
+            for plane in range(4):
+                memset(gates.data + row * gates.ld + plane * gates.plane + computed, 0,
+                       layer.plane - computed)
+        t += 1
+
+
+cdef bint exceeds_l2(const PackedLayer *layer, Py_ssize_t k, Py_ssize_t rows) noexcept nogil:
+    """Whether the weights of three products exceed L2, and rows are enough to prefetch them."""
+    return rows >= layer.context.mr and 3 * k * layer.plane > L2_WEIGHTS

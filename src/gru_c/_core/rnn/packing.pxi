@@ -1,0 +1,117 @@
+# Packing of a layer: its sizes, where its packed matrices are, and how they are filled.
+
+cdef enum:
+    MERGED_UNITS = 32              # the most units of a layer whose products with h are merged
+
+
+cdef void init_layer(PackedLayer *layer, const Context *context, Py_ssize_t input_size,
+                     Py_ssize_t hidden_size, bint reset_after) noexcept nogil:
+    """Set the sizes of a layer, which has no weights yet."""
+    memset(layer, 0, sizeof(PackedLayer))
+    layer.context = context
+    layer.input_size, layer.hidden_size = input_size, hidden_size
+    layer.reset_after = reset_after
+    layer.plane = round_up(hidden_size * context.itemsize, LINE)
+    layer.ld_gates = leading_dimension(4 * layer.plane)
+    layer.ld_h = leading_dimension(layer.plane)
+
+
+cdef size_t place_forward_weights(PackedLayer *layer, void *memory) noexcept nogil:
+    """Place the bias and the packed weights of the forward. Returns their size in bytes."""
+    cdef:
+        Bump bump = bump_from(memory)
+        Py_ssize_t width = layer.hidden_size * layer.context.itemsize, i
+    layer.bias = place(&bump, 4 * layer.plane)
+    for i in range(3):
+        place_matrix(layer, &layer.w_ih[i], 1, layer.input_size, width, &bump)
+    for i in range(3):
+        place_matrix(layer, &layer.w_hh[i], 1, layer.hidden_size, width, &bump)
+    if layer.plane <= MERGED_UNITS * layer.context.itemsize:
+        place_matrix(layer, &layer.w_hh_merged, 1, layer.hidden_size,
+                     merged_gates(layer) * layer.plane, &bump)
+        place(&bump, layer.hidden_size * merged_gates(layer) * layer.plane)
+    return bump_size(&bump)
+
+
+cdef size_t place_backward_weights(PackedLayer *layer, void *memory) noexcept nogil:
+    """Place the transposes, for the backward. Returns their size in bytes."""
+    cdef:
+        Bump bump = bump_from(memory)
+        Py_ssize_t itemsize = layer.context.itemsize, H = layer.hidden_size
+    place_matrix(layer, &layer.w_ih_t, 3, H, layer.input_size * itemsize, &bump)
+    place_matrix(layer, &layer.w_hh_t, 3 if layer.reset_after else 2, H, H * itemsize, &bump)
+    if not layer.reset_after:
+        place_matrix(layer, &layer.w_hn_t, 1, H, H * itemsize, &bump)
+    return bump_size(&bump)
+
+
+cdef Py_ssize_t merged_gates(const PackedLayer *layer) noexcept nogil:
+    """r and z, and with reset_after q."""
+    return 3 if layer.reset_after else 2
+
+
+cdef void place_matrix(const PackedLayer *layer, PackedMatrix *packed, Py_ssize_t segments,
+                       Py_ssize_t k, Py_ssize_t width, Bump *bump) noexcept nogil:
+    """Place (segments * k) rows of `width` bytes; the segments multiply planes of the gates."""
+    packed.context = layer.context
+    packed.segments, packed.a_segment, packed.k = segments, layer.plane, k
+    packed.n = round_up(width, LINE)
+    packed.n_computed = round_up(width, layer.context.unit)
+    packed.data = place(bump, segments * k * packed.n)
+
+
+cdef void pack_forward_weights(PackedLayer *layer, const real *weight_ih, const real *weight_hh,
+                               const real *bias_ih, const real *bias_hh) noexcept nogil:
+    """B[k, j] = W[j, k] for each gate of the stack r z n. The memory must be zeroed."""
+    cdef:
+        Py_ssize_t inputs = layer.input_size, H = layer.hidden_size, i
+        Py_ssize_t[3] gates = [2, 0, 1]                    # of the planes n r z
+    for i in range(3):
+        pack_b(&layer.w_ih[i], 0, weight_ih + gates[i] * H * inputs, 1, inputs, H)
+        pack_b(&layer.w_hh[i], 0, weight_hh + i * H * H, 1, H, H)
+    if layer.w_hh_merged.data != NULL:
+        pack_merged(layer, weight_hh)
+    if bias_ih != NULL:
+        merge_bias(layer, bias_ih, bias_hh)
+
+
+cdef void merge_bias(PackedLayer *layer, const real *bias_ih, const real *bias_hh) noexcept nogil:
+    """One bias per plane n r z q: b_i + b_h, but with reset_after b_hn is that of q."""
+    cdef:
+        Py_ssize_t H = layer.hidden_size, P = layer.plane // sizeof(real), j
+        real *bias = <real *> layer.bias
+    for j in range(H):
+        bias[P + j] = bias_ih[j] + bias_hh[j]
+        bias[2 * P + j] = bias_ih[H + j] + bias_hh[H + j]
+        bias[j] = bias_ih[2 * H + j]
+        if layer.reset_after:
+            bias[3 * P + j] = bias_hh[2 * H + j]
+        else:
+            bias[j] += bias_hh[2 * H + j]
+
+
+cdef void pack_merged(PackedLayer *layer, const real *weight_hh) noexcept nogil:
+    """Pack W_hr, W_hz and, with reset_after, W_hn side by side, each with its padding."""
+    cdef:
+        Py_ssize_t H = layer.hidden_size, P = layer.plane // sizeof(real), gate, j, k
+        Py_ssize_t gates = merged_gates(layer)
+        real *b = <real *> (layer.w_hh_merged.data + round_up(H * layer.w_hh_merged.n, LINE))
+    for gate in range(gates):
+        for j in range(H):
+            for k in range(H):
+                b[(k * gates + gate) * P + j] = weight_hh[(gate * H + j) * H + k]
+    pack_b(&layer.w_hh_merged, 0, b, gates * P, 1, gates * P)
+
+
+cdef void pack_backward_weights(PackedLayer *layer, const real *weight_ih,
+                                const real *weight_hh) noexcept nogil:
+    """B[k, j] = W[k, j]."""
+    cdef:
+        Py_ssize_t inputs = layer.input_size, H = layer.hidden_size, i
+        Py_ssize_t[3] gates = [2, 0, 1]
+    for i in range(3):
+        pack_b(&layer.w_ih_t, i, weight_ih + gates[i] * H * inputs, inputs, 1, inputs)
+    for i in range(layer.w_hh_t.segments):
+        pack_b(&layer.w_hh_t, i, weight_hh + i * H * H, H, 1, H)
+    if not layer.reset_after:
+        pack_b(&layer.w_hn_t, 0, weight_hh + 2 * H * H, H, 1, H)

@@ -1,0 +1,130 @@
+# The plan of a call: threads, what each works on, chunks of steps, and where a call may stop.
+
+cdef extern from "platform.h" nogil:
+    int atomic_load "gru_atomic_load"(const int *)
+    void atomic_store "gru_atomic_store"(int *, int)
+
+cdef enum:
+    CHUNK_BYTES = 1 << 17          # of the gates of a chunk of a forward: L2 holds them
+    L2_INPUT_WEIGHTS = 1 << 19     # bytes of input weights; beyond, a chunk has at least
+    CHUNK_ROWS = 64                # so many rows, which share one read of the weights
+    BACKWARD_ROWS = 512            # the most rows in a chunk of a backward, unless it is one step
+    MERGED_ROWS = 2                # the most rows that use the merged weights
+    THREAD_WORK = 1000000          # the fewest multiply-adds per thread: about 20 us
+    STEP_WORK = 20000              # the same per step, where the team meets in every step: 0.4 us
+    MANY_WEIGHTS = 1 << 23         # bytes of a layer
+
+
+cdef void plan_call(Call *call) noexcept nogil:
+    """Set the chunks, the team, and which of the caller's arrays are used in place."""
+    cdef const PackedLayer *layer = call.layer
+    call.chunk = backward_chunk(call) if call.mode == BACKWARD else forward_chunk(call)
+    call.merged = layer.w_hh_merged.data != NULL and call.rows <= MERGED_ROWS
+    call.x_in_place = call.x_stays
+    if call.mode == INFERENCE:
+        call.x_in_place = reads_in_place(&call.x, layer.context.itemsize)
+    call.team, call.by_units = 1, False
+    if call.max_threads > 1:
+        plan_team(call)
+    call.barrier = Barrier(0, 0, False)
+    call.stop_round = 0
+    if call.steps <= call.chunk and call.rows <= BACKWARD_ROWS:      # one chunk: nowhere to stop
+        call.poll = NULL
+
+
+cdef void plan_team(Call *call) noexcept nogil:
+    """How many threads, and what they partition.
+
+    The team partitions the rows where there are enough: rows are independent. Partitioning the
+    units costs a barrier per step, but each thread then reads only its own weights. That pays with
+    few rows and many weights: 93 -> 102 GFLOP/s per core (50,16,512,1024).
+    """
+    cdef:
+        const PackedLayer *layer = call.layer
+        Py_ssize_t limit = call.max_threads
+        Py_ssize_t weights = 3 * layer.plane * (layer.input_size + layer.hidden_size)
+        double step = 3.0 * layer.hidden_size * layer.hidden_size * call.rows
+        double work = call.steps * (step + 3.0 * layer.hidden_size * layer.input_size * call.rows)
+        double team = min(<double> limit, work / THREAD_WORK)
+    call.by_units = call.rows < 4 * limit or call.rows < 16 * limit and weights > MANY_WEIGHTS
+    if call.by_units:
+        team = min(min(team, layer.plane // PANEL_BYTES), step / STEP_WORK)
+    call.team = max(1, <int> team)
+
+
+cdef Py_ssize_t forward_chunk(const Call *call) noexcept nogil:
+    """Steps whose input projection is made at once."""
+    cdef:
+        const PackedLayer *layer = call.layer
+        Py_ssize_t chunk
+    if call.steps == 1:
+        return 1
+    chunk = CHUNK_BYTES // max(1, call.rows * layer.ld_gates)
+    if 3 * layer.plane * layer.input_size > L2_INPUT_WEIGHTS:
+        chunk = max(chunk, CHUNK_ROWS // max(1, call.rows))
+    return max(1, min(chunk, call.steps))
+
+
+cdef Py_ssize_t backward_chunk(const Call *call) noexcept nogil:
+    """Steps that are undone before their dx and dW are made: whole blocks of the sums."""
+    cdef Py_ssize_t steps = sum_steps(call.rows)
+    return min(call.steps, steps * max(1, BACKWARD_ROWS // max(1, steps * call.rows)))
+
+
+cdef Partition partition_of(Call *call, int rank, int team) noexcept nogil:
+    cdef:
+        Py_ssize_t panels = ceil_div(call.layer.plane, PANEL_BYTES)
+        Partition part = Partition(rank, team, 1, 0, call.rows, 0, panels, &call.barrier, NULL)
+    if call.by_units:
+        part.panel = partition(panels, rank, team)
+        part.panel_end = partition(panels, rank + 1, team)
+        part.sharers = team
+    else:
+        part.row = partition(call.rows, rank, team)
+        part.row_end = partition(call.rows, rank + 1, team)
+    if call.mode == BACKWARD:
+        part.scratch = call.scratch + rank * call.scratch_size
+    return part
+
+
+cdef Partition own_rows(const Partition *part) noexcept nogil:
+    """The same with only the rows that no other thread of the team has."""
+    cdef:
+        Partition own = part[0]
+        Py_ssize_t rows = part.row_end - part.row
+    if part.sharers > 1:
+        own.row = part.row + partition(rows, part.rank, part.team)
+        own.row_end = part.row + partition(rows, part.rank + 1, part.team)
+    return own
+
+
+cdef Partition block_of(const Partition *part, Py_ssize_t i, Py_ssize_t blocks) noexcept nogil:
+    """The same with one of nearly equal blocks of its rows."""
+    cdef:
+        Partition block = part[0]
+        Py_ssize_t rows = part.row_end - part.row
+    block.row = part.row + rows * i // blocks
+    block.row_end = part.row + rows * (i + 1) // blocks
+    return block
+
+
+# ---- stopping ----------------------------------------------------------------------------------
+
+# Threads that share a barrier must stop at the same place. They count rounds, one per chunk. Before
+# a barrier, thread 0 publishes the round to stop at; after it, every thread compares its own. A
+# plain flag would not do: after one barrier, a slow thread could read one set for the next.
+
+cdef inline void check_stop(Call *call, const Partition *part, int round_) noexcept nogil:
+    """Thread 0 asks whether to stop, and publishes the round."""
+    cdef int answer
+    if call.poll == NULL or part.rank != 0:
+        return
+    answer = call.poll(call.poll_argument)
+    if answer & STOP or answer & FORKED and part.team > 1:
+        part.barrier.abandoned = answer & FORKED != 0
+        atomic_store(&call.stop_round, round_)
+
+
+cdef inline bint stops(const Call *call, int round_) noexcept nogil:
+    cdef int stop = 0 if call.poll == NULL else atomic_load(&call.stop_round)
+    return 0 < stop <= round_

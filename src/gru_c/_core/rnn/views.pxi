@@ -1,0 +1,121 @@
+# Where the rows, planes and panels of a call are, and copies from and to the caller's views.
+
+
+cdef inline View2 rows_at(const View3 *view, Py_ssize_t t, Py_ssize_t row) noexcept nogil:
+    """The rows of step t from `row` on."""
+    return View2(view.data + t * view.step + row * view.row, view.row)
+
+
+cdef inline View2 input_rows(const Call *call, Py_ssize_t t, Py_ssize_t row) noexcept nogil:
+    """x of step t. In inference, a copy of x holds one chunk."""
+    if call.mode == INFERENCE and not call.x_in_place:
+        t = t % call.chunk
+    return rows_at(&call.input, t, row)
+
+
+cdef inline GateView gate_rows(const Call *call, char *gates, Py_ssize_t t,
+                               Py_ssize_t row) noexcept nogil:
+    """The gates of step t, or their gradients. In inference, the buffer holds one chunk."""
+    cdef const PackedLayer *layer = call.layer
+    if call.mode == INFERENCE:
+        t = t % call.chunk
+    return GateView(gates + (t * call.rows + row) * layer.ld_gates, layer.ld_gates, layer.plane)
+
+
+cdef inline GateView gates_from(GateView gates, Py_ssize_t j) noexcept nogil:
+    """The gates of the units from byte j on."""
+    return GateView(gates.data + j, gates.ld, gates.plane)
+
+
+cdef inline View2 plane_of(GateView gates, Py_ssize_t plane) noexcept nogil:
+    return View2(gates.data + plane * gates.plane, gates.ld)
+
+
+cdef inline char *state_rows(const Call *call, Py_ssize_t t, Py_ssize_t row) noexcept nogil:
+    """The hidden state that step t reads; step t - 1 wrote it."""
+    if call.mode == INFERENCE:
+        return call.h_slots[t & 1] + row * call.layer.ld_h
+    return call.h + (t * call.rows + row) * call.layer.ld_h
+
+
+cdef inline View2 bias_row(const PackedLayer *layer, Py_ssize_t plane) noexcept nogil:
+    return View2(layer.bias + plane * layer.plane, 0)
+
+
+cdef inline Py_ssize_t panel_width(const PackedLayer *layer, Py_ssize_t panel) noexcept nogil:
+    return min(<Py_ssize_t> PANEL_BYTES, layer.plane - panel * PANEL_BYTES)
+
+
+cdef inline Py_ssize_t own_width(const PackedLayer *layer, const Partition *part) noexcept nogil:
+    """Bytes of the thread's units, without padding."""
+    return min(part.panel_end * PANEL_BYTES,
+               layer.hidden_size * layer.context.itemsize) - part.panel * PANEL_BYTES
+
+
+cdef inline Py_ssize_t panel_of(const Partition *part, Py_ssize_t t, Py_ssize_t i) noexcept nogil:
+    """The i-th panel of step t: back and forth, since the last panel read is still in a cache.
+
+    46 -> 48 GFLOP/s (one row, H = 1024); 44 -> 60 (H = 1760, which exceeds L3, two threads).
+    """
+    return part.panel_end - 1 - i if t & 1 else part.panel + i
+
+
+cdef Prefetch gates_to_prefetch(const Call *call, const Partition *part, const Partition *block,
+                                Py_ssize_t t, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """The gates of step t of a block; outside the steps first .. last, those of the next block.
+
+    A forward prefetches the gates of the next chunk: 88 -> 96 GFLOP/s (28,128,28,128).
+    """
+    cdef:
+        Prefetch prefetch = Prefetch(NULL, 0, 0)
+        Py_ssize_t rows = block.row_end - block.row, row = block.row
+    if not first <= t < last:
+        t += last - first if t < first else first - last
+        row = block.row_end
+    if rows >= call.layer.context.mr and part.sharers == 1 and row < part.row_end:
+        prefetch.data = call.gates + (t * call.rows + row) * call.layer.ld_gates
+        prefetch.size = min(<Py_ssize_t> PREFETCH_BYTES, rows * call.layer.ld_gates)
+    return prefetch
+
+
+# ---- the caller's views, which may have gaps between columns -------------------------------------
+
+cdef bint reads_in_place(const View3 *view, Py_ssize_t itemsize) noexcept nogil:
+    """Whether a product can read the rows in place: contiguous columns, aligned elements."""
+    cdef size_t places = <size_t> view.data | <size_t> view.step | <size_t> view.row
+    return view.column == itemsize and places % <size_t> itemsize == 0
+
+
+cdef void copy_view(const View3 *source, Py_ssize_t t, Py_ssize_t row, Py_ssize_t rows,
+                    Py_ssize_t columns, Py_ssize_t itemsize, View2 target) noexcept nogil:
+    """target = rows of step t of a view."""
+    cdef:
+        View2 rows_ = rows_at(source, t, row)
+        Py_ssize_t i
+    if source.column == itemsize and rows_.ld == target.ld == columns * itemsize:
+        columns, rows = rows * columns, min(rows, 1)       # the rows adjoin
+    for i in range(rows):
+        copy_row(columns, itemsize, rows_.data + i * rows_.ld, source.column,
+                 target.data + i * target.ld, itemsize)
+
+
+cdef void copy_to_view(View2 source, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t itemsize,
+                       const View3 *target, Py_ssize_t row) noexcept nogil:
+    """Rows of a view = source."""
+    cdef:
+        View2 rows_ = rows_at(target, 0, row)
+        Py_ssize_t i
+    for i in range(rows):
+        copy_row(columns, itemsize, source.data + i * source.ld, itemsize,
+                 rows_.data + i * rows_.ld, target.column)
+
+
+cdef inline void copy_row(Py_ssize_t columns, Py_ssize_t itemsize, const char *source,
+                          Py_ssize_t source_column, char *target,
+                          Py_ssize_t target_column) noexcept nogil:
+    cdef Py_ssize_t j
+    if source_column == itemsize and target_column == itemsize:
+        memcpy(target, source, columns * itemsize)
+        return
+    for j in range(columns):
+        memcpy(target + j * target_column, source + j * source_column, itemsize)
