@@ -11,8 +11,8 @@ skip=${GRU_C_SKIP_ARM64:-0}
 [ $# = 1 ] || { sed -n '2,7s/^# //p' "$0"; exit 64; }
 repo=$(realpath "$(dirname "$0")/..")
 numpy=2.4.6 scipy=1.17.1
-tests="test_activations test_known_answers test_kernels test_numerics test_digests"
-products="product_f32 product_far_f32 product_tiles_f32 product_f64 product_far_f64 product_tiles_f64"
+tests="test_activations test_gemm test_known_answers test_kernels test_numerics test_digests"
+products="gemm_f32 gemm_prefetch_f32 gemm_packed_f32 gemm_f64 gemm_prefetch_f64 gemm_packed_f64"
 
 cannot() {
     echo "check_arm64: cannot run here: $1"

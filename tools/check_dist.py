@@ -1,5 +1,6 @@
 """Check the size and the contents of the built wheel and sdist, given as arguments."""
 
+import re
 import sys
 import tarfile
 import zipfile
@@ -8,11 +9,19 @@ from pathlib import Path
 WHEEL_LIMIT = 1_500_000        # bytes, without the data
 DATA_LIMIT = 150_000
 NEEDED = {
-    ".whl": ("gru_c/py.typed", "gru_c/datasets/digits.npz", "gru_c/datasets/CREDITS.md"),
-    ".gz": ("setup.py", "src/gru_c/_core/simd.h", "src/gru_c/_core/kernels.pxi", "LICENSE",
-            "src/gru_c/datasets/digits.npz", "tests/test_numerics.py"),
+    ".whl": ("gru_c/py.typed", "gru_c/_core/core.pxd", "gru_c/_core/rnn/call.pxd",
+             "gru_c/datasets/digits.npz", "gru_c/datasets/CREDITS.md"),
+    ".gz": ("setup.py", "src/gru_c/_core/core.pyx", "src/gru_c/_core/kernels.h",
+            "src/gru_c/_core/gemm/microkernel.h", "src/gru_c/_core/parallel/pool.pxi",
+            "src/gru_c/_core/rnn/forward.pxi", "src/gru_c/_core/vmath/math.h", "LICENSE",
+            "src/gru_c/datasets/digits.npz", "tests/test_numerics.py", "tests/c/step.c"),
 }
-UNWANTED = (".c", ".html", ".pyc", "blas_int.pxi")
+# What is generated or compiled; in a wheel no sources but the .pxd files.
+UNWANTED = {
+    ".whl": r".*\.(c|h|pxi|pyx|html|pyc)",
+    ".gz": r"src/.*\.c|.*\.(html|pyc|so)|.*/(blas_int\.pxi|core\.h|kernels_\w+\.h)",
+}
+MODULES = ("core", "binding", "testing", "gemm/blas", "kernels_baseline")
 
 
 def sizes(path: Path) -> dict[str, int]:
@@ -27,8 +36,12 @@ def sizes(path: Path) -> dict[str, int]:
 def check(path: Path) -> list[str]:
     members = sizes(path)
     problems = [f"{path.name} lacks {name}" for name in NEEDED[path.suffix] if name not in members]
-    problems += [f"{path.name} holds {name}" for name in members if name.endswith(UNWANTED)]
+    problems += [f"{path.name} holds {name}" for name in members
+                 if re.fullmatch(UNWANTED[path.suffix], name)]
     if path.suffix == ".whl":
+        problems += [f"{path.name} lacks the module {name}" for name in MODULES
+                     if not any(member.startswith(f"gru_c/_core/{name}.") and
+                                member.endswith(".so") for member in members)]
         data = sum(size for name, size in members.items() if name.startswith("gru_c/datasets/"))
         rest = path.stat().st_size - data
         print(f"{path.name}: {rest / 1000:.0f} kB and {data / 1000:.0f} kB of data")

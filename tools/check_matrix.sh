@@ -12,7 +12,7 @@ clang=${clang:-clang}
 tests=()
 select=()
 if [ "${1:-}" = --short ]; then
-    for name in numerics kernels activations known_answers; do
+    for name in numerics kernels gemm activations known_answers; do
         if [ -e "tests/test_$name.py" ]; then tests+=("tests/test_$name.py"); fi
     done
 fi
@@ -61,7 +61,7 @@ done
 select=()
 for isa in $(cd "$work/gcc" && PYTHONPATH=src python -c '
 from gru_c import _core
-print(*_core.dispatch.supported()[1:])'); do               # the first is the default
+print(*_core.core.instruction_sets()[1:])'); do               # the first is the default
     run gcc "GRU_C_ISA=$isa" "GRU_C_ISA=$isa"
 done
 for threads in 1 2; do

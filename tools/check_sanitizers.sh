@@ -24,7 +24,7 @@ slow="stall or import_ or processes or leak or grow or fork or never_threads or 
 
 addresses() {
     local files=(tests/test_known_answers.py tests/test_interface.py)
-    [ "$1" = --short ] || files+=(tests/test_{kernels,activations,numerics,robustness}.py)
+    [ "$1" = --short ] || files+=(tests/test_{kernels,gemm,activations,numerics,robustness,state}.py)
     cd "$work/address"
     export LD_PRELOAD PYTHONMALLOC=malloc PYTHONPATH=src
     LD_PRELOAD="$(library asan) $(library ubsan)"

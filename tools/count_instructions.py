@@ -13,11 +13,12 @@ that is accepted is stored with its reason beside the counts. Counts depend on t
 and NumPy: where one differs from the recorded one, growth is reported but does not fail. The first
 counts are kept for good; only a file made anew starts them again.
 
-Products make up most of a call, and one more load in the loop of `gates` is lost in it. So each
-function of the modules FUNCTIONS is counted by itself, too: its own instructions in all calls, as
-"kernel gates_f32". KERNEL_LIMIT is lower, for one more instruction in a loop of a hundred is to
-fail. What a compiler inlines counts for the function that it stands in (`tile` for the products);
-what it splits off, such as `pack.constprop.0`, counts for the function that it was split from.
+Products make up most of a call, and one more load in the loop of `gates_forward` is lost in it. So
+each function that KERNELS names is counted by itself, too: its own instructions in all calls, as
+"kernel gates_forward_f32". KERNEL_LIMIT is lower, for one more instruction in a loop of a hundred
+is to fail. What a compiler inlines counts for the function that it stands in (`microtile` for the
+products, `pack_a` for `backward_rank`); what it splits off, such as `pack_b.constprop.0`, counts
+for the function that it was split from.
 
 Needs valgrind with its headers (Debian: `valgrind`) and a C compiler.
 """
@@ -37,7 +38,8 @@ FILE = Path(__file__).resolve().parent / "instruction_counts.json"
 LIMIT = 0.02                                               # of the committed count of a call,
 KERNEL_LIMIT = 0.005                                       # of a kernel,
 DRIFT = 0.05                                               # of the first count of either
-FUNCTIONS = ("kernels_avx2", "panels")                     # modules whose functions are counted
+KERNELS = {"kernels_avx2": r"\w+",                         # module: functions that are counted
+           "core": r"gemm|(pack|copy)_\w+|backward_rank"}
 LEAST = 10_000                                             # of a function: small helpers are not
 
 # T, N, I, H of the shapes of README's table, and of one whose products prefetch. T, and N where a
@@ -80,6 +82,8 @@ def model_calls(shape, dtype, reset_after):
     yield "backward", lambda: gru.backward(d_output, d_h_n)
     gru.eval()
     yield "inference", lambda: gru(x, h_0)
+    layer, = gru.train()._layers
+    yield "packing", lambda: layer.replaced({})            # of all weights
 
 
 def cell_calls(dtype, reset_after):
@@ -137,7 +141,7 @@ def parse(text):
     counts, module, function, called = Counter(), None, None, False
     for line in text.splitlines():
         if line.startswith("ob="):
-            ours = re.search(r"/gru_c/_core/(\w+)[^/]*$", line)
+            ours = re.search(r"/gru_c/_core/(?:\w+/)*(\w+)[^/]*$", line)
             module = ours and ours[1]
         elif line.startswith("fn="):
             function = line[3:]
@@ -164,11 +168,12 @@ def totals(found):
     for name, functions in found:
         calls[name] = functions.total()
         for (module, function), instructions in functions.items():
-            if module in FUNCTIONS:
-                kernels[f"kernel {plain_name(module, function)}"] += instructions
+            kernel = plain_name(module, function)
+            if re.fullmatch(KERNELS.get(module, ""), kernel):
+                kernels[f"kernel {kernel}"] += instructions
     if not calls or min(calls.values()) == 0:
         sys.exit("no instruction of the core was counted")
-    if not any(name.startswith("kernel gates") for name in kernels):
+    if not any(name.startswith("kernel gates_forward") for name in kernels):
         sys.exit("the core has no names of functions: it was linked with -s")
     kernels = {name: count for name, count in kernels.items() if count >= LEAST}
     return dict(sorted((calls | kernels).items()))
@@ -199,13 +204,13 @@ def versions():
     """What the counts depend on: read from the compiled kernels, and from NumPy."""
     import numpy
 
-    from gru_c._core import kernels_avx2, layer
+    from gru_c._core import binding, kernels_avx2
 
     binary = Path(kernels_avx2.__file__).read_bytes()
     clang = re.search(rb"clang version (\d+[\d.]*)", binary)
     gcc = re.search(rb"GCC: \([^)]*\) (\d+[\d.]*)", binary)
     compiler = clang or gcc
-    cython = re.search(rb"_cython_(\d+_\d+_\d+)", Path(layer.__file__).read_bytes())
+    cython = re.search(rb"_cython_(\d+_\d+_\d+)", Path(binding.__file__).read_bytes())
     return {
         "compiler": f"{'clang' if clang else 'gcc'} {compiler[1].decode()}" if compiler else "?",
         "Cython": cython[1].decode().replace("_", ".") if cython else "?",

@@ -46,15 +46,18 @@ def build(folder):
 
 
 def is_compiled(file):
-    return Path(file).parent == CORE and Path(file).suffix != ".py"
+    return CORE in Path(file).parents and Path(file).suffix != ".py"
 
 
-def changed_modules(file):
+def changed_modules(folder, file):
     """Name patterns of the extension modules that a file of the core goes into."""
-    name = Path(file).name
-    if name.endswith(".pyx"):
-        return [Path(name).stem]
-    if name == "kernels.pxi" or name.startswith("simd"):
+    path = (folder / file).relative_to(folder / CORE)
+    if path.suffix == ".pyx":
+        return [path.stem]
+    if path.suffix == ".pxi":
+        return [source.stem for source in (folder / CORE).rglob("*.pyx")
+                if f'include "{path.as_posix()}"' in source.read_text(encoding="utf-8")]
+    if path.name in ("kernels.h", "math.h", "vector.h", "microkernel.h"):
         return ["kernels_*"]
     return ["*"]
 
@@ -62,13 +65,14 @@ def changed_modules(file):
 def rebuild(folder, file):
     """Build what the file goes into. setup.py lets every module depend on every header: what the
     others were built from is made to look older than they are."""
-    for pattern in changed_modules(file):
+    patterns = changed_modules(folder, file)
+    for pattern in patterns:
         for built in (folder / "build").rglob(f"{pattern}.*.so"):
             built.unlink()
     now = time.time()
     os.utime(folder / file, (now, now))
     stay = [path for suffix in ("c", "so") for path in folder.rglob(f"*.{suffix}")
-            if not any(path.match(f"{pattern}.*") for pattern in changed_modules(file))]
+            if not any(path.match(f"{pattern}.*") for pattern in patterns)]
     for path in stay:
         os.utime(path, (now + 1, now + 1))
     build(folder)
