@@ -296,40 +296,54 @@ def forward(tuple layers, x, h_0, out, TrainingState state):
     set_view(&call.x, x_array, &shape)
     if output is not None:
         set_view(&call.output, output, &shape)
-    run_layers(layers, &call, &shape, h_array, h_n, state if training else None)
+    run_layers(layers, None, &call, &shape, h_array, h_n, state if training else None)
     return result
 
 
-cdef int run_layers(tuple layers, Call *whole, const Shape *shape, cnp.ndarray h_0,
-                    cnp.ndarray h_n, TrainingState state) except -1:
-    """One call per layer, each on the output of the one below: plan all, allocate, run all."""
+cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, cnp.ndarray h_first,
+                    cnp.ndarray h_last, TrainingState state) except -1:
+    """One call per layer: plan all, allocate, run all.
+
+    A forward (h_0, h_n) saves if it has a state. A backward (d_h_n, dh_0) undoes what is saved.
+    """
     cdef:
-        Py_ssize_t count = len(layers), index
+        Py_ssize_t count = shape.layers, index, done
+        bint back = whole.mode == BACKWARD
         Call *calls = whole if count == 1 else <Call *> PyMem_RawMalloc(count * sizeof(Call))
         char[SMALL] small
         size_t size = 0
         void *memory = NULL
-        list saved = None
+        dict grads
         long long due = 0
         Status status = FINISHED
     try:
+        if calls != NULL and back:
+            size = plan_backward(saved, calls, whole, shape, h_first, h_last, &due)
+        elif calls != NULL:
+            size = plan_forward(layers, calls, whole, shape, h_first, h_last, &due)
         if calls != NULL:
-            size = plan_forward(layers, calls, whole, shape, h_0, h_n, &due)
             memory = small if size <= SMALL else PyMem_RawMalloc(size)
         if memory == NULL:
             raise MemoryError("could not allocate the workspace of a call")
-        connect_forward(calls, count, memory)
-        if state is not None:
+        connect(calls, count, memory)
+        if back:
+            grads = consume(saved, calls, whole.keep_saved, state)
+        elif state is not None:
             saved = new_saved(layers, calls, state)
         with nogil:
-            for index in range(count):
+            for done in range(count):
+                index = count - 1 - done if back else done
                 connect_saved(calls, index)
-                status = run_forward(&calls[index])
+                status = run_backward(&calls[index]) if back else run_forward(&calls[index])
                 if status == STOPPED:
                     break
         if status == STOPPED:
             raise_pending(state)
-        if state is not None:
+        if back:
+            state.grads = grads
+            if not whole.keep_saved:
+                state.recycle(saved)
+        elif state is not None:
             store_saved(saved, calls, state, shape)
     finally:
         if memory != <void *> small:
@@ -377,14 +391,20 @@ cdef Py_ssize_t between_size(const Call *calls, Py_ssize_t count) noexcept:
     return round_up(calls[0].steps * calls[0].rows * calls[0].layer.plane, LINE)
 
 
-cdef void connect_forward(Call *calls, Py_ssize_t count, void *memory) noexcept:
-    """Give the calls their memory: two buffers between layers, in turn, and one workspace."""
+cdef void connect(Call *calls, Py_ssize_t count, void *memory) noexcept:
+    """Give the calls their memory: the buffers between layers, and one workspace.
+
+    A forward has two buffers, which alternate. In a backward one is enough.
+    """
     cdef:
+        bint back = calls[0].mode == BACKWARD
         Py_ssize_t size = between_size(calls, count), index
         char *start = <char *> round_up(<Py_ssize_t> <size_t> memory, LINE)
     for index in range(count):
-        calls[index].workspace = start + 2 * size
-        if index + 1 < count and size:
+        calls[index].workspace = start + (size if back else 2 * size)
+        if index + 1 < count and back:
+            calls[index + 1].dx.data = calls[index].d_output.data = start
+        elif index + 1 < count and size:
             calls[index].output.data = start + (index & 1) * size
             calls[index + 1].x.data = calls[index].output.data
 
@@ -469,46 +489,8 @@ def backward(TrainingState state, d_output, d_h_n):
     if d_output_array is not None:
         set_view(&call.d_output, d_output_array, &shape)
     set_view(&call.dx, dx, &shape)
-    undo_layers(saved, &call, &shape, d_h_n_array, dh_0, state)
+    run_layers(None, saved, &call, &shape, d_h_n_array, dh_0, state)
     return result
-
-
-cdef int undo_layers(list saved, Call *whole, const Shape *shape, cnp.ndarray d_h_n,
-                     cnp.ndarray dh_0, TrainingState state) except -1:
-    """One call per layer, from the last to the first: plan all, allocate, run all."""
-    cdef:
-        Py_ssize_t count = len(saved), index
-        Call *calls = whole if count == 1 else <Call *> PyMem_RawMalloc(count * sizeof(Call))
-        char[SMALL] small
-        size_t size = 0
-        void *memory = NULL
-        dict grads
-        long long due = 0
-        Status status = FINISHED
-    try:
-        if calls != NULL:
-            size = plan_backward(saved, calls, whole, shape, d_h_n, dh_0, &due)
-            memory = small if size <= SMALL else PyMem_RawMalloc(size)
-        if memory == NULL:
-            raise MemoryError("could not allocate the workspace of a call")
-        connect_backward(calls, count, memory)
-        grads = consume(saved, calls, whole.keep_saved, state)
-        with nogil:
-            for index in range(count - 1, -1, -1):
-                status = run_backward(&calls[index])
-                if status == STOPPED:
-                    break
-        if status == STOPPED:
-            raise_pending(state)
-        state.grads = grads
-        if not whole.keep_saved:
-            state.recycle(saved)
-    finally:
-        if memory != <void *> small:
-            PyMem_RawFree(memory)
-        if calls != whole:
-            PyMem_RawFree(calls)
-    return 0
 
 
 cdef size_t plan_backward(list saved, Call *calls, const Call *whole, const Shape *shape,
@@ -542,17 +524,6 @@ cdef size_t plan_backward(list saved, Call *calls, const Call *whole, const Shap
             call.d_output = View3(NULL, call.rows * row, row, call.layer.context.itemsize)
         size = max(size, workspace_size(call))
     return size + between_size(calls, count) + LINE
-
-
-cdef void connect_backward(Call *calls, Py_ssize_t count, void *memory) noexcept:
-    """Give the calls their memory: one buffer between layers, and one workspace."""
-    cdef:
-        Py_ssize_t size = between_size(calls, count), index
-        char *start = <char *> round_up(<Py_ssize_t> <size_t> memory, LINE)
-    for index in range(count):
-        calls[index].workspace = start + size
-        if index > 0:
-            calls[index].dx.data = calls[index - 1].d_output.data = start
 
 
 cdef dict consume(list saved, Call *calls, bint keep, TrainingState state):

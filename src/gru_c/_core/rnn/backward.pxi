@@ -44,7 +44,7 @@ cdef void backward_step(const Call *call, Py_ssize_t t, const Partition *part,
         const PackedLayer *layer = call.layer
         const Context *context = layer.context
         Py_ssize_t rows = part.row_end - part.row, j = part.panel * PANEL_BYTES
-        Py_ssize_t width = min(part.panel_end * PANEL_BYTES, layer.plane) - j
+        Py_ssize_t width = own_width(part, layer.plane)
         GateView gates = gates_from(gate_rows(call, call.gates, t, part.row), j)
         char *dgates = gate_rows(call, call.dgates, t, part.row).data
         const char *h_prev = state_rows(call, t, part.row) + j
@@ -69,7 +69,7 @@ cdef void undo_reset_before(const Call *call, Py_ssize_t t, const Partition *par
         const PackedLayer *layer = call.layer
         const Context *context = layer.context
         Py_ssize_t rows = part.row_end - part.row, j = part.panel * PANEL_BYTES
-        Py_ssize_t width = min(part.panel_end * PANEL_BYTES, layer.plane) - j
+        Py_ssize_t width = own_width(part, layer.plane)
         Py_ssize_t state = part.row * layer.ld_h
         GateView gates = gates_from(gate_rows(call, call.gates, t, part.row), j)
         GateView dgates = gate_rows(call, call.dgates, t, part.row)
@@ -113,7 +113,8 @@ cdef void add_output_gradient(const Call *call, char *dh, Py_ssize_t t,
     cdef:
         const PackedLayer *layer = call.layer
         Py_ssize_t itemsize = layer.context.itemsize, rows = part.row_end - part.row
-        Py_ssize_t first = part.panel * PANEL_BYTES, width = own_width(layer, part)
+        Py_ssize_t first = part.panel * PANEL_BYTES
+        Py_ssize_t width = own_width(part, layer.hidden_size * itemsize)
         View2 d_output = rows_at(&call.d_output, t, part.row)
         View3 columns = call.d_output
     if reads_in_place(&call.d_output, itemsize):
@@ -131,7 +132,7 @@ cdef void add_hidden_part(const Call *call, const Partition *part) noexcept nogi
         const PackedLayer *layer = call.layer
         Py_ssize_t first = part.panel * PANEL_BYTES, place = part.row * layer.ld_h + first
     layer.context.add_rows(
-        part.row_end - part.row, min(part.panel_end * PANEL_BYTES, layer.plane) - first,
+        part.row_end - part.row, own_width(part, layer.plane),
         View2(call.dh_hidden + place, layer.ld_h), View2(call.dh + place, layer.ld_h))
 
 
@@ -164,10 +165,10 @@ cdef void store_gradients(const Call *call, const Partition *part) noexcept nogi
         Py_ssize_t itemsize = layer.context.itemsize, H = layer.hidden_size, gate, unit
         Py_ssize_t inputs = layer.input_size * itemsize, hidden = H * itemsize
         Py_ssize_t first = first_unit(layer, part.rank, part.team)
-        Py_ssize_t units = min(first_unit(layer, part.rank + 1, part.team), H) - first
+        Py_ssize_t units = own_units(layer, part)
         const char *dbias = call.dbias + first * itemsize                  # planes n r z q
-        Py_ssize_t[3] planes = [1, 2, 0]                   # of the gates r z n
-        Py_ssize_t[3] hidden_planes = [1, 2, 3 if layer.reset_after else 0]
+        int[3] planes = [R_PLANE, Z_PLANE, N_PLANE]        # the order of the biases
+        int[3] hidden_planes = [R_PLANE, Z_PLANE, Q_PLANE if layer.reset_after else N_PLANE]
     copy_to_view(View2(call.dh + part.row * layer.ld_h, layer.ld_h), part.row_end - part.row, H,
                  itemsize, &call.dh_0, part.row)
     for gate in range(3 if units > 0 else 0):

@@ -56,7 +56,7 @@ cdef void project_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
     clear_padding(call, t, stop, part)
     if not call.x_in_place:
         copy_input(call, t, stop, part)
-    if rows == call.rows and call.input.step == rows * call.input.row:
+    if rows == call.rows and rows_adjoin(&call.input, rows):
         steps = stop - t                                   # the rows of these steps adjoin
     while t < stop:
         x = input_rows(call, t, part.row)
@@ -153,11 +153,13 @@ cdef void store_output(const Call *call, const char *h, Py_ssize_t t,
                        const Partition *part) noexcept nogil:
     """output_t = h_t; rows of the caller's array are not padded."""
     cdef:
-        Py_ssize_t first = part.panel * PANEL_BYTES, width = own_width(call.layer, part)
+        const PackedLayer *layer = call.layer
+        Py_ssize_t first = part.panel * PANEL_BYTES
+        Py_ssize_t width = own_width(part, layer.hidden_size * layer.context.itemsize)
         View2 output = rows_at(&call.output, t, part.row)
     output.data += first
-    call.layer.context.store_rows(part.row_end - part.row, width,
-                                  View2(<char *> h + first, call.layer.ld_h), output)
+    layer.context.store_rows(part.row_end - part.row, width,
+                             View2(<char *> h + first, layer.ld_h), output)
 
 
 # ---- before, between and after the steps ---------------------------------------------------------
@@ -192,7 +194,7 @@ cdef void copy_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
         const PackedLayer *layer = call.layer
         Partition own = own_rows(part)
         Py_ssize_t rows = own.row_end - own.row, steps = 1
-    if rows == call.rows and call.x.step == rows * call.x.row:
+    if rows == call.rows and rows_adjoin(&call.x, rows):
         steps = stop - t                                   # the rows of these steps adjoin
     while t < stop:
         copy_view(&call.x, t, own.row, steps * rows, layer.input_size, layer.context.itemsize,

@@ -46,10 +46,14 @@ cdef inline Py_ssize_t panel_width(const PackedLayer *layer, Py_ssize_t panel) n
     return min(<Py_ssize_t> PANEL_BYTES, layer.plane - panel * PANEL_BYTES)
 
 
-cdef inline Py_ssize_t own_width(const PackedLayer *layer, const Partition *part) noexcept nogil:
-    """Bytes of the thread's units, without padding."""
-    return min(part.panel_end * PANEL_BYTES,
-               layer.hidden_size * layer.context.itemsize) - part.panel * PANEL_BYTES
+cdef inline Py_ssize_t own_width(const Partition *part, Py_ssize_t width) noexcept nogil:
+    """The part of the `width` bytes of all units that is the thread's."""
+    return min(part.panel_end * PANEL_BYTES, width) - part.panel * PANEL_BYTES
+
+
+cdef inline bint rows_adjoin(const View3 *view, Py_ssize_t rows) noexcept nogil:
+    """Whether the rows of all steps are evenly apart."""
+    return view.step == rows * view.row
 
 
 cdef inline Py_ssize_t panel_of(const Partition *part, Py_ssize_t t, Py_ssize_t i) noexcept nogil:

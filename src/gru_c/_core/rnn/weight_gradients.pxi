@@ -19,7 +19,7 @@ cdef void input_gradients(const Call *call, Py_ssize_t start, Py_ssize_t stop,
         Py_ssize_t last = partition((stop - start) * call.rows, part.rank + 1, part.team)
         Py_ssize_t size = call.layer.input_size * call.layer.context.itemsize
         Py_ssize_t row = start * call.rows
-        bint direct = w.n == size and call.dx.step == call.rows * call.dx.row
+        bint direct = w.n == size and rows_adjoin(&call.dx, call.rows)
         GateView dgates = gate_rows(call, call.dgates, start, 0)
         View2 target = View2(part.scratch, w.n)
         Prefetch only_c = Prefetch(NULL, 0, 0)
@@ -41,7 +41,7 @@ cdef void store_input_gradients(const Call *call, Py_ssize_t first, Py_ssize_t r
     cdef:
         Py_ssize_t size = call.layer.input_size * call.layer.context.itemsize, count
         Py_ssize_t t = first // call.rows, row = first % call.rows
-        bint even = call.dx.step == call.rows * call.dx.row
+        bint even = rows_adjoin(&call.dx, call.rows)
         View2 target
     while rows > 0:
         count = rows if even else min(rows, call.rows - row)
@@ -73,6 +73,12 @@ cdef int sum_levels(Py_ssize_t steps, Py_ssize_t rows) noexcept nogil:
 cdef Py_ssize_t first_unit(const PackedLayer *layer, int rank, int team) noexcept nogil:
     """The first unit whose weight gradients this thread computes."""
     return LINE * partition(layer.plane // LINE, rank, team) // layer.context.itemsize
+
+
+cdef Py_ssize_t own_units(const PackedLayer *layer, const Partition *part) noexcept nogil:
+    """How many they are: none where there are more threads than lines of units."""
+    cdef Py_ssize_t last = min(first_unit(layer, part.rank + 1, part.team), layer.hidden_size)
+    return max(0, last - first_unit(layer, part.rank, part.team))
 
 
 cdef Py_ssize_t sum_scratch(const PackedLayer *layer, Py_ssize_t rows) noexcept nogil:
@@ -120,7 +126,7 @@ cdef void add_block(const Call *call, Py_ssize_t row, Py_ssize_t rows, bint firs
         Py_ssize_t H = layer.hidden_size, itemsize = context.itemsize, plane
         Py_ssize_t first = first_unit(layer, part.rank, part.team)
         Py_ssize_t last = first_unit(layer, part.rank + 1, part.team)
-        Py_ssize_t units = min(last, H) - first, place = first * itemsize
+        Py_ssize_t units = own_units(layer, part), place = first * itemsize
         bint add = not (first_block or new_sum)
         View2 dgates = View2(call.dgates + row * layer.ld_gates + place, layer.ld_gates)
         View2 x = View2(call.input.data + row * call.input.row, call.input.row)
@@ -131,7 +137,7 @@ cdef void add_block(const Call *call, Py_ssize_t row, Py_ssize_t rows, bint firs
         char *packed = part.scratch + rows * PANEL_BYTES
         int[3] to_input = [R_PLANE, Z_PLANE, N_PLANE]      # the order of the weights
         int[3] to_hidden = [R_PLANE, Z_PLANE, Q_PLANE]
-    if units <= 0:                                         # more threads than lines of units
+    if units == 0:
         return
     for plane in range(4 if layer.reset_after else 3):
         context.column_sums(rows, (last - first) * itemsize, dgates, not first_block,
@@ -205,7 +211,7 @@ cdef void add_sums(const Call *call, int level, bint first, const Partition *par
         const Sums *source = &call.sums[level]
         const Sums *target = &call.sums[level + 1]
         Py_ssize_t unit = first_unit(layer, part.rank, part.team), H = layer.hidden_size, gate
-        Py_ssize_t units = max(0, min(first_unit(layer, part.rank + 1, part.team), H) - unit)
+        Py_ssize_t units = own_units(layer, part)
         Py_ssize_t inputs = layer.w_ih_t.n, hidden = layer.plane
     for gate in range(3):
         store(1, units * inputs, View2(source.dweight_ih + (gate * H + unit) * inputs, 0),
