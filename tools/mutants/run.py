@@ -78,14 +78,19 @@ def rebuild(folder, file):
     build(folder)
 
 
-def mutate(folder, change):
-    """Make the break; the tests that are to notice it are the caller's business."""
+def broken_text(folder, change):
+    """The text of the file with the break in it."""
     path = folder / change.file
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     found = text.count(change.old)
     if found != 1:
         raise Outdated(f"{change.file} has the old text {found} times, not once: {change.old!r}")
-    path.write_text(text.replace(change.old, change.new), encoding="utf-8")
+    return text.replace(change.old, change.new)
+
+
+def mutate(folder, change):
+    """Make the break; the tests that are to notice it are the caller's business."""
+    (folder / change.file).write_text(broken_text(folder, change), encoding="utf-8")
     if is_compiled(change.file):
         rebuild(folder, change.file)
 
@@ -147,6 +152,8 @@ def main():
         for change in changes:
             print(f"{change.name:<28}{change.file:<34}{change.old.strip()!r} -> {change.new!r}")
         return 0
+    for change in BREAKS:                                  # also those that are not tried now
+        broken_text(ROOT, change)
     with tempfile.TemporaryDirectory(prefix="mutants-") as work:
         work = Path(work)
         pristine = work / "pristine"
