@@ -141,12 +141,12 @@ def refuse_no_steps(x: np.ndarray) -> Never:
                      f"(input of shape {x.shape})")
 
 
-def refuse_state(form: int, h: np.ndarray, name: str, expected: tuple,
+def refuse_shape(form: int, h: np.ndarray, name: str, expected: tuple,
                  x: np.ndarray | None) -> Never:
-    """Hidden states, or in a backward (x is None) their gradients."""
-    if form == CELL:
-        if x is not None:
-            _refuse_cell_state(h, name, expected, x)
+    """Hidden states, or in a backward (x is None) a gradient."""
+    if form == CELL and x is not None:
+        _refuse_cell_state(h, name, expected, x)
+    if form == CELL or name == "d_output":
         shape(h, expected, name)
     if h.ndim != len(expected):
         kind = "batched" if len(expected) == 3 else "unbatched"

@@ -12,7 +12,7 @@ from gru_c._module import Module
 from gru_c._parameters import frozen, initial, shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import ArrayLike
 
@@ -209,17 +209,17 @@ class GRUCell(Module):
 
     # ---- what the last forward left ----------------------------------------------------------
 
-    def _saved(self, rows: Callable[[Any], Array], name: str) -> Array:
+    def _saved(self, name: str) -> Array:
         saved = self._state.saved
         if saved is None:
             raise RuntimeError(f"no {name} yet: call forward in training mode first")
-        return rows(saved[0])
+        return saved[0].copy(name)
 
-    x = property(lambda self: self._saved(lambda saved: saved.x(), "x"))
-    hidden = property(lambda self: self._saved(lambda saved: saved.hidden(), "hidden"))
-    n = property(lambda self: self._saved(lambda saved: saved.gate(0), "n"))
-    r = property(lambda self: self._saved(lambda saved: saved.gate(1), "r"))
-    z = property(lambda self: self._saved(lambda saved: saved.gate(2), "z"))
+    x = property(lambda self: self._saved("x"))
+    hidden = property(lambda self: self._saved("hidden"))
+    n = property(lambda self: self._saved("n"))
+    r = property(lambda self: self._saved("r"))
+    z = property(lambda self: self._saved("z"))
 
     # ---- parameters --------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.ref cimport Py_REFCNT
 from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.string cimport memcmp, memset
 
 import os
 import threading
@@ -24,7 +24,7 @@ from gru_c._core.core cimport (
     place_backward_weights, place_forward_weights, reverse_view, saved_size, workspace_size,
 )
 from gru_c._core.core cimport backward as run_backward, forward as run_forward
-from gru_c._core.gemm.context cimport Context, PackedMatrix
+from gru_c._core.gemm.context cimport Context, View2, real
 from gru_c._core.rnn.call cimport (
     BACKWARD, FINISHED, FORKED, GO_ON, INFERENCE, STOP, STOPPED, TRAINING, Call, Mode, PackedLayer,
     Status, View3, poll_t,
@@ -43,15 +43,20 @@ cdef enum:
 cdef enum:
     SMALL = 8192               # bytes of a workspace that needs no allocation
 
+cdef struct Extents:
+    int ndim
+    cnp.npy_intp[3] axes
+
 cdef struct Shape:             # of a call
     int form
-    int ndim                   # of x
-    cnp.npy_intp[3] extents
     int time_axis              # of x, -1 where there is none
     int row_axis
     Py_ssize_t layers
     Py_ssize_t steps
     Py_ssize_t rows
+    Extents x
+    Extents output
+    Extents states             # of all layers
 
 include "saved.pxi"
 include "layer.pxi"
@@ -83,172 +88,128 @@ cdef int check_input(cnp.ndarray x, int form, tuple layers, Shape *shape) except
     """Set the shape of a call. Refuses an x that does not fit."""
     cdef:
         int ndim = cnp.PyArray_NDIM(x), least = 2 if form <= BATCH_FIRST_FORM else 1, axis
+        bint stacked = form != CELL_FORM, batched = ndim > least
         Layer layer = layers[0]
     if not least <= ndim <= least + 1:
         _checks.refuse_input_ndim(form, x)
     if cnp.PyArray_DIM(x, ndim - 1) != layer.input_size:
         _checks.refuse_input_size(x, layer.input_size)
-    shape.form, shape.ndim, shape.layers = form, ndim, len(layers)
+    shape.form, shape.layers = form, len(layers)
     shape.time_axis = shape.row_axis = -1
     shape.steps = shape.rows = 1
-    for axis in range(3):
-        shape.extents[axis] = cnp.PyArray_DIM(x, axis) if axis < ndim else 1
+    shape.x.ndim = ndim
+    for axis in range(ndim):
+        shape.x.axes[axis] = cnp.PyArray_DIM(x, axis)
     if form <= BATCH_FIRST_FORM:
-        shape.time_axis = 1 if form == BATCH_FIRST_FORM and ndim == 3 else 0
-        shape.steps = shape.extents[shape.time_axis]
-    if ndim > least:
+        shape.time_axis = 1 if form == BATCH_FIRST_FORM and batched else 0
+        shape.steps = shape.x.axes[shape.time_axis]
+    if batched:
         shape.row_axis = 1 - shape.time_axis if form <= BATCH_FIRST_FORM else 0
-        shape.rows = shape.extents[shape.row_axis]
+        shape.rows = shape.x.axes[shape.row_axis]
     if shape.steps == 0:
         _checks.refuse_no_steps(x)
+    shape.output = shape.x
+    shape.output.axes[ndim - 1] = layer.hidden_size
+    shape.states.ndim = stacked + batched + 1
+    shape.states.axes[0] = shape.layers                    # the next overwrites what is absent
+    shape.states.axes[stacked] = shape.rows
+    shape.states.axes[stacked + batched] = layer.hidden_size
     return 0
 
 
-cdef int state_shape(const Shape *shape, Py_ssize_t hidden_size, cnp.npy_intp *extents) noexcept:
-    """Set the extents of hidden states. Returns the number of axes."""
-    cdef int ndim = 0
-    if shape.form != CELL_FORM:
-        extents[0] = shape.layers
-        ndim = 1
-    if shape.row_axis >= 0:
-        extents[ndim] = shape.rows
-        ndim += 1
-    extents[ndim] = hidden_size
-    return ndim + 1
+cdef bint fits(cnp.ndarray a, const Extents *extents) noexcept:
+    return (cnp.PyArray_NDIM(a) == extents.ndim
+            and memcmp(cnp.PyArray_DIMS(a), extents.axes,
+                       extents.ndim * sizeof(cnp.npy_intp)) == 0)
 
 
-cdef cnp.ndarray check_state(value, str name, const Shape *shape, Layer layer, TrainingState state,
-                             x):
-    """Hidden states of all layers, or their gradients, as an array."""
-    cdef:
-        cnp.npy_intp[3] extents
-        int ndim = state_shape(shape, layer.hidden_size, extents)
-        cnp.ndarray h
-    h = as_array(value, name, layer, state)
-    if not has_shape(h, ndim, extents):
-        _checks.refuse_state(shape.form, h, name, as_tuple(ndim, extents), x)
-    return h
+cdef tuple as_tuple(const Extents *extents):
+    return tuple([extents.axes[axis] for axis in range(extents.ndim)])
 
 
-cdef tuple as_tuple(int ndim, const cnp.npy_intp *extents):
-    return tuple([extents[axis] for axis in range(ndim)])
+cdef cnp.ndarray new_array(const Extents *extents, Layer layer):
+    """An uninitialized array."""
+    return <cnp.ndarray> cnp.PyArray_EMPTY(extents.ndim, <cnp.npy_intp *> extents.axes,
+                                           layer.type_number, 0)
 
 
-cdef bint has_shape(cnp.ndarray a, int ndim, const cnp.npy_intp *extents) noexcept:
-    cdef int axis
-    if cnp.PyArray_NDIM(a) != ndim:
-        return False
-    for axis in range(ndim):
-        if cnp.PyArray_DIM(a, axis) != extents[axis]:
-            return False
-    return True
+cdef cnp.ndarray check_array(value, str name, const Extents *expected, Layer layer,
+                             TrainingState state, x):
+    """`value` as an array of the expected shape. `x` is that of a forward, for its errors."""
+    cdef cnp.ndarray a = as_array(value, name, layer, state)
+    if not fits(a, expected):
+        _checks.refuse_shape(state.form, a, name, as_tuple(expected), x)
+    return a
 
 
-cdef cnp.ndarray new_states(const Shape *shape, Layer layer):
-    """Hidden states of all layers, uninitialized."""
-    cdef cnp.npy_intp[3] extents
-    cdef int ndim = state_shape(shape, layer.hidden_size, extents)
-    return <cnp.ndarray> cnp.PyArray_EMPTY(ndim, extents, layer.type_number, 0)
-
-
-cdef cnp.ndarray new_array(const Shape *shape, Py_ssize_t columns, Layer layer):
-    """An uninitialized array shaped like x, with another last axis."""
-    cdef Shape other = shape[0]
-    other.extents[shape.ndim - 1] = columns
-    return <cnp.ndarray> cnp.PyArray_EMPTY(shape.ndim, other.extents, layer.type_number, 0)
-
-
-cdef cnp.ndarray check_output_gradient(value, const Shape *shape, Layer layer, TrainingState state):
-    """d_output as an array of the shape of the output."""
-    cdef:
-        cnp.ndarray d_output = as_array(value, "d_output", layer, state)
-        Shape other = shape[0]
-    other.extents[shape.ndim - 1] = layer.hidden_size
-    if not has_shape(d_output, shape.ndim, other.extents):
-        _checks.shape(d_output, as_tuple(shape.ndim, other.extents), "d_output")
-    return d_output
-
-
-cdef cnp.ndarray check_out(out, const Shape *shape, Layer layer):
+cdef cnp.ndarray check_out(out, const Extents *expected, Layer layer):
     """`out` as the array that takes the hidden states."""
-    cdef:
-        cnp.npy_intp[3] extents
-        int ndim = state_shape(shape, layer.hidden_size, extents)
-        cnp.ndarray a
+    cdef cnp.ndarray a
     if not cnp.PyArray_CheckExact(out):
         _checks.refuse_other_output(out)
     a = <cnp.ndarray> out
     if not (cnp.PyArray_TYPE(a) == layer.type_number and cnp.PyArray_ISNOTSWAPPED(a)
-            and has_shape(a, ndim, extents) and cnp.PyArray_ISWRITEABLE(a)):
-        _checks.refuse_output(a, as_tuple(ndim, extents), layer.dtype)
+            and fits(a, expected) and cnp.PyArray_ISWRITEABLE(a)):
+        _checks.refuse_output(a, as_tuple(expected), layer.dtype)
     return a
 
 
-cdef void set_view(View3 *view, cnp.ndarray a, const Shape *shape) noexcept:
-    """The view of an array with the axes of x. An axis of length 1 gets an even stride."""
-    cdef int last = cnp.PyArray_NDIM(a) - 1
-    view.data = <char *> cnp.PyArray_DATA(a)
-    view.step = cnp.PyArray_STRIDE(a, shape.time_axis) if shape.time_axis >= 0 else 0
-    view.row = cnp.PyArray_STRIDE(a, shape.row_axis) if shape.row_axis >= 0 else 0
-    if shape.rows == 1:
-        view.row = view.step
-    if shape.steps == 1:
-        view.step = shape.rows * view.row
-    set_column(view, a, last)
-
-
-cdef void set_state_view(View3 *view, cnp.ndarray a, const Shape *shape, Py_ssize_t index) noexcept:
-    """The view of the hidden states of one layer; NULL for None."""
+cdef inline void set_view(View3 *view, cnp.ndarray a, int step_axis, int row_axis) noexcept:
+    """The view of an array; NULL for None. An axis that is not there is -1."""
     cdef int last
     view.data = NULL
     if a is None:
         return
     last = cnp.PyArray_NDIM(a) - 1
     view.data = <char *> cnp.PyArray_DATA(a)
-    if shape.form != CELL_FORM:
-        view.data += index * cnp.PyArray_STRIDE(a, 0)
-    view.step = 0
-    view.row = cnp.PyArray_STRIDE(a, last - 1) if shape.row_axis >= 0 else 0
-    set_column(view, a, last)
-
-
-cdef inline void set_column(View3 *view, cnp.ndarray a, int axis) noexcept:
-    """Set the stride of the columns. NumPy leaves that of a single column undefined."""
-    view.column = cnp.PyArray_STRIDE(a, axis)
-    if cnp.PyArray_DIM(a, axis) == 1:
+    view.step = cnp.PyArray_STRIDE(a, step_axis) if step_axis >= 0 else 0
+    view.row = cnp.PyArray_STRIDE(a, row_axis) if row_axis >= 0 else 0
+    view.column = cnp.PyArray_STRIDE(a, last)
+    if cnp.PyArray_DIM(a, last) == 1:                      # NumPy leaves the stride undefined
         view.column = cnp.PyArray_ITEMSIZE(a)
 
 
-cdef bint overlap(cnp.ndarray a, cnp.ndarray b) noexcept:
-    """Whether the address ranges of two arrays intersect."""
+cdef void set_sequence_view(View3 *view, cnp.ndarray a, const Shape *shape) noexcept:
+    """The view of an array with the axes of x. An axis of length 1 gets an even stride."""
+    set_view(view, a, shape.time_axis, shape.row_axis)
+    if shape.rows == 1:
+        view.row = view.step
+    if shape.steps == 1:
+        view.step = shape.rows * view.row
+
+
+cdef void set_state_view(View3 *view, cnp.ndarray a, const Shape *shape, Py_ssize_t index) noexcept:
+    """The view of the hidden states of one layer; NULL for None."""
+    cdef bint stacked = shape.form != CELL_FORM
+    set_view(view, a, -1, stacked if shape.row_axis >= 0 else -1)
+    if stacked and a is not None:
+        view.data += index * cnp.PyArray_STRIDE(a, 0)
+
+
+cdef char *extreme(cnp.ndarray a, int sign) noexcept:
+    """The address of the element that is first (-1) or last (1) in memory."""
     cdef:
-        char *start[2]
-        char *end[2]
-        cnp.ndarray array
-        int i, axis
+        char *address = <char *> cnp.PyArray_DATA(a)
         Py_ssize_t reach
-    for i in range(2):
-        array = b if i else a
-        start[i] = <char *> cnp.PyArray_DATA(array)
-        end[i] = start[i] + cnp.PyArray_ITEMSIZE(array)
-        for axis in range(cnp.PyArray_NDIM(array)):
-            reach = cnp.PyArray_STRIDE(array, axis) * (cnp.PyArray_DIM(array, axis) - 1)
-            if reach < 0:
-                start[i] += reach
-            else:
-                end[i] += reach
-    return start[0] < end[1] and start[1] < end[0]
+        int axis
+    for axis in range(cnp.PyArray_NDIM(a)):
+        reach = cnp.PyArray_STRIDE(a, axis) * (cnp.PyArray_DIM(a, axis) - 1)
+        if sign * reach > 0:
+            address += reach
+    return address
+
+
+cdef bint overlap(cnp.ndarray a, cnp.ndarray b) noexcept:
+    """Whether the address ranges of two arrays of one dtype intersect."""
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(a)
+    return extreme(a, -1) < extreme(b, 1) + size and extreme(b, -1) < extreme(a, 1) + size
 
 
 cdef bint same_memory(cnp.ndarray a, cnp.ndarray b) noexcept:
     """Whether two arrays of one shape have the same elements in the same places."""
-    cdef int axis
-    if cnp.PyArray_DATA(a) != cnp.PyArray_DATA(b):
-        return False
-    for axis in range(cnp.PyArray_NDIM(a)):
-        if cnp.PyArray_STRIDE(a, axis) != cnp.PyArray_STRIDE(b, axis):
-            return False
-    return True
+    return (cnp.PyArray_DATA(a) == cnp.PyArray_DATA(b)
+            and memcmp(cnp.PyArray_STRIDES(a), cnp.PyArray_STRIDES(b),
+                       cnp.PyArray_NDIM(a) * sizeof(cnp.npy_intp)) == 0)
 
 
 cdef inline void init_call(Call *call, Mode mode, const Shape *shape) noexcept:
@@ -277,25 +238,24 @@ def forward(tuple layers, x, h_0, out, TrainingState state):
     x_array = as_array(x, "input", layer, state)
     check_input(x_array, form, layers, &shape)
     if h_0 is not None:
-        h_array = check_state(h_0, STATE_NAMES[form], &shape, layer, state, x_array)
+        h_array = check_array(h_0, STATE_NAMES[form], &shape.states, layer, state, x_array)
     if out is None:
-        h_n = new_states(&shape, layer)
+        h_n = new_array(&shape.states, layer)
     else:
-        h_n = check_out(out, &shape, layer)
+        h_n = check_out(out, &shape.states, layer)
         if overlap(x_array, h_n):                          # a row's output could be another's input
             x_array = x_array.copy()
         if h_array is not None and not same_memory(h_array, h_n) and overlap(h_array, h_n):
             h_array = h_array.copy()
     result = h_n
     if form <= BATCH_FIRST_FORM:
-        output = new_array(&shape, layer.hidden_size, layer)
+        output = new_array(&shape.output, layer)
         result = (output, h_n)
     if training and not layer.training:
         layers = tuple([each.for_mode(True) for each in layers])
     init_call(&call, TRAINING if training else INFERENCE, &shape)
-    set_view(&call.x, x_array, &shape)
-    if output is not None:
-        set_view(&call.output, output, &shape)
+    set_sequence_view(&call.x, x_array, &shape)
+    set_sequence_view(&call.output, output, &shape)
     run_layers(layers, None, &call, &shape, h_array, h_n, state if training else None)
     return result
 
@@ -317,11 +277,11 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, c
         long long due = 0
         Status status = FINISHED
     try:
-        if calls != NULL and back:
-            size = plan_backward(saved, calls, whole, shape, h_first, h_last, &due)
-        elif calls != NULL:
-            size = plan_forward(layers, calls, whole, shape, h_first, h_last, &due)
         if calls != NULL:
+            if back:
+                size = plan_backward(saved, calls, whole, shape, h_first, h_last, &due)
+            else:
+                size = plan_forward(layers, calls, whole, shape, h_first, h_last, &due)
             memory = small if size <= SMALL else PyMem_RawMalloc(size)
         if memory == NULL:
             raise MemoryError("could not allocate the workspace of a call")
@@ -340,9 +300,7 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, c
         if status == STOPPED:
             raise_pending(state)
         if back:
-            state.grads = grads
-            if not whole.keep_saved:
-                state.recycle(saved)
+            state.finish(grads, None if whole.keep_saved else saved)
         elif state is not None:
             store_saved(saved, calls, state, shape)
     finally:
@@ -454,7 +412,7 @@ cdef void store_saved(list saved, const Call *calls, TrainingState state,
         layer_saved.shape = shape[0]
         layer_saved.input, layer_saved.x_stays = calls[index].input, calls[index].x_stays
         layer_saved.gates, layer_saved.h = calls[index].gates, calls[index].h
-    state.store(saved, shape)
+    state.store(saved)
 
 
 # ---- backward ------------------------------------------------------------------------------------
@@ -473,22 +431,22 @@ def backward(TrainingState state, d_output, d_h_n):
         object result
     state.begin()
     with cython.critical_section(state):
-        saved, shape = state.saved, state.shape
+        saved = state.saved
     if saved is None:
         return None
-    layer = (<Saved> saved[0]).layer
+    layer, shape = (<Saved> saved[0]).layer, (<Saved> saved[0]).shape
     if d_output is not None:
-        d_output_array = check_output_gradient(d_output, &shape, layer, state)
+        d_output_array = check_array(d_output, "d_output", &shape.output, layer, state, None)
     if d_h_n is not None or shape.form == CELL_FORM:
-        d_h_n_array = check_state(d_h_n, GRADIENT_NAMES[shape.form], &shape, layer, state, None)
-    dx = new_array(&shape, layer.input_size, layer)
-    dh_0 = new_states(&shape, layer)
+        d_h_n_array = check_array(d_h_n, GRADIENT_NAMES[shape.form], &shape.states, layer, state,
+                                  None)
+    dx = new_array(&shape.x, layer)
+    dh_0 = new_array(&shape.states, layer)
     result = (dx, dh_0)
     init_call(&call, BACKWARD, &shape)
     call.keep_saved = shape.form == CELL_FORM
-    if d_output_array is not None:
-        set_view(&call.d_output, d_output_array, &shape)
-    set_view(&call.dx, dx, &shape)
+    set_sequence_view(&call.d_output, d_output_array, &shape)
+    set_sequence_view(&call.dx, dx, &shape)
     run_layers(None, saved, &call, &shape, d_h_n_array, dh_0, state)
     return result
 
@@ -533,9 +491,7 @@ cdef dict consume(list saved, Call *calls, bint keep, TrainingState state):
         Layer layer
         Py_ssize_t index, i
         char *data[4]
-    if not state.consume(saved, keep):
-        _checks.refuse_replaced_forward()
-    old = state.acquire_grads()
+    old = state.consume(saved, keep)
     try:
         for index in range(len(saved)):
             layer = (<Saved> saved[index]).layer
@@ -560,7 +516,6 @@ cdef cnp.ndarray gradient_array(dict old, str name, cnp.ndarray weight, Layer la
 
     New memory costs page faults: 1.6 % of the training of 10,64,161,1760, whose dW_hh has 37 MB.
     """
-    cdef int ndim = cnp.PyArray_NDIM(weight)
     if old is not None and Py_REFCNT(old) == 1:            # the caller's reference
         found = old.get(name)
         if (Py_REFCNT(found) == 2                          # the dict's, and `found`
@@ -569,7 +524,8 @@ cdef cnp.ndarray gradient_array(dict old, str name, cnp.ndarray weight, Layer la
                 and cnp.PyArray_SAMESHAPE(found, weight)
                 and cnp.PyArray_CHKFLAGS(found, cnp.NPY_ARRAY_OWNDATA)):
             return found
-    return <cnp.ndarray> cnp.PyArray_EMPTY(ndim, cnp.PyArray_DIMS(weight), layer.type_number, 0)
+    return <cnp.ndarray> cnp.PyArray_EMPTY(
+        cnp.PyArray_NDIM(weight), cnp.PyArray_DIMS(weight), layer.type_number, 0)
 
 
 def swap(dict attributes, str name, old, new):

@@ -41,17 +41,15 @@ cdef class Layer:
         self.type_number = self.dtype.num
         init_layer(&self.packed, &contexts[self.dtype.itemsize == sizeof(double)],
                    self.input_size, self.hidden_size, reset_after)
-        self.pack_forward()
-        if training:
-            self.pack_backward()
+        self.pack(True, training)
 
     def __reduce__(self):
-        return Layer, (self.weights, bool(self.packed.reset_after), bool(self.training), self.names,
-                       bool(self.reverse))
+        return Layer, (self.weights, self.packed.reset_after, self.training, self.names,
+                       self.reverse)
 
     def replaced(self, weights):
-        return Layer(self.weights | weights, self.packed.reset_after, self.training, self.names,
-                     self.reverse)
+        _, (old, *options) = self.__reduce__()
+        return Layer(old | weights, *options)
 
     def for_mode(self, bint training):
         """The layer with or without the weights of the backward. The others are shared."""
@@ -65,44 +63,38 @@ cdef class Layer:
         layer.weights, layer.dtype = self.weights, self.dtype
         layer.input_size, layer.hidden_size = self.input_size, self.hidden_size
         if training:
-            layer.pack_backward()
+            layer.pack(False, True)
         else:
-            memset(&layer.packed.w_ih_t, 0, sizeof(PackedMatrix))
-            memset(&layer.packed.w_hh_t, 0, sizeof(PackedMatrix))
-            memset(&layer.packed.w_hn_t, 0, sizeof(PackedMatrix))
+            layer.packed.w_ih_t.data = layer.packed.w_hh_t.data = layer.packed.w_hn_t.data = NULL
         return layer
 
-    cdef int pack_forward(self) except -1:
+    cdef int pack(self, bint forward, bint backward) except -1:
+        """Pack the weights of the forward, those of the backward, or both."""
         cdef:
-            void *weight_ih = cnp.PyArray_DATA(self.weights["weight_ih"])
-            void *weight_hh = cnp.PyArray_DATA(self.weights["weight_hh"])
-            void *bias_ih = NULL
-            void *bias_hh = NULL
-        self.forward_memory = zeroed(place_forward_weights(&self.packed, NULL))
-        place_forward_weights(&self.packed, self.forward_memory.data)
-        if "bias_ih" in self.weights:
-            bias_ih = cnp.PyArray_DATA(self.weights["bias_ih"])
-            bias_hh = cnp.PyArray_DATA(self.weights["bias_hh"])
+            void *weights[4]
+            int i
+        for i in range(4):
+            weight = self.weights.get(NAMES[i])
+            weights[i] = NULL if weight is None else cnp.PyArray_DATA(weight)
+        if forward:
+            self.forward_memory = zeroed(place_forward_weights(&self.packed, NULL))
+            place_forward_weights(&self.packed, self.forward_memory.data)
+        if backward:
+            self.backward_memory = zeroed(place_backward_weights(&self.packed, NULL))
+            place_backward_weights(&self.packed, self.backward_memory.data)
+            self.training = True
         if self.packed.context.itemsize == sizeof(float):
-            pack_forward_weights(&self.packed, <float *> weight_ih, <float *> weight_hh,
-                                 <float *> bias_ih, <float *> bias_hh)
+            fill(&self.packed, <const float **> weights, forward, backward)
         else:
-            pack_forward_weights(&self.packed, <double *> weight_ih, <double *> weight_hh,
-                                 <double *> bias_ih, <double *> bias_hh)
+            fill(&self.packed, <const double **> weights, forward, backward)
         return 0
 
-    cdef int pack_backward(self) except -1:
-        cdef:
-            void *weight_ih = cnp.PyArray_DATA(self.weights["weight_ih"])
-            void *weight_hh = cnp.PyArray_DATA(self.weights["weight_hh"])
-        self.backward_memory = zeroed(place_backward_weights(&self.packed, NULL))
-        place_backward_weights(&self.packed, self.backward_memory.data)
-        if self.packed.context.itemsize == sizeof(float):
-            pack_backward_weights(&self.packed, <float *> weight_ih, <float *> weight_hh)
-        else:
-            pack_backward_weights(&self.packed, <double *> weight_ih, <double *> weight_hh)
-        self.training = True
-        return 0
+
+cdef void fill(PackedLayer *packed, const real **weights, bint forward, bint backward) noexcept:
+    if forward:
+        pack_forward_weights(packed, weights[0], weights[1], weights[2], weights[3])
+    if backward:
+        pack_backward_weights(packed, weights[0], weights[1])
 
 
 cdef Memory zeroed(size_t size):

@@ -45,24 +45,22 @@ cdef class Saved:
     def address(self):
         return <size_t> self.memory.data
 
-    def x(self):
-        """A copy of the input, of all steps and rows."""
-        return self.rows(self.input.data, 0, self.input.row, self.layer.input_size)
-
-    def hidden(self):
-        """A copy of the hidden states before each step."""
-        return self.rows(self.h, 0, self.layer.packed.ld_h, self.layer.hidden_size)
-
-    def gate(self, int plane):
-        """A copy of one plane of the gates: 0 n, 1 r, 2 z, 3 q."""
-        return self.rows(self.gates, plane * self.layer.packed.plane,
-                         self.layer.packed.ld_gates, self.layer.hidden_size)
-
-    cdef cnp.ndarray rows(self, char *data, Py_ssize_t first, Py_ssize_t ld, Py_ssize_t columns):
+    def copy(self, str name):
+        """A copy of what `name` is for all steps and rows: the input x, the hidden states before
+        each step, or a plane of the gates: n, r, z or q."""
         cdef:
-            Py_ssize_t size = columns * self.layer.packed.context.itemsize
-            cnp.ndarray copy = new_array(&self.shape, columns, self.layer)
-        copy_rows(self.shape.steps * self.shape.rows, size, data + first, ld,
+            PackedLayer *layer = &self.layer.packed
+            const Extents *extents = &self.shape.x if name == "x" else &self.shape.output
+            cnp.ndarray copy = new_array(extents, self.layer)
+            Py_ssize_t size = extents.axes[extents.ndim - 1] * layer.context.itemsize
+            View2 source
+        if name == "x":
+            source = View2(self.input.data, self.input.row)
+        elif name == "hidden":
+            source = View2(self.h, layer.ld_h)
+        else:
+            source = View2(self.gates + "nrzq".index(name) * layer.plane, layer.ld_gates)
+        copy_rows(self.shape.steps * self.shape.rows, size, source.data, source.ld,
                   cnp.PyArray_DATA(copy), size)
         return copy
 
@@ -96,7 +94,6 @@ cdef class TrainingState:
     cdef public:
         dict grads                     # of the parameters, or None
     cdef:
-        Shape shape                    # of the forward
         list spare                     # consumed activations, whose memory is free
         unsigned long owner            # thread of the call that has acquired the contents, or 0
 
@@ -137,33 +134,30 @@ cdef class TrainingState:
             else:
                 self.spare = found
 
-    cdef void store(self, list saved, const Shape *shape) noexcept:
+    cdef void store(self, list saved) noexcept:
         """A forward has ended well. Nothing stays if the mode has changed meanwhile."""
         with cython.critical_section(self):
             self.unfinished = None
             if self.training:
-                self.saved, self.shape = saved, shape[0]
+                self.saved = saved
 
-    cdef bint consume(self, list saved, bint keep) noexcept:
-        """Begin a backward. It takes `saved` unless `keep`. False if another call has taken it."""
+    cdef dict consume(self, list saved, bint keep):
+        """Begin a backward: take the gradients, and `saved` unless `keep`."""
         with cython.critical_section(self):
-            if self.saved is not saved:
-                return False
-            if not keep:
-                self.saved = None
-            self.owner = PyThread_get_thread_ident()
-            return True
+            if self.saved is saved:
+                found, self.grads = self.grads, None
+                if not keep:
+                    self.saved = None
+                self.owner = PyThread_get_thread_ident()
+                return found
+        _checks.refuse_replaced_forward()
 
-    cdef dict acquire_grads(self):
+    cdef void finish(self, dict grads, list consumed) noexcept:
+        """A backward has ended well. The next forward may use the memory of what it consumed."""
         with cython.critical_section(self):
-            found = self.grads
-            self.grads = None
-        return found
-
-    cdef void recycle(self, list saved) noexcept:
-        """Leave the memory of consumed activations to the next forward."""
-        with cython.critical_section(self):
-            self.spare = saved if self.training else None
+            self.grads = grads
+            if consumed is not None:
+                self.spare = consumed if self.training else None
 
     def abort(self, str call):
         """An exception ended a call of this thread. Drop the contents if it had acquired them."""

@@ -22,10 +22,9 @@ cdef int poll_signals(void *argument) noexcept nogil:
         long long now = gru_nanoseconds()
         bint raised
         int forks = fork_count()
-    if now < due[0]:
-        return GO_ON
     if due[0] == 0:
         due[0] = now + POLL_NANOSECONDS
+    if now < due[0]:
         return GO_ON
     with gil:
         raised = check_signals() != 0
