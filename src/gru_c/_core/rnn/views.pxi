@@ -31,11 +31,16 @@ cdef inline View2 plane_of(GateView gates, Py_ssize_t plane) noexcept nogil:
     return View2(gates.data + plane * gates.plane, gates.ld)
 
 
-cdef inline char *state_rows(const Call *call, Py_ssize_t t, Py_ssize_t row) noexcept nogil:
-    """The hidden state that step t reads; step t - 1 wrote it."""
+cdef inline char *state_rows(const Call *call, Py_ssize_t slot, Py_ssize_t row) noexcept nogil:
+    """A slot of h: between steps slot - 1 and slot."""
     if call.mode == INFERENCE:
-        return call.h_slots[t & 1] + row * call.layer.ld_h
-    return call.h + (t * call.rows + row) * call.layer.ld_h
+        return call.h_slots[slot & 1] + row * call.layer.ld_h
+    return call.h + (slot * call.rows + row) * call.layer.ld_h
+
+
+cdef inline Py_ssize_t mirrored(Py_ssize_t i, Py_ssize_t count, bint reverse) noexcept nogil:
+    """The i-th of `count` from the start, or in reverse from the end."""
+    return count - 1 - i if reverse else i
 
 
 cdef inline View2 bias_row(const PackedLayer *layer, Py_ssize_t plane) noexcept nogil:
