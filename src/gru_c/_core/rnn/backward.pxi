@@ -116,13 +116,13 @@ cdef void add_output_gradient(const Call *call, char *dh, Py_ssize_t t,
         Py_ssize_t first = part.panel * PANEL_BYTES
         Py_ssize_t width = own_width(part, layer.hidden_size * itemsize)
         View2 d_output = rows_at(&call.d_output, t, part.row)
-        View3 columns = call.d_output
     if reads_in_place(&call.d_output, itemsize):
         d_output.data += first
     else:
-        columns.data += first // itemsize * columns.column
+        d_output.data += first // itemsize * call.d_output.column
+        copy_matrix(rows, width // itemsize, itemsize, d_output, call.d_output.column,
+                    View2(part.scratch, layer.plane), itemsize)
         d_output = View2(part.scratch, layer.plane)
-        copy_view(&columns, t, part.row, rows, width // itemsize, itemsize, d_output)
     layer.context.add_rows(rows, width, d_output, View2(dh + first, layer.ld_h))
 
 
@@ -149,8 +149,8 @@ cdef void init_gradients(const Call *call, const Partition *part) noexcept nogil
     if not layer.reset_after:
         memset(call.dq + place, 0, size)
     if call.d_h_n.data != NULL:
-        copy_view(&call.d_h_n, 0, part.row, rows, H, layer.context.itemsize,
-                  View2(call.dh + place, layer.ld_h))
+        copy_matrix(rows, H, layer.context.itemsize, rows_at(&call.d_h_n, 0, part.row),
+                    call.d_h_n.column, View2(call.dh + place, layer.ld_h), layer.context.itemsize)
     if part.rank == 0 and call.rows == 0:
         memset(call.dbias, 0, 4 * layer.plane)
         memset(call.sums[0].dweight_ih, 0, 3 * H * layer.w_ih_t.n)
@@ -169,8 +169,9 @@ cdef void store_gradients(const Call *call, const Partition *part) noexcept nogi
         const char *dbias = call.dbias + first * itemsize                  # planes n r z q
         int[3] planes = [R_PLANE, Z_PLANE, N_PLANE]        # the order of the biases
         int[3] hidden_planes = [R_PLANE, Z_PLANE, Q_PLANE if layer.reset_after else N_PLANE]
-    copy_to_view(View2(call.dh + part.row * layer.ld_h, layer.ld_h), part.row_end - part.row, H,
-                 itemsize, &call.dh_0, part.row)
+    copy_matrix(part.row_end - part.row, H, itemsize,
+                View2(call.dh + part.row * layer.ld_h, layer.ld_h), itemsize,
+                rows_at(&call.dh_0, 0, part.row), call.dh_0.column)
     for gate in range(3 if units > 0 else 0):
         unit = gate * H + first
         if sums.dweight_ih != call.dweight_ih:

@@ -183,8 +183,9 @@ cdef void load_state(const Call *call, const Partition *part) noexcept nogil:
     if call.h_0.data == NULL or layer.plane > layer.hidden_size * layer.context.itemsize:
         memset(h, 0, rows * layer.ld_h)
     if call.h_0.data != NULL and h != rows_at(&call.h_0, 0, part.row).data:
-        copy_view(&call.h_0, 0, part.row, rows, layer.hidden_size, layer.context.itemsize,
-                  View2(h, layer.ld_h))
+        copy_matrix(rows, layer.hidden_size, layer.context.itemsize,
+                    rows_at(&call.h_0, 0, part.row), call.h_0.column, View2(h, layer.ld_h),
+                    layer.context.itemsize)
 
 
 cdef void store_state(const Call *call, const Partition *part) noexcept nogil:
@@ -193,8 +194,9 @@ cdef void store_state(const Call *call, const Partition *part) noexcept nogil:
         const PackedLayer *layer = call.layer
         char *h = state_rows(call, mirrored(call.steps, call.steps + 1, call.reverse), part.row)
     if call.h_n.data != NULL and h != rows_at(&call.h_n, 0, part.row).data:
-        copy_to_view(View2(h, layer.ld_h), part.row_end - part.row, layer.hidden_size,
-                     layer.context.itemsize, &call.h_n, part.row)
+        copy_matrix(part.row_end - part.row, layer.hidden_size, layer.context.itemsize,
+                    View2(h, layer.ld_h), layer.context.itemsize,
+                    rows_at(&call.h_n, 0, part.row), call.h_n.column)
 
 
 cdef void copy_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
@@ -207,8 +209,9 @@ cdef void copy_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
     if rows == call.rows and rows_adjoin(&call.x, rows):
         steps = stop - t                                   # the rows of these steps adjoin
     while t < stop:
-        copy_view(&call.x, t, own.row, steps * rows, layer.input_size, layer.context.itemsize,
-                  input_rows(call, t, own.row))
+        copy_matrix(steps * rows, layer.input_size, layer.context.itemsize,
+                    rows_at(&call.x, t, own.row), call.x.column, input_rows(call, t, own.row),
+                    layer.context.itemsize)
         t += steps
     barrier_wait(part.barrier, part.sharers)
 
