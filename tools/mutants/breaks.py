@@ -57,7 +57,8 @@ BREAKS = [
           "vec m = scale * p + (scale - (REAL)1);", "vec m = (scale + scale * p) - (REAL)1;",
           ACTIVATIONS),
     Break("tanh-without-clamp", CORE + "vmath/math.h",
-          "NAME(clamp)((REAL)2 * x, -2 * TANH_ONE, 2 * TANH_ONE)", "(REAL)2 * x", ACTIVATIONS),
+          "NAME(clamp)((REAL)2 * x, -2 * NAME(TANH_ONE), 2 * NAME(TANH_ONE))", "(REAL)2 * x",
+          ACTIVATIONS),
     # ---- gemm: packing, products of several segments
     Break("pack-second-panel", CORE + "gemm/pack.pxi",
           "first = panel * PANEL_BYTES + i * nr", "first = i * nr", GEMM),
