@@ -3,11 +3,6 @@
 #
 # Panels are contiguous: strided ones lose a third of the speed to TLB misses at large sizes.
 
-from libc.string cimport memcpy, memset
-
-from gru_c._core.gemm.context cimport PANEL_BYTES, Context, PackedMatrix, View2, real
-from gru_c._core.sizes cimport LINE, ceil_div, copy_rows
-
 cdef extern from "gemm/config.h" nogil:
     Py_ssize_t PACK_PREFETCH_ROWS "GRU_PACK_PREFETCH_ROWS"
     void prefetch_source "__builtin_prefetch"(const void *p)
