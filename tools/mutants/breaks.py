@@ -52,12 +52,13 @@ BREAKS = [
           "target[count] = target[count] + last", "target[count] = last", NUMERICS),
     # ---- vmath: e^x and what is made of it
     Break("exp-quadratic", CORE + "vmath/math.h",
-          "*p = r + r2 * POLYNOMIAL(r, r2);", "*p = r + r2 * (REAL)0.5;", ACTIVATIONS),
+          "*p = r + r2 * NAME(POLYNOMIAL)(r, r2);", "*p = r + r2 * (REAL)0.5;", ACTIVATIONS),
     Break("tanh-of-small-numbers", CORE + "vmath/math.h",
           "vec m = scale * p + (scale - (REAL)1);", "vec m = (scale + scale * p) - (REAL)1;",
           ACTIVATIONS),
     Break("tanh-without-clamp", CORE + "vmath/math.h",
-          "NAME(clamp)((REAL)2 * x, -2 * TANH_ONE, 2 * TANH_ONE)", "(REAL)2 * x", ACTIVATIONS),
+          "NAME(clamp)((REAL)2 * x, -2 * NAME(TANH_ONE), 2 * NAME(TANH_ONE))", "(REAL)2 * x",
+          ACTIVATIONS),
     # ---- gemm: packing, products of several segments
     Break("pack-second-panel", CORE + "gemm/pack.pxi",
           "first = panel * PANEL_BYTES + i * nr", "first = i * nr", GEMM),
