@@ -57,7 +57,7 @@ cdef class Saved:
         if name == "x":
             source = View2(self.input.data, self.input.row)
         elif name == "hidden":
-            source = View2(self.h, layer.ld_h)
+            source = View2(self.h + self.layer.reverse * self.shape.rows * layer.ld_h, layer.ld_h)
         else:
             source = View2(self.gates + "nrzq".index(name) * layer.plane, layer.ld_gates)
         copy_rows(self.shape.steps * self.shape.rows, size, source.data, source.ld,
