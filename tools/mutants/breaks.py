@@ -119,7 +119,7 @@ BREAKS = [
           "if call.poll == NULL or part.rank != 0:", "if True:", ("tests/test_interrupt.py",)),
     # ---- the boundary
     Break("input-of-another-size", CORE + "binding.pyx",
-          "if cnp.PyArray_DIM(x, ndim - 1) != layer.input_size:", "if False:", ERRORS),
+          "if cnp.PyArray_DIM(x, ndim - 1) != layer.packed.input_size:", "if False:", ERRORS),
     Break("no-steps", CORE + "binding.pyx", "if shape.steps == 0:", "if False:", ERRORS),
     Break("state-of-another-batch", CORE + "binding.pyx",
           "if not fits(a, expected):", "if False:", ERRORS),

@@ -92,8 +92,8 @@ cdef int check_input(cnp.ndarray x, int form, tuple layers, Shape *shape) except
         Layer layer = layers[0]
     if not least <= ndim <= least + 1:
         _checks.refuse_input_ndim(form, x)
-    if cnp.PyArray_DIM(x, ndim - 1) != layer.input_size:
-        _checks.refuse_input_size(x, layer.input_size)
+    if cnp.PyArray_DIM(x, ndim - 1) != layer.packed.input_size:
+        _checks.refuse_input_size(x, layer.packed.input_size)
     shape.form, shape.layers = form, len(layers)
     shape.time_axis = shape.row_axis = -1
     shape.steps = shape.rows = 1
@@ -109,11 +109,11 @@ cdef int check_input(cnp.ndarray x, int form, tuple layers, Shape *shape) except
     if shape.steps == 0:
         _checks.refuse_no_steps(x)
     shape.output = shape.x
-    shape.output.axes[ndim - 1] = layer.hidden_size
+    shape.output.axes[ndim - 1] = layer.packed.hidden_size
     shape.states.ndim = stacked + batched + 1
     shape.states.axes[0] = shape.layers                    # the next overwrites what is absent
     shape.states.axes[stacked] = shape.rows
-    shape.states.axes[stacked + batched] = layer.hidden_size
+    shape.states.axes[stacked + batched] = layer.packed.hidden_size
     return 0
 
 
@@ -278,10 +278,7 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, c
         Status status = FINISHED
     try:
         if calls != NULL:
-            if back:
-                size = plan_backward(saved, calls, whole, shape, h_first, h_last, &due)
-            else:
-                size = plan_forward(layers, calls, whole, shape, h_first, h_last, &due)
+            size = plan(layers, saved, calls, whole, shape, h_first, h_last, &due)
             memory = small if size <= SMALL else PyMem_RawMalloc(size)
         if memory == NULL:
             raise MemoryError("could not allocate the workspace of a call")
@@ -302,7 +299,7 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, c
         if back:
             state.finish(grads, None if whole.keep_saved else saved)
         elif state is not None:
-            store_saved(saved, calls, state, shape)
+            state.store(saved, calls, shape)
     finally:
         if memory != <void *> small:
             PyMem_RawFree(memory)
@@ -311,35 +308,40 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, c
     return 0
 
 
-cdef size_t plan_forward(tuple layers, Call *calls, const Call *whole, const Shape *shape,
-                         cnp.ndarray h_0, cnp.ndarray h_n, long long *due) noexcept:
+cdef size_t plan(tuple layers, list saved, Call *calls, const Call *whole, const Shape *shape,
+                 cnp.ndarray h_first, cnp.ndarray h_last, long long *due) noexcept:
     """Fill in the calls, except for memory that is to be allocated. Returns the size of it.
 
-    In training a layer reads the saved hidden states of the one below, else its output.
+    In training a layer reads the saved hidden states of the one below, else its output. In a
+    backward dx of a layer overwrites its d_output, and is the d_output of the layer below.
     """
     cdef:
-        Py_ssize_t count = len(layers), index, row
+        Py_ssize_t count = shape.layers, index, row
         size_t size = 0
-        bint training = whole.mode == TRAINING
+        bint training = whole.mode == TRAINING, back = whole.mode == BACKWARD
+        Layer layer
+        View3 between
         Call *call
     for index in range(count):
         call = &calls[index]
         if call != whole:
             call[0] = whole[0]
-        call.layer = &(<Layer> layers[index]).packed
-        call.reverse = (<Layer> layers[index]).reverse
-        set_state_view(&call.h_0, h_0, shape, index)
-        set_state_view(&call.h_n, h_n, shape, index)
+        layer = (<Saved> saved[index]).layer if back else <Layer> layers[index]
+        call.layer, call.reverse = &layer.packed, layer.reverse
         call.max_threads = max_threads()
         call.poll, call.poll_argument = signal_poll(), due
+        set_state_view(&call.d_h_n if back else &call.h_0, h_first, shape, index)
+        set_state_view(&call.dh_0 if back else &call.h_n, h_last, shape, index)
         row = call.layer.ld_h if training else call.layer.hidden_size * call.layer.context.itemsize
+        between = View3(NULL, call.rows * row, row, call.layer.context.itemsize)
         if index > 0:
-            call.x = View3(NULL, call.rows * row, row, call.layer.context.itemsize)
-            call.x_stays = training
+            call.x, call.x_stays, call.dx = between, training, between
         if index + 1 < count:
-            call.output = View3(NULL, call.rows * row, row, call.layer.context.itemsize)
+            call.output = call.d_output = between
+        if back:
+            (<Saved> saved[index]).describe(call)
         size = max(size, workspace_size(call))
-    return size + 2 * between_size(calls, count) + LINE
+    return size + (1 if back else 2) * between_size(calls, count) + LINE
 
 
 cdef Py_ssize_t between_size(const Call *calls, Py_ssize_t count) noexcept:
@@ -402,19 +404,6 @@ cdef list new_saved(tuple layers, Call *calls, TrainingState state):
     return saved
 
 
-cdef void store_saved(list saved, const Call *calls, TrainingState state,
-                      const Shape *shape) noexcept:
-    cdef:
-        Py_ssize_t index
-        Saved layer_saved
-    for index in range(len(saved)):
-        layer_saved = saved[index]
-        layer_saved.shape = shape[0]
-        layer_saved.input, layer_saved.x_stays = calls[index].input, calls[index].x_stays
-        layer_saved.gates, layer_saved.h = calls[index].gates, calls[index].h
-    state.store(saved)
-
-
 # ---- backward ------------------------------------------------------------------------------------
 
 def backward(TrainingState state, d_output, d_h_n):
@@ -449,39 +438,6 @@ def backward(TrainingState state, d_output, d_h_n):
     set_sequence_view(&call.dx, dx, &shape)
     run_layers(None, saved, &call, &shape, d_h_n_array, dh_0, state)
     return result
-
-
-cdef size_t plan_backward(list saved, Call *calls, const Call *whole, const Shape *shape,
-                          cnp.ndarray d_h_n, cnp.ndarray dh_0, long long *due) noexcept:
-    """Fill in the calls, except for memory that is to be allocated. Returns the size of it.
-
-    dx of a layer overwrites its d_output, and is the d_output of the layer below.
-    """
-    cdef:
-        Py_ssize_t count = len(saved), index, row
-        size_t size = 0
-        Saved layer_saved
-        Call *call
-    for index in range(count):
-        call = &calls[index]
-        if call != whole:
-            call[0] = whole[0]
-        layer_saved = saved[index]
-        call.layer = &layer_saved.layer.packed
-        call.reverse = layer_saved.layer.reverse
-        call.saved = layer_saved.memory.data
-        call.x, call.x_stays = layer_saved.input, layer_saved.x_stays
-        set_state_view(&call.d_h_n, d_h_n, shape, index)
-        set_state_view(&call.dh_0, dh_0, shape, index)
-        call.max_threads = max_threads()
-        call.poll, call.poll_argument = signal_poll(), due
-        row = call.layer.hidden_size * call.layer.context.itemsize
-        if index > 0:
-            call.dx = View3(NULL, call.rows * row, row, call.layer.context.itemsize)
-        if index + 1 < count:
-            call.d_output = View3(NULL, call.rows * row, row, call.layer.context.itemsize)
-        size = max(size, workspace_size(call))
-    return size + between_size(calls, count) + LINE
 
 
 cdef dict consume(list saved, Call *calls, bint keep, TrainingState state):

@@ -27,20 +27,17 @@ cdef class Layer:
         dict weights
         bint training
         bint reverse
-        Py_ssize_t input_size
-        Py_ssize_t hidden_size
         object dtype
 
     def __init__(self, dict weights, bint reset_after, bint training=True, tuple names=NAMES,
                  bint reverse=False):
         self.weights = {name: frozen(weights[name]) for name in NAMES if name in weights}
         self.names, self.reverse = names, reverse
-        self.input_size = self.weights["weight_ih"].shape[1]
-        self.hidden_size = self.weights["weight_hh"].shape[1]
         self.dtype = self.weights["weight_hh"].dtype
         self.type_number = self.dtype.num
         init_layer(&self.packed, &contexts[self.dtype.itemsize == sizeof(double)],
-                   self.input_size, self.hidden_size, reset_after)
+                   self.weights["weight_ih"].shape[1], self.weights["weight_hh"].shape[1],
+                   reset_after)
         self.pack(True, training)
 
     def __reduce__(self):
@@ -61,7 +58,6 @@ cdef class Layer:
         layer.type_number, layer.names = self.type_number, self.names
         layer.reverse = self.reverse
         layer.weights, layer.dtype = self.weights, self.dtype
-        layer.input_size, layer.hidden_size = self.input_size, self.hidden_size
         if training:
             layer.pack(False, True)
         else:
@@ -77,10 +73,10 @@ cdef class Layer:
             weight = self.weights.get(NAMES[i])
             weights[i] = NULL if weight is None else cnp.PyArray_DATA(weight)
         if forward:
-            self.forward_memory = zeroed(place_forward_weights(&self.packed, NULL))
+            self.forward_memory = Memory(place_forward_weights(&self.packed, NULL), zeroed=True)
             place_forward_weights(&self.packed, self.forward_memory.data)
         if backward:
-            self.backward_memory = zeroed(place_backward_weights(&self.packed, NULL))
+            self.backward_memory = Memory(place_backward_weights(&self.packed, NULL), zeroed=True)
             place_backward_weights(&self.packed, self.backward_memory.data)
             self.training = True
         if self.packed.context.itemsize == sizeof(float):
@@ -95,9 +91,3 @@ cdef void fill(PackedLayer *packed, const real **weights, bint forward, bint bac
         pack_forward_weights(packed, weights[0], weights[1], weights[2], weights[3])
     if backward:
         pack_backward_weights(packed, weights[0], weights[1])
-
-
-cdef Memory zeroed(size_t size):
-    cdef Memory memory = Memory(size)
-    memset(memory.data, 0, size)
-    return memory

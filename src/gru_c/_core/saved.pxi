@@ -16,11 +16,13 @@ cdef class Memory:
         void *data
         size_t size
 
-    def __cinit__(self, size_t size):
+    def __cinit__(self, size_t size, bint zeroed=False):
         self.data = gru_allocate(size)
         if self.data == NULL:
             raise MemoryError(f"could not allocate {size} bytes")
         self.size = size
+        if zeroed:
+            memset(self.data, 0, size)
         PyTraceMalloc_Track(0, <size_t> self.data, size)
 
     def __dealloc__(self):
@@ -44,6 +46,17 @@ cdef class Saved:
     @property
     def address(self):
         return <size_t> self.memory.data
+
+    cdef void keep(self, const Call *call, const Shape *shape) noexcept:
+        """Note what a forward has saved, and where."""
+        self.shape = shape[0]
+        self.input, self.x_stays = call.input, call.x_stays
+        self.gates, self.h = call.gates, call.h
+
+    cdef void describe(self, Call *call) noexcept:
+        """Tell a backward where it is."""
+        call.saved = self.memory.data
+        call.x, call.x_stays = self.input, self.x_stays
 
     def copy(self, str name):
         """A copy of what `name` is for all steps and rows: the input x, the hidden states before
@@ -134,8 +147,11 @@ cdef class TrainingState:
             else:
                 self.spare = found
 
-    cdef void store(self, list saved) noexcept:
+    cdef void store(self, list saved, const Call *calls, const Shape *shape) noexcept:
         """A forward has ended well. Nothing stays if the mode has changed meanwhile."""
+        cdef Py_ssize_t index
+        for index in range(len(saved)):
+            (<Saved> saved[index]).keep(&calls[index], shape)
         with cython.critical_section(self):
             self.unfinished = None
             if self.training:
