@@ -27,7 +27,7 @@ from gru_c._core.core cimport backward as run_backward, forward as run_forward
 from gru_c._core.gemm.context cimport Context, View2, real
 from gru_c._core.rnn.call cimport (
     BACKWARD, FINISHED, FORKED, GO_ON, INFERENCE, STOP, STOPPED, TRAINING, Call, Mode, PackedLayer,
-    Status, View3, poll_t,
+    Status, View3,
 )
 from gru_c._core.sizes cimport LINE, copy_rows, round_up
 
@@ -217,6 +217,10 @@ cdef inline void init_call(Call *call, Mode mode, const Shape *shape) noexcept:
     call.mode, call.steps, call.rows = mode, shape.steps, shape.rows
     call.x_stays = call.reverse = False
     call.output.data = call.d_output.data = call.dx.data = NULL
+    call.max_threads = max_threads()
+    call.poll = NULL
+    if PyThread_get_thread_ident() == main_thread:         # in another no handler runs
+        call.poll = poll_signals
 
 
 # ---- forward -------------------------------------------------------------------------------------
@@ -276,9 +280,10 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, c
         dict grads
         long long due = 0
         Status status = FINISHED
+    whole.poll_argument = &due
     try:
         if calls != NULL:
-            size = plan(layers, saved, calls, whole, shape, h_first, h_last, &due)
+            size = plan(layers, saved, calls, whole, shape, h_first, h_last)
             memory = small if size <= SMALL else PyMem_RawMalloc(size)
         if memory == NULL:
             raise MemoryError("could not allocate the workspace of a call")
@@ -309,7 +314,7 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, c
 
 
 cdef size_t plan(tuple layers, list saved, Call *calls, const Call *whole, const Shape *shape,
-                 cnp.ndarray h_first, cnp.ndarray h_last, long long *due) noexcept:
+                 cnp.ndarray h_first, cnp.ndarray h_last) noexcept:
     """Fill in the calls, except for memory that is to be allocated. Returns the size of it.
 
     In training a layer reads the saved hidden states of the one below, else its output. In a
@@ -320,6 +325,7 @@ cdef size_t plan(tuple layers, list saved, Call *calls, const Call *whole, const
         size_t size = 0
         bint training = whole.mode == TRAINING, back = whole.mode == BACKWARD
         Layer layer
+        Saved layer_saved
         View3 between
         Call *call
     for index in range(count):
@@ -328,8 +334,6 @@ cdef size_t plan(tuple layers, list saved, Call *calls, const Call *whole, const
             call[0] = whole[0]
         layer = (<Saved> saved[index]).layer if back else <Layer> layers[index]
         call.layer, call.reverse = &layer.packed, layer.reverse
-        call.max_threads = max_threads()
-        call.poll, call.poll_argument = signal_poll(), due
         set_state_view(&call.d_h_n if back else &call.h_0, h_first, shape, index)
         set_state_view(&call.dh_0 if back else &call.h_n, h_last, shape, index)
         row = call.layer.ld_h if training else call.layer.hidden_size * call.layer.context.itemsize
@@ -339,7 +343,9 @@ cdef size_t plan(tuple layers, list saved, Call *calls, const Call *whole, const
         if index + 1 < count:
             call.output = call.d_output = between
         if back:
-            (<Saved> saved[index]).describe(call)
+            layer_saved = saved[index]
+            call.saved = layer_saved.memory.data
+            call.x, call.x_stays = layer_saved.input, layer_saved.x_stays
         size = max(size, workspace_size(call))
     return size + (1 if back else 2) * between_size(calls, count) + LINE
 

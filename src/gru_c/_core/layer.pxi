@@ -68,9 +68,10 @@ cdef class Layer:
         """Pack the weights of the forward, those of the backward, or both."""
         cdef:
             void *weights[4]
+            tuple names = NAMES
             int i
         for i in range(4):
-            weight = self.weights.get(NAMES[i])
+            weight = self.weights.get(names[i])
             weights[i] = NULL if weight is None else cnp.PyArray_DATA(weight)
         if forward:
             self.forward_memory = Memory(place_forward_weights(&self.packed, NULL), zeroed=True)

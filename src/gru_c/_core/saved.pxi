@@ -34,7 +34,6 @@ cdef class Memory:
 cdef class Saved:
     """The saved activations of one layer; see Call for the buffers."""
     cdef:
-        Memory memory
         Shape shape
         View3 input
         bint x_stays
@@ -42,21 +41,7 @@ cdef class Saved:
         char *h
     cdef readonly:
         Layer layer
-
-    @property
-    def address(self):
-        return <size_t> self.memory.data
-
-    cdef void keep(self, const Call *call, const Shape *shape) noexcept:
-        """Note what a forward has saved, and where."""
-        self.shape = shape[0]
-        self.input, self.x_stays = call.input, call.x_stays
-        self.gates, self.h = call.gates, call.h
-
-    cdef void describe(self, Call *call) noexcept:
-        """Tell a backward where it is."""
-        call.saved = self.memory.data
-        call.x, call.x_stays = self.input, self.x_stays
+        Memory memory
 
     def copy(self, str name):
         """A copy of what `name` is for all steps and rows: the input x, the hidden states before
@@ -122,11 +107,6 @@ cdef class TrainingState:
         if self.owner == PyThread_get_thread_ident():
             self.owner = 0
 
-    cdef void own(self) noexcept:
-        """The call of this thread has acquired the contents, even if a handler called the model."""
-        with cython.critical_section(self):
-            self.owner = PyThread_get_thread_ident()
-
     cdef list acquire(self, bint *has_saved):
         """Take the saved activations, else the spare memory, else None."""
         with cython.critical_section(self):
@@ -149,9 +129,14 @@ cdef class TrainingState:
 
     cdef void store(self, list saved, const Call *calls, const Shape *shape) noexcept:
         """A forward has ended well. Nothing stays if the mode has changed meanwhile."""
-        cdef Py_ssize_t index
+        cdef:
+            Py_ssize_t index
+            Saved layer_saved
         for index in range(len(saved)):
-            (<Saved> saved[index]).keep(&calls[index], shape)
+            layer_saved = saved[index]
+            layer_saved.shape = shape[0]
+            layer_saved.input, layer_saved.x_stays = calls[index].input, calls[index].x_stays
+            layer_saved.gates, layer_saved.h = calls[index].gates, calls[index].h
         with cython.critical_section(self):
             self.unfinished = None
             if self.training:

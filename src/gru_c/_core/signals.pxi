@@ -32,17 +32,11 @@ cdef int poll_signals(void *argument) noexcept nogil:
     return (STOP if raised else GO_ON) | (FORKED if fork_count() != forks else GO_ON)
 
 
-cdef poll_t signal_poll() noexcept:
-    """`poll_signals`, or NULL outside the main thread, where no handler runs."""
-    if PyThread_get_thread_ident() == main_thread:
-        return poll_signals
-    return NULL
-
-
 cdef int raise_pending(TrainingState state) except -1:
     """Raise the pending exception of a signal handler, or an error if a handler forked."""
     if state is not None:
-        state.own()                              # a call by the handler resets the owner
+        with cython.critical_section(state):
+            state.owner = PyThread_get_thread_ident()      # a call by the handler has reset it
     if PyErr_Occurred() == NULL:
         raise RuntimeError("a signal handler forked the process during a call on several "
                            "threads; the child cannot finish that call")
