@@ -186,7 +186,7 @@ cdef void set_state_view(View3 *view, cnp.ndarray a, const Shape *shape, Py_ssiz
         view.data += index * cnp.PyArray_STRIDE(a, 0)
 
 
-cdef char *extreme(cnp.ndarray a, int sign) noexcept:
+cdef inline char *extreme(cnp.ndarray a, int sign) noexcept:
     """The address of the element that is first (-1) or last (1) in memory."""
     cdef:
         char *address = <char *> cnp.PyArray_DATA(a)

@@ -74,10 +74,12 @@ cdef class Layer:
             weight = self.weights.get(names[i])
             weights[i] = NULL if weight is None else cnp.PyArray_DATA(weight)
         if forward:
-            self.forward_memory = Memory(place_forward_weights(&self.packed, NULL), zeroed=True)
+            self.forward_memory = Memory(place_forward_weights(&self.packed, NULL))
+            memset(self.forward_memory.data, 0, self.forward_memory.size)
             place_forward_weights(&self.packed, self.forward_memory.data)
         if backward:
-            self.backward_memory = Memory(place_backward_weights(&self.packed, NULL), zeroed=True)
+            self.backward_memory = Memory(place_backward_weights(&self.packed, NULL))
+            memset(self.backward_memory.data, 0, self.backward_memory.size)
             place_backward_weights(&self.packed, self.backward_memory.data)
             self.training = True
         if self.packed.context.itemsize == sizeof(float):

@@ -16,13 +16,11 @@ cdef class Memory:
         void *data
         size_t size
 
-    def __cinit__(self, size_t size, bint zeroed=False):
+    def __cinit__(self, size_t size):
         self.data = gru_allocate(size)
         if self.data == NULL:
             raise MemoryError(f"could not allocate {size} bytes")
         self.size = size
-        if zeroed:
-            memset(self.data, 0, size)
         PyTraceMalloc_Track(0, <size_t> self.data, size)
 
     def __dealloc__(self):
