@@ -124,7 +124,7 @@ def initialize(int available, size_t blas_get_num_threads):
 
 def set_num_threads(count):
     """A positive integer of any size."""
-    choose_threads(min(count, MAX_THREADS))
+    store_int(&pool.chosen, min(count, MAX_THREADS))
 
 
 def get_num_threads():
@@ -132,8 +132,10 @@ def get_num_threads():
 
 
 def blas_num_threads():
-    return blas_threads()
+    """Threads of BLAS, 0 if it does not say."""
+    return pool.get_blas_threads() if pool.get_blas_threads != NULL else 0
 
 
 def num_workers():
-    return worker_count()
+    """Threads that the pool has started, the callers not among them."""
+    return load_int(&pool.workers)

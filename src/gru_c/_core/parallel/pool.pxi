@@ -16,6 +16,8 @@
 # child starts with an empty pool. Workers take no signals, and round as the caller does. BLAS's
 # number of threads is only read: where it is lowered (threadpoolctl does so), we follow.
 
+from posix.signal cimport SIG_SETMASK, sigfillset, sigset_t
+
 cdef extern from "pthread.h" nogil:
     ctypedef struct pthread_t:
         pass
@@ -38,10 +40,6 @@ cdef extern from "pthread.h" nogil:
                        void (*)() noexcept nogil)
 
 cdef extern from "signal.h" nogil:
-    ctypedef struct sigset_t:
-        pass
-    int SIG_SETMASK
-    int sigfillset(sigset_t *)
     int pthread_sigmask(int, const sigset_t *, sigset_t *)
 
 cdef extern from "platform.h" nogil:
@@ -93,7 +91,7 @@ cdef struct Pool:
     unsigned long fp_mode      # of the caller
     int forks                  # from `initialize_pool` to this process
     # Numbers of threads
-    int chosen                 # by choose_threads; 0: not yet
+    int chosen                 # by set_num_threads; 0: not yet
     int available              # processors
     int (*get_blas_threads)() noexcept nogil               # may be NULL
     int blas_at_start
@@ -301,21 +299,6 @@ cdef void run_team(task_t task, void *argument, int team) noexcept nogil:
 cdef int fork_count() noexcept nogil:
     """How many forks since `initialize_pool` led to this process."""
     return pool.forks
-
-
-cdef int blas_threads() noexcept nogil:
-    """Threads of BLAS, 0 if it does not say."""
-    return pool.get_blas_threads() if pool.get_blas_threads != NULL else 0
-
-
-cdef int worker_count() noexcept nogil:
-    """Threads that the pool has started, the callers not among them."""
-    return load_int(&pool.workers)
-
-
-cdef void choose_threads(int count) noexcept nogil:
-    """Set the most threads of a call. Positive."""
-    store_int(&pool.chosen, min(count, MAX_THREADS))
 
 
 cdef int max_threads() noexcept nogil:
