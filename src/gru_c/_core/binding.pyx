@@ -21,7 +21,7 @@ from gru_c._parameters import NAMES, frozen
 
 from gru_c._core.core cimport (
     fork_count, init_layer, max_threads, pack_backward_weights, pack_forward_weights,
-    place_backward_weights, place_forward_weights, reverse_view, saved_size, workspace_size,
+    place_backward_weights, place_forward_weights, saved_size, workspace_size,
 )
 from gru_c._core.core cimport backward as run_backward, forward as run_forward
 from gru_c._core.gemm.context cimport Context, PackedMatrix
@@ -377,7 +377,7 @@ cdef size_t plan_forward(tuple layers, Call *calls, const Call *whole, const Sha
         row = call.layer.ld_h if training else call.layer.hidden_size * call.layer.context.itemsize
         if index > 0:
             call.x = View3(NULL, call.rows * row, row, call.layer.context.itemsize)
-            call.x_stays = training and not (call.reverse or calls[index - 1].reverse)
+            call.x_stays = training
         if index + 1 < count:
             call.output = View3(NULL, call.rows * row, row, call.layer.context.itemsize)
         size = max(size, workspace_size(call))
@@ -412,9 +412,9 @@ cdef void connect(Call *calls, Py_ssize_t count, void *memory) noexcept:
 cdef inline void connect_saved(Call *calls, Py_ssize_t index) noexcept nogil:
     """In training, the x of a layer above the first: the hidden states that the one below saved."""
     if index > 0 and calls[index].mode == TRAINING:
-        calls[index].x.data = calls[index - 1].h + calls[index].x.step
-        if calls[index - 1].reverse:
-            reverse_view(&calls[index].x, calls[index].steps)
+        calls[index].x.data = calls[index - 1].h
+        if not calls[index - 1].reverse:
+            calls[index].x.data += calls[index].x.step
 
 
 cdef list new_saved(tuple layers, Call *calls, TrainingState state):

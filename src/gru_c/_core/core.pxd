@@ -1,7 +1,7 @@
 """What the rest of `_core` calls: packing, sizes, the two entries, threads. See rnn/call.pxd."""
 
 from gru_c._core.gemm.context cimport Context, real
-from gru_c._core.rnn.call cimport Call, PackedLayer, Status, View3
+from gru_c._core.rnn.call cimport Call, PackedLayer, Status
 
 cdef void init_layer(PackedLayer *layer, const Context *context, Py_ssize_t input_size,
                      Py_ssize_t hidden_size, bint reset_after) noexcept nogil
@@ -16,8 +16,6 @@ cdef size_t saved_size(const Call *call) noexcept nogil
 cdef size_t workspace_size(Call *call) noexcept nogil
 cdef Status forward(Call *call) noexcept nogil
 cdef Status backward(Call *call) noexcept nogil
-
-cdef void reverse_view(View3 *view, Py_ssize_t steps) noexcept nogil
 
 cdef int max_threads() noexcept nogil
 cdef int fork_count() noexcept nogil

@@ -31,42 +31,22 @@ include "rnn/backward.pxi"
 include "rnn/weight_gradients.pxi"
 
 
-cdef void reverse_view(View3 *view, Py_ssize_t steps) noexcept nogil:
-    """Begin at the last step, with a negative stride; a second call undoes the first."""
-    if view.data != NULL:
-        view.data += (steps - 1) * view.step
-        view.step = -view.step
-
-
-cdef void reverse_time(Call *call) noexcept nogil:
-    """Reverse the views of a reversed call; a second call undoes the first."""
-    if call.reverse:
-        reverse_view(&call.x, call.steps)
-        reverse_view(&call.output, call.steps)
-        reverse_view(&call.d_output, call.steps)
-        reverse_view(&call.dx, call.steps)
-
-
 cdef Status forward(Call *call) noexcept nogil:
     """Run a planned call of mode INFERENCE or TRAINING."""
-    reverse_time(call)
     if call.mode == TRAINING:
         place_saved(call, call.saved)
     place_workspace(call, call.workspace)
     if call.mode == INFERENCE and call.steps == 1:
         use_states_in_place(call)
     run_team(forward_rank, call, call.team)
-    reverse_time(call)
     return STOPPED if call.stop_round else FINISHED
 
 
 cdef Status backward(Call *call) noexcept nogil:
     """Run a planned call of mode BACKWARD, after a forward with the same `saved`."""
-    reverse_time(call)
     place_saved(call, call.saved)
     place_workspace(call, call.workspace)
     run_team(backward_rank, call, call.team)
-    reverse_time(call)
     return STOPPED if call.stop_round else FINISHED
 
 

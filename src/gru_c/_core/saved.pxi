@@ -51,7 +51,9 @@ cdef class Saved:
 
     def hidden(self):
         """A copy of the hidden states before each step."""
-        return self.rows(self.h, 0, self.layer.packed.ld_h, self.layer.hidden_size)
+        cdef Py_ssize_t ld_h = self.layer.packed.ld_h
+        return self.rows(self.h, self.layer.reverse * self.shape.rows * ld_h, ld_h,
+                         self.layer.hidden_size)
 
     def gate(self, int plane):
         """A copy of one plane of the gates: 0 n, 1 r, 2 z, 3 q."""

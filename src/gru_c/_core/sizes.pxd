@@ -18,5 +18,7 @@ cdef inline void copy_rows(Py_ssize_t rows, Py_ssize_t size, const void *source,
                            Py_ssize_t ld_source, void *target, Py_ssize_t ld_target) noexcept nogil:
     """Copy `size` bytes of each row."""
     cdef Py_ssize_t i
+    if ld_source == ld_target == size:                     # the rows adjoin
+        size, rows = rows * size, min(rows, 1)
     for i in range(rows):
         memcpy(<char *> target + i * ld_target, <const char *> source + i * ld_source, size)

@@ -6,10 +6,14 @@ of one call alike, with a contiguous last axis; nothing is validated. `n` of B i
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport uintptr_t
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from gru_c._core.gemm.context cimport activation_t
+from gru_c._core.gemm.context cimport (
+    PANEL_BYTES, Context, Micropanels, PackedMatrix, Prefetch, View2, activation_t, real,
+)
+from gru_c._core.sizes cimport LINE, ceil_div, copy_rows
 
 include "gemm/pack.pxi"
 include "gemm/macrokernel.pxi"

@@ -10,7 +10,9 @@ from libc.stdlib cimport malloc
 from libc.string cimport memcpy
 from scipy.linalg.cython_blas cimport dgemm, sgemm
 
-from gru_c._core.gemm.context cimport PANEL_BYTES, Context, Micropanels, Prefetch, View2, real
+from gru_c._core.gemm.context cimport (
+    PANEL_BYTES, Context, Micropanels, Prefetch, View2, gemm_packed_t, real,
+)
 from gru_c._core.sizes cimport LINE, ceil_div, copy_rows
 
 include "blas_int.pxi"
@@ -102,16 +104,6 @@ cdef void gemm_f64(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, View2 a, const Micr
     multiply(m, n, k, <const double *> a.data, a.ld // <Py_ssize_t> sizeof(double), b, c_init, c)
 
 
-cdef void gemm_packed_f32(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const void *a,
-                          const Micropanels *b, bint accumulate, View2 c) noexcept nogil:
-    multiply_packed(m, n, k, <const float *> a, b, accumulate, c)
-
-
-cdef void gemm_packed_f64(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const void *a,
-                          const Micropanels *b, bint accumulate, View2 c) noexcept nogil:
-    multiply_packed(m, n, k, <const double *> a, b, accumulate, c)
-
-
 def contexts(capsule):
     """The contexts in `capsule`, of a kernels module, with their products on BLAS.
 
@@ -126,8 +118,8 @@ def contexts(capsule):
     memcpy(target, source, 2 * sizeof(Context))
     target[0].gemm = target[0].gemm_prefetch = gemm_f32
     target[1].gemm = target[1].gemm_prefetch = gemm_f64
-    target[0].gemm_packed = gemm_packed_f32
-    target[1].gemm_packed = gemm_packed_f64
+    target[0].gemm_packed = <gemm_packed_t> multiply_packed[float]
+    target[1].gemm_packed = <gemm_packed_t> multiply_packed[double]
     for i in range(2):
         target[i].mr = MR
         target[i].nr = PANEL_BYTES

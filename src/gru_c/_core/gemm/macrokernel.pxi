@@ -1,10 +1,7 @@
 # The macrokernel: C = C_INIT + A . B for a packed B. It loops over panels, segments of a panel, and
 # blocks of KC rows. All rows of A are multiplied by one panel before the next.
 
-from gru_c._core.gemm.context cimport (
-    PANEL_BYTES, Context, Micropanels, PackedMatrix, Prefetch, View2, gemm_t,
-)
-from gru_c._core.sizes cimport LINE, ceil_div
+from gru_c._core.gemm.context cimport gemm_t
 
 
 cdef Prefetch prefetch_panels(const PackedMatrix *b, Py_ssize_t panel,

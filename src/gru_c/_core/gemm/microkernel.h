@@ -1,4 +1,5 @@
 /* The microkernel. kernels.h includes this file once per dtype and sets REAL, SUFFIX, NAME, vec and half.
+ * Macros are the same both times, so none is undefined in between.
  *
  *     gemm, gemm_prefetch     C (m, n) = C_INIT + A (m, k) . B (k, n)
  *     gemm_packed             C (m, n) = A (m, k) . B (k, n), or with `accumulate` C += A . B
@@ -180,7 +181,6 @@ INLINE void NAME(rows)(const int mode, const int mr, const int vectors, const in
         prefetch += k * step;
         m -= height;
     }
-#undef HEIGHT
 }
 
 /* The last columns may be half a vector of AVX-512: H = 100 would else compute 112 (20,256,64,100: 85 -> 89
@@ -221,9 +221,6 @@ INLINE void NAME(any_gemm)(const int mode, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k
     COLUMNS(GRU_MR, GRU_NR_VECTORS)
     COLUMNS(GRU_MR, 32 / GRU_VECTOR_BYTES)
 #endif
-#undef LAST
-#undef COLUMNS
-#undef ROWS
 }
 
 /* Two functions: a row of 16 units takes nanoseconds, of which the code that prefetches would take 10 %. */
@@ -251,25 +248,22 @@ INLINE void NAME(packed_rows)(const int height, ptrdiff_t n, ptrdiff_t k, ptrdif
 #define MICROTILE(vectors, halves, next_c)                                                                  \
     NAME(microtile)(PREFETCH_C, height, vectors, halves, k, block, a, sizeof(REAL), GRU_MR * sizeof(REAL),  \
                     b, ldb, stride, accumulate ? c : NULL, ldc, c, ldc, next_c, NULL, 0);
-#define COLUMNS(vectors)                                                                                    \
+#define PACKED_COLUMNS(vectors)                                                                             \
     for (; n >= (vectors) * GRU_VECTOR_BYTES; n -= (vectors) * GRU_VECTOR_BYTES) {                          \
         MICROTILE(vectors, 0,                                                                               \
                   n > (vectors) * GRU_VECTOR_BYTES ? c + (vectors) * GRU_VECTOR_BYTES : next_row)           \
         b += (vectors) / GRU_NR_VECTORS * stride;                                                           \
         c += (vectors) * GRU_VECTOR_BYTES;                                                                  \
     }
-#define LAST(vectors)                                                                                       \
+#define PACKED_LAST(vectors)                                                                                \
     case 2 * (vectors): if (vectors) MICROTILE(vectors, 0, next_row) break;                                 \
     case 2 * (vectors) + 1: MICROTILE(vectors, 1, next_row) break;
-    COLUMNS(GRU_NR_VECTORS)
+    PACKED_COLUMNS(GRU_NR_VECTORS)
 #if GRU_VECTOR_BYTES == 64
-    switch (2 * n / GRU_VECTOR_BYTES) { LAST(0) LAST(1) LAST(2) LAST(3) }
+    switch (2 * n / GRU_VECTOR_BYTES) { PACKED_LAST(0) PACKED_LAST(1) PACKED_LAST(2) PACKED_LAST(3) }
 #else
-    COLUMNS(32 / GRU_VECTOR_BYTES)
+    PACKED_COLUMNS(32 / GRU_VECTOR_BYTES)
 #endif
-#undef LAST
-#undef COLUMNS
-#undef MICROTILE
 }
 
 static void NAME(gemm_packed)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *packed,
@@ -281,40 +275,18 @@ static void NAME(gemm_packed)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void 
     const ptrdiff_t ldb = NAME(elements)(micropanels->ld), stride = NAME(elements)(micropanels->stride);
     const ptrdiff_t ldc = c_view.ld, block = NAME(block_length)(k);
     NAME(check)(m, n, k, (gru_view2){(char *)a, 0}, micropanels, c_view, c_view);
-#define HEIGHT(height)                                                                                      \
+#define PACKED_HEIGHT(height)                                                                               \
     case height:                                                                                            \
         NAME(packed_rows)(height, n, k, block, a, b, ldb, stride, accumulate, c, ldc,            \
                           left > 1 ? c + height * ldc : c);                                                 \
         break;
     for (ptrdiff_t left = (m + GRU_MR - 1) / GRU_MR; left > 0; left--) {
         ptrdiff_t height = (m + left - 1) / left;
-        switch (height) { HEIGHT(1) HEIGHT(2) HEIGHT(3) HEIGHT(4) HEIGHT(5) HEIGHT(6) }
+        switch (height) {
+            PACKED_HEIGHT(1) PACKED_HEIGHT(2) PACKED_HEIGHT(3) PACKED_HEIGHT(4) PACKED_HEIGHT(5) PACKED_HEIGHT(6)
+        }
         a += GRU_MR * (ptrdiff_t)sizeof(REAL) * k;
         c += height * ldc;
         m -= height;
     }
-#undef HEIGHT
 }
-
-#undef LANES
-#undef EACH_ROW
-#undef EACH_VECTOR
-#undef VECTOR_AT
-#undef HALF_AT
-#undef HAS
-#undef DECLARE
-#undef PREFETCH_LINE
-#undef PREFETCH_ROW
-#undef LOAD_B
-#undef ADD
-#undef ADD_ROW
-#undef ADD_INIT
-#undef ADD_INIT_ROW
-#undef STORE
-#undef STORE_ROW
-#undef INIT_TOTAL
-#undef ADD_TOTAL
-#undef STORE_TOTAL
-#undef INIT_TOTAL_ROW
-#undef ADD_TOTAL_ROW
-#undef STORE_TOTAL_ROW

@@ -3,11 +3,6 @@
 #
 # Panels are contiguous: strided ones lose a third of the speed to TLB misses at large sizes.
 
-from libc.string cimport memcpy, memset
-
-from gru_c._core.gemm.context cimport PANEL_BYTES, Context, PackedMatrix, View2, real
-from gru_c._core.sizes cimport LINE, ceil_div
-
 cdef extern from "gemm/config.h" nogil:
     Py_ssize_t PACK_PREFETCH_ROWS "GRU_PACK_PREFETCH_ROWS"
     void prefetch_source "__builtin_prefetch"(const void *p)
@@ -99,16 +94,6 @@ cdef void copy_transposed(Py_ssize_t rows, Py_ssize_t columns, const real *b, Py
                 target[k * nr + j] = b[k * b_row + j * b_col]
 
 
-cdef inline void copy_block(Py_ssize_t k, Py_ssize_t filled, View2 a, char *target,
-                            Py_ssize_t size) noexcept nogil:
-    """Copy `filled` bytes of each row to rows of `size` bytes."""
-    cdef Py_ssize_t i
-    for i in range(k):
-        memcpy(target, a.data, filled)
-        a.data += a.ld
-        target += size
-
-
 cdef void pack_a(const Context *context, Py_ssize_t k, Py_ssize_t m, View2 a,
                  char *packed) noexcept nogil:
     """Pack A^T (m, k) from the k rows of a, m elements of each, for `gemm_packed`.
@@ -120,11 +105,11 @@ cdef void pack_a(const Context *context, Py_ssize_t k, Py_ssize_t m, View2 a,
     for left in range(ceil_div(m, context.mr), 0, -1):
         height = ceil_div(m, left)
         if size == 24:                                     # constant sizes: memcpy is inlined
-            copy_block(k, 24, a, packed, 24)
+            copy_rows(k, 24, a.data, a.ld, packed, size)
         elif size == 48:
-            copy_block(k, 48, a, packed, 48)
+            copy_rows(k, 48, a.data, a.ld, packed, size)
         else:
-            copy_block(k, height * context.itemsize, a, packed, size)
+            copy_rows(k, height * context.itemsize, a.data, a.ld, packed, size)
         packed += k * size
         a.data += height * context.itemsize
         m -= height

@@ -12,28 +12,28 @@ cdef void backward_rank(void *argument, int rank, int team) noexcept nogil:
         Call *call = <Call *> argument
         Partition part = partition_of(call, rank, team), own = own_rows(&part), block
         Py_ssize_t blocks = ceil_div(part.row_end - part.row, MAX_BLOCK_ROWS), i, t
-        Py_ssize_t stop = call.steps, start
+        Py_ssize_t chunks = ceil_div(call.steps, call.chunk), c, start, stop, s
+        Py_ssize_t next_step = 1 if call.reverse else -1
         Prefetch next_gates
-        int round_ = 0
     init_gradients(call, &own)
     barrier_wait(part.barrier, part.sharers)
-    while stop > 0:
-        start = (stop - 1) // call.chunk * call.chunk
+    for c in range(chunks):
+        start = mirrored(c, chunks, not call.reverse) * call.chunk
+        stop = min(start + call.chunk, call.steps)
         for i in range(blocks):
             block = block_of(&part, i, blocks)
-            for t in range(stop - 1, start - 1, -1):
-                next_gates = gates_to_prefetch(call, &part, &block, t - 1, start, stop)
+            for s in range(stop - start):
+                t = start + mirrored(s, stop - start, not call.reverse)
+                next_gates = gates_to_prefetch(call, &part, &block, t + next_step, start, stop)
                 backward_step(call, t, &block, &next_gates)
-        if start == 0:
+        if c + 1 == chunks:
             add_hidden_part(call, &part)
-        round_ += 1
-        check_stop(call, &part, round_)
+        check_stop(call, &part, <int> c + 1)
         barrier_wait(part.barrier, part.team)              # dgates of all rows and units
-        if stops(call, round_):
+        if stops(call, <int> c + 1):
             return
         input_gradients(call, start, stop, &part)
         weight_gradients(call, start, stop, &part)
-        stop = start
     store_gradients(call, &own)
 
 
@@ -47,7 +47,7 @@ cdef void backward_step(const Call *call, Py_ssize_t t, const Partition *part,
         Py_ssize_t width = own_width(part, layer.plane)
         GateView gates = gates_from(gate_rows(call, call.gates, t, part.row), j)
         char *dgates = gate_rows(call, call.dgates, t, part.row).data
-        const char *h_prev = state_rows(call, t, part.row) + j
+        const char *h_prev = state_rows(call, t + call.reverse, part.row) + j
         char *dh = call.dh + part.row * layer.ld_h
         View2 dh_hidden = View2(call.dh_hidden + part.row * layer.ld_h, layer.ld_h)
     # store_output(h):  dh += dL/d output_t
@@ -73,7 +73,7 @@ cdef void undo_reset_before(const Call *call, Py_ssize_t t, const Partition *par
         Py_ssize_t state = part.row * layer.ld_h
         GateView gates = gates_from(gate_rows(call, call.gates, t, part.row), j)
         GateView dgates = gate_rows(call, call.dgates, t, part.row)
-        const char *h_prev = state_rows(call, t, part.row) + j
+        const char *h_prev = state_rows(call, t + call.reverse, part.row) + j
         View2 dq = View2(call.dq + state, layer.ld_h)
     # z, n, h' = n + z (h - n):  da_n, da_z, dh = d z
     context.blend_backward(rows, width, &gates, dgates.data + j, h_prev, call.dh + state + j,
@@ -116,13 +116,13 @@ cdef void add_output_gradient(const Call *call, char *dh, Py_ssize_t t,
         Py_ssize_t first = part.panel * PANEL_BYTES
         Py_ssize_t width = own_width(part, layer.hidden_size * itemsize)
         View2 d_output = rows_at(&call.d_output, t, part.row)
-        View3 columns = call.d_output
     if reads_in_place(&call.d_output, itemsize):
         d_output.data += first
     else:
-        columns.data += first // itemsize * columns.column
+        d_output.data += first // itemsize * call.d_output.column
+        copy_matrix(rows, width // itemsize, itemsize, d_output, call.d_output.column,
+                    View2(part.scratch, layer.plane), itemsize)
         d_output = View2(part.scratch, layer.plane)
-        copy_view(&columns, t, part.row, rows, width // itemsize, itemsize, d_output)
     layer.context.add_rows(rows, width, d_output, View2(dh + first, layer.ld_h))
 
 
@@ -149,8 +149,8 @@ cdef void init_gradients(const Call *call, const Partition *part) noexcept nogil
     if not layer.reset_after:
         memset(call.dq + place, 0, size)
     if call.d_h_n.data != NULL:
-        copy_view(&call.d_h_n, 0, part.row, rows, H, layer.context.itemsize,
-                  View2(call.dh + place, layer.ld_h))
+        copy_matrix(rows, H, layer.context.itemsize, rows_at(&call.d_h_n, 0, part.row),
+                    call.d_h_n.column, View2(call.dh + place, layer.ld_h), layer.context.itemsize)
     if part.rank == 0 and call.rows == 0:
         memset(call.dbias, 0, 4 * layer.plane)
         memset(call.sums[0].dweight_ih, 0, 3 * H * layer.w_ih_t.n)
@@ -169,8 +169,9 @@ cdef void store_gradients(const Call *call, const Partition *part) noexcept nogi
         const char *dbias = call.dbias + first * itemsize                  # planes n r z q
         int[3] planes = [R_PLANE, Z_PLANE, N_PLANE]        # the order of the biases
         int[3] hidden_planes = [R_PLANE, Z_PLANE, Q_PLANE if layer.reset_after else N_PLANE]
-    copy_to_view(View2(call.dh + part.row * layer.ld_h, layer.ld_h), part.row_end - part.row, H,
-                 itemsize, &call.dh_0, part.row)
+    copy_matrix(part.row_end - part.row, H, itemsize,
+                View2(call.dh + part.row * layer.ld_h, layer.ld_h), itemsize,
+                rows_at(&call.dh_0, 0, part.row), call.dh_0.column)
     for gate in range(3 if units > 0 else 0):
         unit = gate * H + first
         if sums.dweight_ih != call.dweight_ih:

@@ -74,10 +74,10 @@ cdef struct Call:
     Mode mode
     Py_ssize_t steps           # T >= 1
     Py_ssize_t rows            # N >= 0
-    bint reverse               # step 0 is the last of x, output and their gradients in memory
+    bint reverse               # the time loop runs from step T - 1 to step 0
     View3 x                    # (T, N, I). A backward reads it if x_stays
     # The caller leaves x unchanged until the backward has ended, so no copy is saved. Requires
-    # step = rows * row, column = itemsize, and no reverse.
+    # step = rows * row and column = itemsize.
     bint x_stays
     View3 h_0                  # (N, H), or NULL for zeros. May be h_n
     View3 output               # (T, N, H), contiguous columns, or NULL
@@ -111,9 +111,10 @@ cdef struct Call:
     # ---- buffers, which the entry places
     View3 input                # what products read as x: (T or chunk, N, I)
     char *gates                # (T or chunk, N, ld_gates)
-    char *h                    # saved: (T + 1, N, ld_h), slot t is what step t reads
-    # In inference: step t reads slot t mod 2, (N, ld_h), and writes the other. In a call of one
-    # step they may be h_0 and h_n.
+    # Saved: (T + 1, N, ld_h). Step t reads slot t and writes slot t + 1; with reverse it reads slot
+    # t + 1 and writes slot t.
+    char *h
+    # In inference: slots t mod 2, (N, ld_h). In a call of one step they may be h_0 and h_n.
     char *h_slots[2]
     char *dgates               # (T, N, ld_gates), may be `gates`
     char *dh                   # (N, ld_h): the part of dL/dh that goes through no product

@@ -22,24 +22,33 @@ cdef void forward_rank(void *argument, int rank, int team) noexcept nogil:
         Call *call = <Call *> argument
         Partition part = partition_of(call, rank, team), own = own_rows(&part), block
         Py_ssize_t blocks = ceil_div(part.row_end - part.row, MAX_BLOCK_ROWS), i, t
+        Py_ssize_t chunks = ceil_div(call.steps, call.chunk), c, start, stop, s
+        Py_ssize_t next_chunk = -call.chunk if call.reverse else call.chunk
         Prefetch next_gates = Prefetch(NULL, 0, 0)
         int round_ = 0
     load_state(call, &own)
+    if call.mode == INFERENCE:                             # all chunks share one buffer
+        clear_padding(call, 0, call.chunk, &part)
     barrier_wait(part.barrier, part.sharers)
     for i in range(blocks):
         block = block_of(&part, i, blocks)
-        for t in range(call.steps):
-            if t % call.chunk == 0:
-                round_ += 1
-                if stops(call, round_):
-                    return
-                project_input(call, t, min(t + call.chunk, call.steps), &block)
-            if call.mode == TRAINING and call.layer.reset_after:     # the product for q prefetches
-                next_gates = gates_to_prefetch(call, &part, &block, t + call.chunk, 0, call.steps)
-            if (t + 1) % call.chunk == 0 or t + 1 == call.steps:
-                # Threads without a barrier stop at their next chunk.
-                check_stop(call, &part, round_ + 1 if part.sharers > 1 else 1)
-            forward_step(call, t, &block, &next_gates)
+        for c in range(chunks):
+            round_ += 1
+            if stops(call, round_):
+                return
+            start = mirrored(c, chunks, call.reverse) * call.chunk
+            stop = min(start + call.chunk, call.steps)
+            project_input(call, start, stop, &block)
+            for s in range(stop - start):
+                t = start + mirrored(s, stop - start, call.reverse)
+                # In training the product for q prefetches.
+                if call.mode == TRAINING and call.layer.reset_after:
+                    next_gates = gates_to_prefetch(
+                        call, &part, &block, t + next_chunk, 0, call.steps)
+                if s + 1 == stop - start:
+                    # Threads without a barrier stop at their next chunk.
+                    check_stop(call, &part, round_ + 1 if part.sharers > 1 else 1)
+                forward_step(call, t, &block, &next_gates)
     store_state(call, &own)
 
 
@@ -53,7 +62,8 @@ cdef void project_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
         GateView gates
         View2 x
         Prefetch prefetch = Prefetch(NULL, 0, 0)
-    clear_padding(call, t, stop, part)
+    if call.mode == TRAINING:
+        clear_padding(call, t, stop, part)
     if not call.x_in_place:
         copy_input(call, t, stop, part)
     if rows == call.rows and rows_adjoin(&call.input, rows):
@@ -83,8 +93,8 @@ cdef void forward_step(const Call *call, Py_ssize_t t, const Partition *part,
         bint save = call.mode == TRAINING
         GateView gates = gate_rows(call, call.gates, t, part.row), own_gates
         View2 n = plane_of(gates, N_PLANE), q = plane_of(gates, Q_PLANE)
-        const char *h_prev = state_rows(call, t, part.row)
-        char *h = state_rows(call, t + 1, part.row)
+        const char *h_prev = state_rows(call, t + call.reverse, part.row)
+        char *h = state_rows(call, t + 1 - call.reverse, part.row)
     for i in range(part.panel_end - part.panel):
         panel = panel_of(part, t, i)
         j = panel * PANEL_BYTES
@@ -165,26 +175,28 @@ cdef void store_output(const Call *call, const char *h, Py_ssize_t t,
 # ---- before, between and after the steps ---------------------------------------------------------
 
 cdef void load_state(const Call *call, const Partition *part) noexcept nogil:
-    """The first slot of h = h_0, or zeros."""
+    """The slot of h that the first step reads = h_0, or zeros."""
     cdef:
         const PackedLayer *layer = call.layer
         Py_ssize_t rows = part.row_end - part.row
-        char *h = state_rows(call, 0, part.row)
+        char *h = state_rows(call, mirrored(0, call.steps + 1, call.reverse), part.row)
     if call.h_0.data == NULL or layer.plane > layer.hidden_size * layer.context.itemsize:
         memset(h, 0, rows * layer.ld_h)
     if call.h_0.data != NULL and h != rows_at(&call.h_0, 0, part.row).data:
-        copy_view(&call.h_0, 0, part.row, rows, layer.hidden_size, layer.context.itemsize,
-                  View2(h, layer.ld_h))
+        copy_matrix(rows, layer.hidden_size, layer.context.itemsize,
+                    rows_at(&call.h_0, 0, part.row), call.h_0.column, View2(h, layer.ld_h),
+                    layer.context.itemsize)
 
 
 cdef void store_state(const Call *call, const Partition *part) noexcept nogil:
-    """h_n = the last slot of h."""
+    """h_n = the slot of h that the last step wrote."""
     cdef:
         const PackedLayer *layer = call.layer
-        char *h = state_rows(call, call.steps, part.row)
+        char *h = state_rows(call, mirrored(call.steps, call.steps + 1, call.reverse), part.row)
     if call.h_n.data != NULL and h != rows_at(&call.h_n, 0, part.row).data:
-        copy_to_view(View2(h, layer.ld_h), part.row_end - part.row, layer.hidden_size,
-                     layer.context.itemsize, &call.h_n, part.row)
+        copy_matrix(part.row_end - part.row, layer.hidden_size, layer.context.itemsize,
+                    View2(h, layer.ld_h), layer.context.itemsize,
+                    rows_at(&call.h_n, 0, part.row), call.h_n.column)
 
 
 cdef void copy_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
@@ -197,8 +209,9 @@ cdef void copy_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
     if rows == call.rows and rows_adjoin(&call.x, rows):
         steps = stop - t                                   # the rows of these steps adjoin
     while t < stop:
-        copy_view(&call.x, t, own.row, steps * rows, layer.input_size, layer.context.itemsize,
-                  input_rows(call, t, own.row))
+        copy_matrix(steps * rows, layer.input_size, layer.context.itemsize,
+                    rows_at(&call.x, t, own.row), call.x.column, input_rows(call, t, own.row),
+                    layer.context.itemsize)
         t += steps
     barrier_wait(part.barrier, part.sharers)
 
@@ -207,16 +220,13 @@ cdef void clear_padding(const Call *call, Py_ssize_t t, Py_ssize_t stop,
                         const Partition *part) noexcept nogil:
     """Zero the half line of padding that products do not write.
 
-    The pointwise functions read it, and fresh memory may hold denormals. In inference all chunks
-    share one buffer: the first clears it.
+    The pointwise functions read it, and fresh memory may hold denormals.
     """
     cdef:
         const PackedLayer *layer = call.layer
         Py_ssize_t computed = layer.w_ih[0].n_computed, row, plane
         GateView gates
     if computed == layer.plane or part.panel_end * PANEL_BYTES < layer.plane:
-        return
-    if call.mode == INFERENCE and t > 0:
         return
     while t < stop:
         gates = gate_rows(call, call.gates, t, part.row)

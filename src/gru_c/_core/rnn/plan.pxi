@@ -80,8 +80,7 @@ cdef Partition partition_of(Call *call, int rank, int team) noexcept nogil:
         part.panel_end = partition(panels, rank + 1, team)
         part.sharers = team
     else:
-        part.row = partition(call.rows, rank, team)
-        part.row_end = partition(call.rows, rank + 1, team)
+        part = block_of(&part, rank, team)
     if call.mode == BACKWARD:
         part.scratch = call.scratch + rank * call.scratch_size
     return part
@@ -89,13 +88,7 @@ cdef Partition partition_of(Call *call, int rank, int team) noexcept nogil:
 
 cdef Partition own_rows(const Partition *part) noexcept nogil:
     """The same with only the rows that no other thread of the team has."""
-    cdef:
-        Partition own = part[0]
-        Py_ssize_t rows = part.row_end - part.row
-    if part.sharers > 1:
-        own.row = part.row + partition(rows, part.rank, part.team)
-        own.row_end = part.row + partition(rows, part.rank + 1, part.team)
-    return own
+    return block_of(part, part.rank, part.team) if part.sharers > 1 else part[0]
 
 
 cdef Partition block_of(const Partition *part, Py_ssize_t i, Py_ssize_t blocks) noexcept nogil:
@@ -103,8 +96,8 @@ cdef Partition block_of(const Partition *part, Py_ssize_t i, Py_ssize_t blocks) 
     cdef:
         Partition block = part[0]
         Py_ssize_t rows = part.row_end - part.row
-    block.row = part.row + rows * i // blocks
-    block.row_end = part.row + rows * (i + 1) // blocks
+    block.row = part.row + partition(rows, i, blocks)
+    block.row_end = part.row + partition(rows, i + 1, blocks)
     return block
 
 

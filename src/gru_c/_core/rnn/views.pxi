@@ -31,11 +31,16 @@ cdef inline View2 plane_of(GateView gates, Py_ssize_t plane) noexcept nogil:
     return View2(gates.data + plane * gates.plane, gates.ld)
 
 
-cdef inline char *state_rows(const Call *call, Py_ssize_t t, Py_ssize_t row) noexcept nogil:
-    """The hidden state that step t reads; step t - 1 wrote it."""
+cdef inline char *state_rows(const Call *call, Py_ssize_t slot, Py_ssize_t row) noexcept nogil:
+    """A slot of h: between steps slot - 1 and slot."""
     if call.mode == INFERENCE:
-        return call.h_slots[t & 1] + row * call.layer.ld_h
-    return call.h + (t * call.rows + row) * call.layer.ld_h
+        return call.h_slots[slot & 1] + row * call.layer.ld_h
+    return call.h + (slot * call.rows + row) * call.layer.ld_h
+
+
+cdef inline Py_ssize_t mirrored(Py_ssize_t i, Py_ssize_t count, bint reverse) noexcept nogil:
+    """The i-th of `count` from the start, or in reverse from the end."""
+    return count - 1 - i if reverse else i
 
 
 cdef inline View2 bias_row(const PackedLayer *layer, Py_ssize_t plane) noexcept nogil:
@@ -90,36 +95,15 @@ cdef bint reads_in_place(const View3 *view, Py_ssize_t itemsize) noexcept nogil:
     return view.column == itemsize and places % <size_t> itemsize == 0
 
 
-cdef void copy_view(const View3 *source, Py_ssize_t t, Py_ssize_t row, Py_ssize_t rows,
-                    Py_ssize_t columns, Py_ssize_t itemsize, View2 target) noexcept nogil:
-    """target = rows of step t of a view."""
-    cdef:
-        View2 rows_ = rows_at(source, t, row)
-        Py_ssize_t i
-    if source.column == itemsize and rows_.ld == target.ld == columns * itemsize:
-        columns, rows = rows * columns, min(rows, 1)       # the rows adjoin
-    for i in range(rows):
-        copy_row(columns, itemsize, rows_.data + i * rows_.ld, source.column,
-                 target.data + i * target.ld, itemsize)
-
-
-cdef void copy_to_view(View2 source, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t itemsize,
-                       const View3 *target, Py_ssize_t row) noexcept nogil:
-    """Rows of a view = source."""
-    cdef:
-        View2 rows_ = rows_at(target, 0, row)
-        Py_ssize_t i
-    for i in range(rows):
-        copy_row(columns, itemsize, source.data + i * source.ld, itemsize,
-                 rows_.data + i * rows_.ld, target.column)
-
-
-cdef inline void copy_row(Py_ssize_t columns, Py_ssize_t itemsize, const char *source,
-                          Py_ssize_t source_column, char *target,
-                          Py_ssize_t target_column) noexcept nogil:
-    cdef Py_ssize_t j
+cdef void copy_matrix(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t itemsize, View2 source,
+                      Py_ssize_t source_column, View2 target,
+                      Py_ssize_t target_column) noexcept nogil:
+    """target = source, with any strides of rows and columns."""
+    cdef Py_ssize_t i, j
     if source_column == itemsize and target_column == itemsize:
-        memcpy(target, source, columns * itemsize)
+        copy_rows(rows, columns * itemsize, source.data, source.ld, target.data, target.ld)
         return
-    for j in range(columns):
-        memcpy(target + j * target_column, source + j * source_column, itemsize)
+    for i in range(rows):
+        for j in range(columns):
+            memcpy(target.data + i * target.ld + j * target_column,
+                   source.data + i * source.ld + j * source_column, itemsize)

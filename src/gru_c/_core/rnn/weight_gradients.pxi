@@ -94,24 +94,25 @@ cdef void weight_gradients(const Call *call, Py_ssize_t start, Py_ssize_t stop,
 
     Adding rows one by one to a running sum loses digits as the sum grows. So rows are summed in
     blocks, and blocks in the first level of `sums`. After each SUM_BLOCKS blocks it is added to the
-    second level, and so on. Blocks are numbered from step 0 on: what is summed with what depends on
-    T and N alone, not on chunks or threads. The team partitions the units, so one thread computes
-    each sum. `start` is a multiple of `sum_steps`.
+    second level, and so on. Blocks are numbered from the forward's first step on, and come in
+    reverse: what is summed with what depends on T and N alone, not on chunks or threads. The team
+    partitions the units, so one thread computes each sum. `start` is a multiple of `sum_steps`.
     """
     cdef:
-        Py_ssize_t steps = sum_steps(call.rows), parts = ceil_div(call.rows, SUM_ROWS), t = stop, i
-        Py_ssize_t first, last, row, block, blocks = ceil_div(call.steps, steps) * parts
+        Py_ssize_t steps = sum_steps(call.rows), parts = ceil_div(call.rows, SUM_ROWS), first, last
+        Py_ssize_t blocks = ceil_div(call.steps, steps) * parts, block, row, i
+        Py_ssize_t count = ceil_div(stop - start, steps) * parts     # in this chunk
         bint new_sum
-    while t > start:
-        t = (t - 1) // steps * steps
-        first, last = t * call.rows, min(t + steps, call.steps) * call.rows
-        for i in range(parts - 1, -1, -1):
-            block = t // steps * parts + i
-            row = first + partition(last - first, <int> i, <int> parts)
-            new_sum = call.levels > 1 and (block + 1) % SUM_BLOCKS == 0
-            add_block(call, row, first + partition(last - first, <int> i + 1, <int> parts) - row,
-                      block == blocks - 1, new_sum, part)
-            carry(call, block, blocks, part)
+    for i in range(count):
+        block = start // steps * parts + mirrored(i, count, not call.reverse)
+        first = block // parts * steps * call.rows
+        last = min(first + steps * call.rows, call.steps * call.rows)
+        row = first + partition(last - first, block % parts, parts)
+        last = first + partition(last - first, block % parts + 1, parts)
+        block = mirrored(block, blocks, call.reverse)
+        new_sum = call.levels > 1 and (block + 1) % SUM_BLOCKS == 0
+        add_block(call, row, last - row, block == blocks - 1, new_sum, part)
+        carry(call, block, blocks, part)
 
 
 cdef void add_block(const Call *call, Py_ssize_t row, Py_ssize_t rows, bint first_block,
@@ -130,7 +131,7 @@ cdef void add_block(const Call *call, Py_ssize_t row, Py_ssize_t rows, bint firs
         bint add = not (first_block or new_sum)
         View2 dgates = View2(call.dgates + row * layer.ld_gates + place, layer.ld_gates)
         View2 x = View2(call.input.data + row * call.input.row, call.input.row)
-        View2 h = View2(call.h + row * layer.ld_h, layer.ld_h)
+        View2 h = View2(state_rows(call, call.reverse, row), layer.ld_h)
         View2 q = View2(call.gates + row * layer.ld_gates + Q_PLANE * layer.plane, layer.ld_gates)
         View2 dw_ih = View2(call.sums[0].dweight_ih + first * layer.w_ih_t.n, layer.w_ih_t.n)
         View2 dw_hh = View2(call.sums[0].dweight_hh + first * layer.plane, layer.plane)

@@ -72,9 +72,9 @@ cdef void place_inference(Call *call, Bump *bump) noexcept nogil:
 cdef void use_states_in_place(Call *call) noexcept nogil:
     """A single step reads h_0 and writes h_n in place, if they are laid out as slots of h."""
     if is_state(call, &call.h_n):
-        call.h_slots[1] = call.h_n.data
+        call.h_slots[1 - call.reverse] = call.h_n.data
     if is_state(call, &call.h_0) and call.h_0.data != call.h_n.data:
-        call.h_slots[0] = call.h_0.data
+        call.h_slots[call.reverse] = call.h_0.data
 
 
 cdef bint is_state(const Call *call, const View3 *view) noexcept nogil:
