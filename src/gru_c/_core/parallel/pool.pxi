@@ -36,8 +36,7 @@ cdef extern from "pthread.h" nogil:
     int pthread_cond_broadcast(pthread_cond_t *)
     int pthread_setcancelstate(int, int *)
     int PTHREAD_CANCEL_DISABLE
-    int pthread_atfork(void (*)() noexcept nogil, void (*)() noexcept nogil,
-                       void (*)() noexcept nogil)
+    int pthread_atfork(void *, void *, void (*)() noexcept nogil)
     int pthread_sigmask(int, const sigset_t *, sigset_t *)     # in signal.h, as sigset_t
 
 cdef extern from "platform.h" nogil:
@@ -176,13 +175,10 @@ cdef void barrier_wait(Barrier *barrier, int team) noexcept nogil:
 # ---- tasks -------------------------------------------------------------------------------------
 
 cdef void run_rank(int rank, int team) noexcept nogil:
-    cdef long long start
-    if not pool.measuring:
-        pool.task(pool.argument, rank, team)
-        return
-    start = processor_nanoseconds()
+    cdef long long start = processor_nanoseconds() if pool.measuring else 0
     pool.task(pool.argument, rank, team)
-    add_time(&pool.processor_time, processor_nanoseconds() - start)
+    if pool.measuring:
+        add_time(&pool.processor_time, processor_nanoseconds() - start)
 
 
 cdef void *work(void *argument) noexcept nogil:
@@ -230,7 +226,7 @@ cdef void start_task(task_t task, void *argument, int team) noexcept nogil:
     atomic_store(&pool.slept, 0)
     pool.processor_time = 0
     atomic_store(&pool.pending, team - 1)
-    atomic_add(&pool.epoch, (1 << TEAM_BITS) + team - (pool.epoch & TEAM_MASK))     # it wraps
+    atomic_add(&pool.epoch, (1 << TEAM_BITS) + team - (pool.epoch & TEAM_MASK))     # may wrap
     wake(&pool.idle)
 
 
@@ -288,6 +284,6 @@ cdef int max_threads() noexcept nogil:
         int blas
     if limits.get_blas_threads != NULL:
         blas = limits.get_blas_threads()
-        if blas < limits.blas_at_start or (chosen == 0 and blas < limit):
+        if chosen == 0 or blas < limits.blas_at_start:
             limit = min(limit, blas)
     return max(1, limit)
