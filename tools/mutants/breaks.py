@@ -103,7 +103,7 @@ BREAKS = [
     Break("leading-dimension-of-part-of-a-line", CORE + "rnn/layout.pxd",
           "(ceil_div(size, LINE) | 1) * LINE", "size + sizeof(double)", NUMERICS),
     # ---- the thread pool
-    Break("partition-of-a-thread", CORE + "parallel/partition.pxd",
+    Break("partition-of-a-thread", CORE + "parallel/pool.pxd",
           "return length * rank // team", "return length // team * rank", NUMERICS),
     Break("threads-of-blas", CORE + "parallel/pool.pxi",
           "limit = min(limit, blas)", "pass", ("tests/test_robustness.py",)),
@@ -112,7 +112,7 @@ BREAKS = [
     Break("waits-never-sleep", CORE + "parallel/pool.pxi",
           "if now >= end:", "if now < 0:", POOL),
     Break("quota-of-one-cgroup", CORE + "cpus.py",
-          "range(len(parts), -1, -1)", "[len(parts)]", POOL),
+          "(group, *group.parents)", "[group]", POOL),
     Break("environment-above-the-quota", CORE + "__init__.py",
           "core.set_num_threads(min(count, most))", "core.set_num_threads(count)", POOL),
     Break("ctrl-c-waits-for-the-end", CORE + "rnn/plan.pxi",

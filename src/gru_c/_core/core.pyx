@@ -10,8 +10,7 @@ from libc.string cimport memcpy, memset
 from gru_c._core.gemm.context cimport (
     PANEL_BYTES, Context, GateView, Micropanels, PackedMatrix, Prefetch, View2, real, rows_t,
 )
-from gru_c._core.parallel.partition cimport partition
-from gru_c._core.parallel.pool cimport Barrier, task_t
+from gru_c._core.parallel.pool cimport Barrier, partition, task_t
 from gru_c._core.rnn.call cimport (
     BACKWARD, FINISHED, FORKED, INFERENCE, STOP, STOPPED, SUM_LEVELS, TRAINING, Call, PackedLayer,
     Partition, Status, Sums, View3,
@@ -83,28 +82,27 @@ cdef public size_t gru_c_step(const void *contexts, Py_ssize_t input_size, Py_ss
 # ---- for Python ----------------------------------------------------------------------------------
 
 cdef extern from "platform.h" nogil:
-    bint has_avx512 "gru_cpu_has_avx512"()
-    bint has_avx2 "gru_cpu_has_avx2"()
+    int extensions "gru_extensions"()
 
 
 def instruction_sets():
     """The instruction sets that this processor has, the best first."""
-    names = ["baseline"]
-    if has_avx2():
-        names.insert(0, "avx2")
-        if has_avx512():
-            names.insert(0, "avx512")
-    return names
+    return ["avx512", "avx2", "baseline"][2 - extensions():]
 
 
 def initialize(int available, size_t blas_get_num_threads):
     """Once, at import: the number of processors, and the address of BLAS's thread count or 0."""
-    initialize_pool(available, blas_get_num_threads)
+    limits.available = max(1, min(available, MAX_THREADS))
+    if blas_get_num_threads:
+        limits.get_blas_threads = <int (*)() noexcept nogil> <void *> blas_get_num_threads
+        limits.blas_at_start = limits.get_blas_threads()
+    clear_pool()
+    pthread_atfork(NULL, NULL, clear_pool)
 
 
 def set_num_threads(count):
     """A positive integer of any size."""
-    choose_threads(min(count, MAX_THREADS))
+    atomic_store(&limits.chosen, min(count, MAX_THREADS))
 
 
 def get_num_threads():
@@ -112,8 +110,10 @@ def get_num_threads():
 
 
 def blas_num_threads():
-    return blas_threads()
+    """Threads of BLAS, 0 if it does not say."""
+    return limits.get_blas_threads() if limits.get_blas_threads != NULL else 0
 
 
 def num_workers():
-    return worker_count()
+    """Threads that the pool has started, the callers not among them."""
+    return atomic_load(&pool.workers)

@@ -1,18 +1,19 @@
 """How many processors this process may use: its affinity mask and the CPU quota of its cgroup."""
 
 import os
+from pathlib import Path, PurePosixPath
 
 
 def available(root: str = "/") -> int:
     """At least one. A quota of one and a half processors makes two."""
     affinity = getattr(os, "sched_getaffinity", None)
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, min([cpus, *_quotas(root)]))
+    return min([cpus, *_quotas(Path(root))])
 
 
 def _quotas(root):
     """Processors, rounded up, that each cgroup from this process's own to the top allows."""
-    for line in _read(root, "proc/self/cgroup").splitlines():
+    for line in _read(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if not controllers:                                # version 2, alone or beside version 1
@@ -22,9 +23,11 @@ def _quotas(root):
             files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
         else:
             continue
-        mount = next((name for name in mounts if os.path.isdir(os.path.join(root, name))), None)
-        for folder in _ancestors(path) if mount else ():
-            words = " ".join(_read(root, mount, folder, file) for file in files).split()
+        mount = next((root / name for name in mounts if os.path.isdir(root / name)), None)
+        # A container may see only the top. A path with ".." is outside of what is mounted here.
+        group = PurePosixPath("." if ".." in path.split("/") else path.strip("/"))
+        for folder in (group, *group.parents) if mount else ():
+            words = " ".join(_read(mount / folder / file) for file in files).split()
             if len(words) == 2 and all(map(_is_number, words)):
                 quota, period = map(int, words)
                 if quota > 0 and period > 0:
@@ -36,17 +39,8 @@ def _is_number(word):
     return word.isascii() and word.isdecimal() and len(word) < 20
 
 
-def _ancestors(path):
-    """The path and the folders above it, to the top: "". A container may see only the top."""
-    parts = [part for part in path.split("/") if part]
-    if ".." in parts:                                      # outside of what is mounted here
-        parts = []
-    return ["/".join(parts[:count]) for count in range(len(parts), -1, -1)]
-
-
-def _read(*path):
+def _read(path):
     try:
-        with open(os.path.join(*path), encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
     except (OSError, ValueError):                          # ValueError: a NUL in the path
         return ""

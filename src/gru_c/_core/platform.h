@@ -1,33 +1,58 @@
-/* All code for one platform, vectors apart: processor features, memory, prefetch, floating-point mode, atomics
+/* All code for one platform, vectors apart: processor features, floating-point mode, memory, prefetch, atomics
  * and clocks. Names have a prefix: <stdatomic.h>, which Cython's C includes, has an atomic_load of its own. */
 #ifndef GRU_C_PLATFORM_H
 #define GRU_C_PLATFORM_H
 
-#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <time.h>
-#if defined(__linux__)
 #include <sys/mman.h>
-#endif
+#include <time.h>
 
-/* ---- processor features --------------------------------------------------------------------------------- */
+/* ---- processors ----------------------------------------------------------------------------------------- */
 
+/* gru_extensions: 0, 1 with AVX2 and FMA, 2 with AVX-512, too.
+ * gru_get_fp_mode, gru_set_fp_mode: the rounding and the treatment of denormals in this thread, on which a
+ * result depends. Traps stay masked, and flags are not passed on. x87 is not used, so on x86 MXCSR holds the
+ * whole mode.
+ * gru_cpu_pause: for a loop that polls. `yield` does nothing on most arm64 cores; `isb` takes as long as x86's
+ * `pause`. */
 #if defined(__x86_64__)
-static inline int gru_cpu_has_avx2(void)
+static inline int gru_extensions(void)
 {
     __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
-static inline int gru_cpu_has_avx512(void)
-{
-    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") ? 2 : 1;
 }
+#define GRU_FP_MODE 0xe040u         /* flush to zero, rounding, denormals are zero */
+static inline unsigned long gru_get_fp_mode(void) { return __builtin_ia32_stmxcsr() & GRU_FP_MODE; }
+static inline void gru_set_fp_mode(unsigned long mode)
+{
+    __builtin_ia32_ldmxcsr((__builtin_ia32_stmxcsr() & ~GRU_FP_MODE) | (unsigned int)mode);
+}
+#define gru_cpu_pause() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+static inline int gru_extensions(void) { return 0; }
+#define GRU_FP_MODE 0x07c80007ul    /* AHP, DN, FZ, rounding, FZ16, and FEAT_AFP's NEP, AH, FIZ */
+static inline unsigned long gru_fpcr(void)
+{
+    unsigned long value;
+    __asm__ __volatile__("mrs %0, fpcr" : "=r"(value));
+    return value;
+}
+static inline unsigned long gru_get_fp_mode(void) { return gru_fpcr() & GRU_FP_MODE; }
+static inline void gru_set_fp_mode(unsigned long mode)
+{
+    mode |= gru_fpcr() & ~GRU_FP_MODE;
+    __asm__ __volatile__("msr fpcr, %0" ::"r"(mode) : "memory");
+}
+#define gru_cpu_pause() __asm__ __volatile__("isb" ::: "memory")
 #else
-static inline int gru_cpu_has_avx2(void) { return 0; }
-static inline int gru_cpu_has_avx512(void) { return 0; }
+#include <fenv.h>
+static inline int gru_extensions(void) { return 0; }
+static inline unsigned long gru_get_fp_mode(void) { return (unsigned long)fegetround(); }
+static inline void gru_set_fp_mode(unsigned long mode) { fesetround((int)mode); }
+#define gru_cpu_pause() ((void)0)
 #endif
 
 /* ---- memory --------------------------------------------------------------------------------------------- */
@@ -44,7 +69,7 @@ static inline void *gru_allocate(size_t size)
     if (size > (size_t)PTRDIFF_MAX) return NULL;
     size = (size + GRU_HUGE_PAGE - 1) / GRU_HUGE_PAGE * GRU_HUGE_PAGE;
     if (posix_memalign(&memory, GRU_HUGE_PAGE, size) != 0) return NULL;
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
+#ifdef MADV_HUGEPAGE
     madvise(memory, size, MADV_HUGEPAGE);
 #endif
     return memory;
@@ -55,57 +80,13 @@ static inline void *gru_allocate(size_t size)
 static inline void gru_prefetch_read(const void *p) { __builtin_prefetch(p); }
 static inline void gru_prefetch_write(void *p) { __builtin_prefetch(p, 1); }
 
-/* ---- floating-point mode -------------------------------------------------------------------------------- */
-
-/* The rounding and the treatment of denormals in this thread: a result depends on them. Traps stay masked, and
- * flags are not passed on. x87 is not used, so on x86 MXCSR holds the whole mode. */
-#if defined(__x86_64__)
-#define GRU_FP_MODE 0xe040u         /* flush to zero, rounding, denormals are zero */
-static inline unsigned long gru_get_fp_mode(void) { return __builtin_ia32_stmxcsr() & GRU_FP_MODE; }
-static inline void gru_set_fp_mode(unsigned long mode)
-{
-    __builtin_ia32_ldmxcsr((__builtin_ia32_stmxcsr() & ~GRU_FP_MODE) | (unsigned int)mode);
-}
-#elif defined(__aarch64__)
-#define GRU_FP_MODE 0x07c80007ul    /* AHP, DN, FZ, rounding, FZ16, and FEAT_AFP's NEP, AH, FIZ */
-static inline unsigned long gru_fpcr(void)
-{
-    unsigned long value;
-    __asm__ __volatile__("mrs %0, fpcr" : "=r"(value));
-    return value;
-}
-static inline unsigned long gru_get_fp_mode(void) { return gru_fpcr() & GRU_FP_MODE; }
-static inline void gru_set_fp_mode(unsigned long mode)
-{
-    mode |= gru_fpcr() & ~GRU_FP_MODE;
-    __asm__ __volatile__("msr fpcr, %0" ::"r"(mode) : "memory");
-}
-#else
-#include <fenv.h>
-static inline unsigned long gru_get_fp_mode(void) { return (unsigned long)fegetround(); }
-static inline void gru_set_fp_mode(unsigned long mode) { fesetround((int)mode); }
-#endif
-
 /* ---- atomics: integers shared by threads ----------------------------------------------------------------- */
 
-#define gru_atomic_load(p) __atomic_load_n(p, __ATOMIC_ACQUIRE)
+/* Loads and additions are sequentially consistent, for a thread that goes to sleep and one that wakes it. Each
+ * adds to its word, then reads that of the other. At least one of them sees what the other wrote. */
+#define gru_atomic_load(p) __atomic_load_n(p, __ATOMIC_SEQ_CST)
 #define gru_atomic_store(p, value) __atomic_store_n(p, value, __ATOMIC_RELEASE)
-#define gru_atomic_add(p, value) __atomic_add_fetch(p, value, __ATOMIC_ACQ_REL)
-
-/* Sequentially consistent, for a thread that goes to sleep and one that wakes it. Each writes its word, then
- * reads that of the other. At least one of them sees what the other wrote. */
-#define gru_atomic_load_seq(p) __atomic_load_n(p, __ATOMIC_SEQ_CST)
-#define gru_atomic_store_seq(p, value) __atomic_store_n(p, value, __ATOMIC_SEQ_CST)
-#define gru_atomic_add_seq(p, value) __atomic_add_fetch(p, value, __ATOMIC_SEQ_CST)
-
-/* A pause for a loop that polls. `yield` does nothing on most arm64 cores; `isb` takes as long as x86's `pause`. */
-#if defined(__x86_64__)
-#define gru_cpu_pause() __builtin_ia32_pause()
-#elif defined(__aarch64__)
-#define gru_cpu_pause() __asm__ __volatile__("isb" ::: "memory")
-#else
-#define gru_cpu_pause() ((void)0)
-#endif
+#define gru_atomic_add(p, value) __atomic_add_fetch(p, value, __ATOMIC_SEQ_CST)
 
 /* ---- clocks --------------------------------------------------------------------------------------------- */
 

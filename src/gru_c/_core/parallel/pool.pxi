@@ -16,6 +16,8 @@
 # child starts with an empty pool. Workers take no signals, and round as the caller does. BLAS's
 # number of threads is only read: where it is lowered (threadpoolctl does so), we follow.
 
+from posix.signal cimport SIG_SETMASK, sigfillset, sigset_t
+
 cdef extern from "pthread.h" nogil:
     ctypedef struct pthread_t:
         pass
@@ -34,26 +36,13 @@ cdef extern from "pthread.h" nogil:
     int pthread_cond_broadcast(pthread_cond_t *)
     int pthread_setcancelstate(int, int *)
     int PTHREAD_CANCEL_DISABLE
-    int pthread_atfork(void (*)() noexcept nogil, void (*)() noexcept nogil,
-                       void (*)() noexcept nogil)
-
-cdef extern from "signal.h" nogil:
-    ctypedef struct sigset_t:
-        pass
-    int SIG_SETMASK
-    int sigfillset(sigset_t *)
-    int pthread_sigmask(int, const sigset_t *, sigset_t *)
+    int pthread_atfork(void *, void *, void (*)() noexcept nogil)
+    int pthread_sigmask(int, const sigset_t *, sigset_t *)     # in signal.h, as sigset_t
 
 cdef extern from "platform.h" nogil:
-    unsigned int load_word "gru_atomic_load"(unsigned int *)
-    unsigned int load_word_seq "gru_atomic_load_seq"(unsigned int *)
-    void store_word_seq "gru_atomic_store_seq"(unsigned int *, unsigned int)
-    unsigned int add_word_seq "gru_atomic_add_seq"(unsigned int *, unsigned int)
-    int load_int "gru_atomic_load"(int *)
-    int load_int_seq "gru_atomic_load_seq"(int *)
-    void store_int "gru_atomic_store"(int *, int)
-    int add_int "gru_atomic_add"(int *, int)
-    int add_int_seq "gru_atomic_add_seq"(int *, int)
+    int atomic_load "gru_atomic_load"(const int *)
+    void atomic_store "gru_atomic_store"(int *, int)
+    int atomic_add "gru_atomic_add"(int *, int)
     long long add_time "gru_atomic_add"(long long *, long long)
     void pause "gru_cpu_pause"()
     long long nanoseconds "gru_nanoseconds"()
@@ -64,6 +53,7 @@ cdef extern from "platform.h" nogil:
 cdef enum:
     MAX_THREADS = 64           # of a team
     TEAM_BITS = 8              # bits of an epoch that hold the size of the team; the others count
+    TEAM_MASK = (1 << TEAM_BITS) - 1
     POLLS = 16                 # between readings of the clock: about 1 us on x86, less elsewhere
     MAX_POLL = 200000          # ns to poll before sleeping; a step of 50,1,161,1760 takes 160 us
     MAX_TIMES_ALONE = 16       # after a crowded task, alone for at most 16 times as long
@@ -78,7 +68,7 @@ cdef struct Pool:
     pthread_mutex_t lock       # held from the last check of a word until the thread sleeps
     Sleepers idle              # workers without a task
     Sleepers busy              # threads at a barrier of a task, and its caller at the end
-    unsigned int epoch         # of the task, and the size of its team
+    int epoch                  # of the task, and the size of its team
     int pending                # workers that have not finished the task
     int workers                # started
     int poll_time              # ns to poll now
@@ -91,105 +81,92 @@ cdef struct Pool:
     task_t task
     void *argument
     unsigned long fp_mode      # of the caller
-    int forks                  # from `initialize_pool` to this process
-    # Numbers of threads
-    int chosen                 # by choose_threads; 0: not yet
+
+cdef struct Limits:            # of the number of threads
+    int chosen                 # by set_num_threads; 0: not yet
     int available              # processors
     int (*get_blas_threads)() noexcept nogil               # may be NULL
     int blas_at_start
 
 cdef Pool pool
-
-
-cdef void initialize_pool(int available, size_t blas_get_num_threads) noexcept nogil:
-    """Called once, before all else: processors, and the address of BLAS's count of threads or 0."""
-    pool.available = max(1, min(available, MAX_THREADS))
-    if blas_get_num_threads:
-        pool.get_blas_threads = <int (*)() noexcept nogil> <void *> blas_get_num_threads
-        pool.blas_at_start = pool.get_blas_threads()
-    pool.forks = -1                                        # clear_pool counts this process, too
-    clear_pool()
-    pthread_atfork(NULL, NULL, clear_pool)
+cdef Limits limits
+cdef int forks                 # counts up in each forked child
 
 
 cdef void clear_pool() noexcept nogil:
     """Empty the pool: at the start, and in a forked child, which has no workers."""
+    global forks
+    memset(&pool, 0, sizeof(Pool))
     pthread_mutex_init(&pool.owner, NULL)
     pthread_mutex_init(&pool.lock, NULL)
     pthread_cond_init(&pool.idle.wake, NULL)
     pthread_cond_init(&pool.busy.wake, NULL)
-    pool.idle.count = 0
-    pool.busy.count = 0
-    pool.epoch = 0
-    pool.pending = 0
-    pool.workers = 0
     pool.poll_time = MAX_POLL
-    pool.alone_until = 0
     pool.times_alone = 1
-    pool.forks += 1
+    forks += 1
 
 
 # ---- waiting -----------------------------------------------------------------------------------
 
-cdef bint poll(unsigned int *word, unsigned int seen) noexcept nogil:
+cdef bint poll(int *word, int seen) noexcept nogil:
     """Whether `word` changes from `seen` within the poll time."""
     cdef:
         int _
         long long now, end = 0
     while True:
         for _ in range(POLLS):
-            if load_word(word) != seen:
+            if atomic_load(word) != seen:
                 return True
             pause()
         now = nanoseconds()
         if end == 0:
-            end = now + load_int(&pool.poll_time)
+            end = now + atomic_load(&pool.poll_time)
         if now >= end:
             return False
 
 
-cdef void sleep(Sleepers *sleepers, unsigned int *word, unsigned int seen) noexcept nogil:
+cdef void sleep(Sleepers *sleepers, int *word, int seen) noexcept nogil:
     """Sleep until `word` is no longer `seen` and its writer has called `wake`."""
     cdef int state
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state)     # the wait could be cancelled
-    add_int_seq(&sleepers.count, 1)
+    atomic_add(&sleepers.count, 1)
     pthread_mutex_lock(&pool.lock)
-    while load_word_seq(word) == seen:
+    while atomic_load(word) == seen:
         pthread_cond_wait(&sleepers.wake, &pool.lock)
     pthread_mutex_unlock(&pool.lock)
-    add_int(&sleepers.count, -1)
+    atomic_add(&sleepers.count, -1)
     pthread_setcancelstate(state, &state)
 
 
 cdef void wake(Sleepers *sleepers) noexcept nogil:
     """Wake all sleepers. The word has been written. Takes no lock if nobody sleeps."""
-    if load_int_seq(&sleepers.count) > 0:
+    if atomic_load(&sleepers.count) > 0:
         pthread_mutex_lock(&pool.lock)
         pthread_mutex_unlock(&pool.lock)
         pthread_cond_broadcast(&sleepers.wake)
 
 
-cdef void await_change(unsigned int *word, unsigned int seen) noexcept nogil:
+cdef void await_change(int *word, int seen) noexcept nogil:
     """Inside a task, wait until `word` is no longer `seen`."""
-    cdef int poll_time = load_int(&pool.poll_time)
+    cdef int poll_time = atomic_load(&pool.poll_time)
     if not poll(word, seen):
-        store_int(&pool.poll_time, poll_time // 4)
-        add_int(&pool.slept, 1)
+        atomic_store(&pool.poll_time, poll_time // 4)
+        atomic_add(&pool.slept, 1)
         sleep(&pool.busy, word, seen)
     elif 0 < poll_time < MAX_POLL:
-        store_int(&pool.poll_time, min(MAX_POLL, 2 * poll_time))
+        atomic_store(&pool.poll_time, min(MAX_POLL, 2 * poll_time))
 
 
 cdef void barrier_wait(Barrier *barrier, int team) noexcept nogil:
     """Return when all `team` threads of a task have called this."""
-    cdef unsigned int epoch
+    cdef int epoch
     if team == 1 or barrier.abandoned:
         return
-    epoch = load_word(&barrier.epoch)
-    if add_int(&barrier.arrived, 1) == team:
-        store_int(&barrier.arrived, 0)
-        store_int(&pool.passed, load_int(&pool.passed) + 1)
-        add_word_seq(&barrier.epoch, 1)
+    epoch = atomic_load(&barrier.epoch)
+    if atomic_add(&barrier.arrived, 1) == team:
+        atomic_store(&barrier.arrived, 0)
+        atomic_store(&pool.passed, atomic_load(&pool.passed) + 1)
+        atomic_add(&barrier.epoch, 1)
         wake(&pool.busy)
     else:
         await_change(&barrier.epoch, epoch)
@@ -198,29 +175,26 @@ cdef void barrier_wait(Barrier *barrier, int team) noexcept nogil:
 # ---- tasks -------------------------------------------------------------------------------------
 
 cdef void run_rank(int rank, int team) noexcept nogil:
-    cdef long long start
-    if not pool.measuring:
-        pool.task(pool.argument, rank, team)
-        return
-    start = processor_nanoseconds()
+    cdef long long start = processor_nanoseconds() if pool.measuring else 0
     pool.task(pool.argument, rank, team)
-    add_time(&pool.processor_time, processor_nanoseconds() - start)
+    if pool.measuring:
+        add_time(&pool.processor_time, processor_nanoseconds() - start)
 
 
 cdef void *work(void *argument) noexcept nogil:
     """The life of a worker. The pointer holds its rank and the epoch in which it was started."""
     cdef:
-        int rank = <int> <size_t> argument & 0xff, team
-        unsigned int epoch = <unsigned int> (<size_t> argument >> 8)
+        int rank = <int> <size_t> argument & TEAM_MASK, team
+        int epoch = <int> (<size_t> argument >> TEAM_BITS)
     while True:
         if not poll(&pool.epoch, epoch):
             sleep(&pool.idle, &pool.epoch, epoch)
-        epoch = load_word(&pool.epoch)
-        team = epoch & ((1 << TEAM_BITS) - 1)
+        epoch = atomic_load(&pool.epoch)
+        team = epoch & TEAM_MASK
         if rank < team:
             set_fp_mode(pool.fp_mode)
             run_rank(rank, team)
-            if add_int_seq(&pool.pending, -1) == 0:
+            if atomic_add(&pool.pending, -1) == 0:
                 wake(&pool.busy)
 
 
@@ -235,10 +209,10 @@ cdef void start_workers(int count) noexcept nogil:
     pthread_sigmask(SIG_SETMASK, &all_signals, &before)
     while pool.workers < count:
         if pthread_create(&thread, NULL, work, <void *> (
-                (<size_t> pool.epoch << 8) | <size_t> (pool.workers + 1))) != 0:
+                (<size_t> pool.epoch << TEAM_BITS) | <size_t> (pool.workers + 1))) != 0:
             break
         pthread_detach(thread)
-        add_int(&pool.workers, 1)
+        atomic_add(&pool.workers, 1)
     pthread_sigmask(SIG_SETMASK, &before, NULL)
 
 
@@ -247,12 +221,12 @@ cdef void start_task(task_t task, void *argument, int team) noexcept nogil:
     pool.task = task
     pool.argument = argument
     pool.fp_mode = get_fp_mode()
-    store_int(&pool.poll_time, MAX_POLL if team <= pool.available else 0)
-    store_int(&pool.passed, 0)
-    store_int(&pool.slept, 0)
+    atomic_store(&pool.poll_time, MAX_POLL if team <= limits.available else 0)
+    atomic_store(&pool.passed, 0)
+    atomic_store(&pool.slept, 0)
     pool.processor_time = 0
-    store_int(&pool.pending, team - 1)
-    store_word_seq(&pool.epoch, ((pool.epoch >> TEAM_BITS) + 1) << TEAM_BITS | team)
+    atomic_store(&pool.pending, team - 1)
+    atomic_add(&pool.epoch, (1 << TEAM_BITS) + team - (pool.epoch & TEAM_MASK))     # may wrap
     wake(&pool.idle)
 
 
@@ -261,7 +235,7 @@ cdef void judge_task(int team, long long start, long long took) noexcept nogil:
     cdef:
         bint slept_much = pool.slept > 8 and pool.slept > pool.passed // 8
         bint few_processors = pool.measuring and 4 * pool.processor_time < 5 * took
-    if slept_much and (few_processors or team > pool.available):
+    if slept_much and (few_processors or team > limits.available):
         pool.alone_until = start + took + min(MAX_ALONE, pool.times_alone * took)
         pool.times_alone = min(MAX_TIMES_ALONE, 2 * pool.times_alone)
     elif not slept_much:
@@ -272,7 +246,7 @@ cdef void judge_task(int team, long long start, long long took) noexcept nogil:
 cdef void run_team(task_t task, void *argument, int team) noexcept nogil:
     """Run `task` on at most `team` threads; on the caller alone if the pool is taken or crowded."""
     cdef:
-        int pending, forks = pool.forks
+        int pending, forks_before = forks
         long long start
     if team <= 1 or pthread_mutex_trylock(&pool.owner) != 0:
         task(argument, 0, 1)
@@ -286,12 +260,12 @@ cdef void run_team(task_t task, void *argument, int team) noexcept nogil:
     team = min(team, pool.workers + 1)
     start_task(task, argument, team)
     run_rank(0, team)
-    if pool.forks != forks:                                # now a child: it has no workers
+    if forks != forks_before:                              # now a child: it has no workers
         return
-    pending = load_int(&pool.pending)
+    pending = atomic_load(&pool.pending)
     while pending > 0:
-        await_change(<unsigned int *> &pool.pending, <unsigned int> pending)
-        pending = load_int(&pool.pending)
+        await_change(&pool.pending, pending)
+        pending = atomic_load(&pool.pending)
     judge_task(team, start, nanoseconds() - start)
     pthread_mutex_unlock(&pool.owner)
 
@@ -299,32 +273,17 @@ cdef void run_team(task_t task, void *argument, int team) noexcept nogil:
 # ---- numbers of threads ------------------------------------------------------------------------
 
 cdef int fork_count() noexcept nogil:
-    """How many forks since `initialize_pool` led to this process."""
-    return pool.forks
-
-
-cdef int blas_threads() noexcept nogil:
-    """Threads of BLAS, 0 if it does not say."""
-    return pool.get_blas_threads() if pool.get_blas_threads != NULL else 0
-
-
-cdef int worker_count() noexcept nogil:
-    """Threads that the pool has started, the callers not among them."""
-    return load_int(&pool.workers)
-
-
-cdef void choose_threads(int count) noexcept nogil:
-    """Set the most threads of a call. Positive."""
-    store_int(&pool.chosen, min(count, MAX_THREADS))
+    """A number that a forked child does not share with its parent."""
+    return forks
 
 
 cdef int max_threads() noexcept nogil:
     """The most threads that a call may use now."""
     cdef:
-        int chosen = load_int(&pool.chosen), limit = chosen if chosen > 0 else pool.available
+        int chosen = atomic_load(&limits.chosen), limit = chosen if chosen > 0 else limits.available
         int blas
-    if pool.get_blas_threads != NULL:
-        blas = pool.get_blas_threads()
-        if blas < pool.blas_at_start or (chosen == 0 and blas < limit):
+    if limits.get_blas_threads != NULL:
+        blas = limits.get_blas_threads()
+        if chosen == 0 or blas < limits.blas_at_start:
             limit = min(limit, blas)
     return max(1, limit)

@@ -1,9 +1,5 @@
 # The plan of a call: threads, what each works on, chunks of steps, and where a call may stop.
 
-cdef extern from "platform.h" nogil:
-    int atomic_load "gru_atomic_load"(const int *)
-    void atomic_store "gru_atomic_store"(int *, int)
-
 cdef enum:
     CHUNK_BYTES = 1 << 17          # of the gates of a chunk of a forward: L2 holds them
     L2_INPUT_WEIGHTS = 1 << 19     # bytes of input weights; beyond, a chunk has at least
