@@ -12,7 +12,7 @@ cdef void pack_forward_weights(PackedLayer *layer, const real *weight_ih, const 
 cdef void pack_backward_weights(
     PackedLayer *layer, const real *weight_ih, const real *weight_hh) noexcept nogil
 
-cdef size_t saved_size(const Call *call) noexcept nogil
+cdef size_t saved_size(Call *call) noexcept nogil
 cdef size_t workspace_size(Call *call) noexcept nogil
 cdef Status forward(Call *call) noexcept nogil
 cdef Status backward(Call *call) noexcept nogil

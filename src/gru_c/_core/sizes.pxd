@@ -19,6 +19,7 @@ cdef inline void copy_rows(Py_ssize_t rows, Py_ssize_t size, const void *source,
     """Copy `size` bytes of each row."""
     cdef Py_ssize_t i
     if ld_source == ld_target == size:                     # the rows adjoin
-        size, rows = rows * size, min(rows, 1)
+        memcpy(target, source, rows * size)
+        return
     for i in range(rows):
         memcpy(<char *> target + i * ld_target, <const char *> source + i * ld_source, size)

@@ -19,30 +19,30 @@ cdef void init_layer(PackedLayer *layer, const Context *context, Py_ssize_t inpu
 cdef size_t place_forward_weights(PackedLayer *layer, void *memory) noexcept nogil:
     """Place the bias and the packed weights of the forward. Returns their size in bytes."""
     cdef:
-        Bump bump = bump_from(memory)
+        size_t end = whole_lines(<size_t> memory)
         Py_ssize_t width = layer.hidden_size * layer.context.itemsize, i
-    layer.bias = place(&bump, 4 * layer.plane)
+    layer.bias = place(&end, 4 * layer.plane)
     for i in range(3):
-        place_matrix(layer, &layer.w_ih[i], 1, layer.input_size, width, &bump)
+        place_matrix(layer, &layer.w_ih[i], 1, layer.input_size, width, &end)
     for i in range(3):
-        place_matrix(layer, &layer.w_hh[i], 1, layer.hidden_size, width, &bump)
+        place_matrix(layer, &layer.w_hh[i], 1, layer.hidden_size, width, &end)
     if layer.plane <= MERGED_UNITS * layer.context.itemsize:
         place_matrix(layer, &layer.w_hh_merged, 1, layer.hidden_size,
-                     merged_gates(layer) * layer.plane, &bump)
-        place(&bump, layer.hidden_size * merged_gates(layer) * layer.plane)
-    return bump_size(&bump)
+                     merged_gates(layer) * layer.plane, &end)
+        place(&end, layer.hidden_size * merged_gates(layer) * layer.plane)
+    return end - <size_t> memory + LINE
 
 
 cdef size_t place_backward_weights(PackedLayer *layer, void *memory) noexcept nogil:
     """Place the transposes, for the backward. Returns their size in bytes."""
     cdef:
-        Bump bump = bump_from(memory)
+        size_t end = whole_lines(<size_t> memory)
         Py_ssize_t itemsize = layer.context.itemsize, H = layer.hidden_size
-    place_matrix(layer, &layer.w_ih_t, 3, H, layer.input_size * itemsize, &bump)
-    place_matrix(layer, &layer.w_hh_t, 3 if layer.reset_after else 2, H, H * itemsize, &bump)
+    place_matrix(layer, &layer.w_ih_t, 3, H, layer.input_size * itemsize, &end)
+    place_matrix(layer, &layer.w_hh_t, 3 if layer.reset_after else 2, H, H * itemsize, &end)
     if not layer.reset_after:
-        place_matrix(layer, &layer.w_hn_t, 1, H, H * itemsize, &bump)
-    return bump_size(&bump)
+        place_matrix(layer, &layer.w_hn_t, 1, H, H * itemsize, &end)
+    return end - <size_t> memory + LINE
 
 
 cdef Py_ssize_t merged_gates(const PackedLayer *layer) noexcept nogil:
@@ -51,13 +51,13 @@ cdef Py_ssize_t merged_gates(const PackedLayer *layer) noexcept nogil:
 
 
 cdef void place_matrix(const PackedLayer *layer, PackedMatrix *packed, Py_ssize_t segments,
-                       Py_ssize_t k, Py_ssize_t width, Bump *bump) noexcept nogil:
+                       Py_ssize_t k, Py_ssize_t width, size_t *end) noexcept nogil:
     """Place (segments * k) rows of `width` bytes; the segments multiply planes of the gates."""
     packed.context = layer.context
     packed.segments, packed.a_segment, packed.k = segments, layer.plane, k
     packed.n = round_up(width, LINE)
     packed.n_computed = round_up(width, layer.context.unit)
-    packed.data = place(bump, segments * k * packed.n)
+    packed.data = place(end, segments * k * packed.n)
 
 
 cdef void pack_forward_weights(PackedLayer *layer, const real *weight_ih, const real *weight_hh,

@@ -16,9 +16,8 @@ cdef void plan_call(Call *call) noexcept nogil:
     cdef const PackedLayer *layer = call.layer
     call.chunk = backward_chunk(call) if call.mode == BACKWARD else forward_chunk(call)
     call.merged = layer.w_hh_merged.data != NULL and call.rows <= MERGED_ROWS
-    call.x_in_place = call.x_stays
-    if call.mode == INFERENCE:
-        call.x_in_place = reads_in_place(&call.x, layer.context.itemsize)
+    call.x_in_place = (reads_in_place(&call.x, layer.context.itemsize) if call.mode == INFERENCE
+                       else call.x_stays)
     call.team, call.by_units = 1, False
     if call.max_threads > 1:
         plan_team(call)
