@@ -174,11 +174,10 @@ cdef void barrier_wait(Barrier *barrier, int team) noexcept nogil:
 
 # ---- tasks -------------------------------------------------------------------------------------
 
-cdef void run_rank(int rank, int team) noexcept nogil:
-    cdef long long start = processor_nanoseconds() if pool.measuring else 0
-    pool.task(pool.argument, rank, team)
+cdef void count_time(int sign) noexcept nogil:
+    """Before the task of a thread with -1, after it with 1: the difference is its processor time."""
     if pool.measuring:
-        add_time(&pool.processor_time, processor_nanoseconds() - start)
+        add_time(&pool.processor_time, sign * processor_nanoseconds())
 
 
 cdef void *work(void *argument) noexcept nogil:
@@ -193,7 +192,9 @@ cdef void *work(void *argument) noexcept nogil:
         team = epoch & TEAM_MASK
         if rank < team:
             set_fp_mode(pool.fp_mode)
-            run_rank(rank, team)
+            count_time(-1)
+            pool.task(pool.argument, rank, team)
+            count_time(1)
             if atomic_add(&pool.pending, -1) == 0:
                 wake(&pool.busy)
 
@@ -259,7 +260,9 @@ cdef void run_team(task_t task, void *argument, int team) noexcept nogil:
         return
     team = min(team, pool.workers + 1)
     start_task(task, argument, team)
-    run_rank(0, team)
+    count_time(-1)
+    task(argument, 0, team)
+    count_time(1)
     if forks != forks_before:                              # now a child: it has no workers
         return
     pending = atomic_load(&pool.pending)
