@@ -68,7 +68,8 @@ ctypedef void (*reset_backward_t)(
 
 # Rows of any width and any ld of the caller's array: target = source, and target += source.
 ctypedef void (*rows_t)(
-    Py_ssize_t rows, Py_ssize_t width, View2 source, View2 target) noexcept nogil
+    Py_ssize_t rows, Py_ssize_t width, const void *source, Py_ssize_t ld_source, void *target,
+    Py_ssize_t ld_target) noexcept nogil
 
 # sums = the sum of the rows, or with `accumulate` sums += it; `rest` is the rounding error of sums.
 ctypedef void (*column_sums_t)(Py_ssize_t rows, Py_ssize_t width, View2 source, bint accumulate,

@@ -175,7 +175,7 @@ cdef void barrier_wait(Barrier *barrier, int team) noexcept nogil:
 # ---- tasks -------------------------------------------------------------------------------------
 
 cdef void count_time(int sign) noexcept nogil:
-    """Before the task of a thread with -1, after it with 1: the difference is its processor time."""
+    """With -1 before a thread's task and with 1 after it: the sum is its processor time."""
     if pool.measuring:
         add_time(&pool.processor_time, sign * processor_nanoseconds())
 

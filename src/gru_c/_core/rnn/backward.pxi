@@ -123,7 +123,7 @@ cdef void add_output_gradient(const Call *call, char *dh, Py_ssize_t t,
         copy_matrix(rows, width // itemsize, itemsize, d_output, call.d_output.column,
                     View2(part.scratch, layer.plane), itemsize)
         d_output = View2(part.scratch, layer.plane)
-    layer.context.add_rows(rows, width, d_output, View2(dh + first, layer.ld_h))
+    layer.context.add_rows(rows, width, d_output.data, d_output.ld, dh + first, layer.ld_h)
 
 
 cdef void add_hidden_part(const Call *call, const Partition *part) noexcept nogil:
@@ -132,8 +132,8 @@ cdef void add_hidden_part(const Call *call, const Partition *part) noexcept nogi
         const PackedLayer *layer = call.layer
         Py_ssize_t first = part.panel * PANEL_BYTES, place = part.row * layer.ld_h + first
     layer.context.add_rows(
-        part.row_end - part.row, own_width(part, layer.plane),
-        View2(call.dh_hidden + place, layer.ld_h), View2(call.dh + place, layer.ld_h))
+        part.row_end - part.row, own_width(part, layer.plane), call.dh_hidden + place, layer.ld_h,
+        call.dh + place, layer.ld_h)
 
 
 # ---- before and after the time loop --------------------------------------------------------------

@@ -78,8 +78,8 @@ cdef void project_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
                  bias_row(layer, plane), plane_of(gates, plane),
                  &prefetch if streams or call.mode == TRAINING else NULL)
         if call.merged and layer.reset_after:              # the product with h adds to q, too
-            layer.context.store_rows(steps * rows, layer.plane, bias_row(layer, Q_PLANE),
-                                     plane_of(gates, Q_PLANE))
+            layer.context.store_rows(steps * rows, layer.plane, bias_row(layer, Q_PLANE).data, 0,
+                                     plane_of(gates, Q_PLANE).data, gates.ld)
         t += steps
 
 
@@ -167,9 +167,8 @@ cdef void store_output(const Call *call, const char *h, Py_ssize_t t,
         Py_ssize_t first = part.panel * PANEL_BYTES
         Py_ssize_t width = own_width(part, layer.hidden_size * layer.context.itemsize)
         View2 output = rows_at(&call.output, t, part.row)
-    output.data += first
-    layer.context.store_rows(part.row_end - part.row, width,
-                             View2(<char *> h + first, layer.ld_h), output)
+    layer.context.store_rows(part.row_end - part.row, width, h + first, layer.ld_h,
+                             output.data + first, output.ld)
 
 
 # ---- before, between and after the steps ---------------------------------------------------------

@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memset
 
 from gru_c._core.gemm.context cimport (
     Context, GateView, View2, activation_t, column_sums_t, gemm_packed_t, gemm_t,
-    pointwise_backward_t, pointwise_forward_t, reset_backward_t, reset_forward_t,
+    pointwise_backward_t, pointwise_forward_t, reset_backward_t, reset_forward_t, rows_t,
 )
 from gru_c._core.rnn.layout cimport N_PLANE, Q_PLANE, R_PLANE, Z_PLANE
 from gru_c._core.sizes cimport ceil_div
@@ -219,28 +219,29 @@ cdef void reset_backward(Py_ssize_t rows, Py_ssize_t width, const GateView *gate
 
 # ---- the caller's rows: any width, any leading dimension ---------------------------------------
 
-cdef void store_rows(Py_ssize_t rows, Py_ssize_t width, View2 source, View2 target) noexcept nogil:
+cdef void store_rows(Py_ssize_t rows, Py_ssize_t width, const void *source, Py_ssize_t ld_source,
+                     void *target, Py_ssize_t ld_target) noexcept nogil:
     """target = source, of either dtype. Prefetches the target, which is the caller's memory."""
     cdef:
-        Py_ssize_t i, j, count = width // sizeof(vec_f32), next_row = PREFETCH_ROWS * target.ld
+        Py_ssize_t i, j, count = width // sizeof(vec_f32), next_row = PREFETCH_ROWS * ld_target
         size_t rest = width % sizeof(vec_f32)
         const vec_f32 *s
         vec_f32 *t
     for i in range(rows):
-        s = <const vec_f32 *> source.data
-        t = <vec_f32 *> target.data
+        s = <const vec_f32 *> source
+        t = <vec_f32 *> target
         for j in range(count):
             prefetch_write(<char *> (t + j) + next_row)
             t[j] = s[j]
         if rest:
             memcpy(t + count, s + count, rest)
-        source.data += source.ld
-        target.data += target.ld
+        source = <const char *> source + ld_source
+        target = <char *> target + ld_target
 
 
-cdef inline void add_vectors(Py_ssize_t rows, Py_ssize_t width, const vec *source,
-                             Py_ssize_t ld_source, vec *target,
-                             Py_ssize_t ld_target) noexcept nogil:
+cdef void add_rows(Py_ssize_t rows, Py_ssize_t width, const vec *source, Py_ssize_t ld_source,
+                   vec *target, Py_ssize_t ld_target) noexcept nogil:
+    """target += source: undo `store_rows`, dh += dL/d output. The target has whole lines."""
     cdef:
         Py_ssize_t i, j, count = width // sizeof(vec)
         size_t rest = width % sizeof(vec)
@@ -248,25 +249,12 @@ cdef inline void add_vectors(Py_ssize_t rows, Py_ssize_t width, const vec *sourc
     for i in range(rows):
         for j in range(count):
             target[j] = target[j] + source[j]
-        if rest:                                           # the target has whole lines
+        if rest:
             memset(&last, 0, sizeof(vec))
             memcpy(&last, source + count, rest)
             target[count] = target[count] + last
         source = <const vec *> (<const char *> source + ld_source)
         target = <vec *> (<char *> target + ld_target)
-
-
-cdef void add_rows_f32(Py_ssize_t rows, Py_ssize_t width, View2 source,
-                       View2 target) noexcept nogil:
-    """target += source: undo `store_rows`, dh += dL/d output."""
-    add_vectors(rows, width, <const vec_f32 *> source.data, source.ld,
-                <vec_f32 *> target.data, target.ld)
-
-
-cdef void add_rows_f64(Py_ssize_t rows, Py_ssize_t width, View2 source,
-                       View2 target) noexcept nogil:
-    add_vectors(rows, width, <const vec_f64 *> source.data, source.ld,
-                <vec_f64 *> target.data, target.ld)
 
 
 # ---- sums of rows, activations -----------------------------------------------------------------
@@ -345,13 +333,11 @@ cdef void fill(Context *context, const vec *_) noexcept nogil:
         context.gemm = gemm_f32
         context.gemm_prefetch = gemm_prefetch_f32
         context.gemm_packed = gemm_packed_f32
-        context.add_rows = add_rows_f32
     else:
         context.itemsize = sizeof(double)
         context.gemm = gemm_f64
         context.gemm_prefetch = gemm_prefetch_f64
         context.gemm_packed = gemm_packed_f64
-        context.add_rows = add_rows_f64
     context.mr = MR
     context.nr = NR
     context.kc = KC
@@ -363,6 +349,7 @@ cdef void fill(Context *context, const vec *_) noexcept nogil:
     context.blend_backward = <pointwise_backward_t> blend_backward[vec]
     context.reset_backward = <reset_backward_t> reset_backward[vec]
     context.store_rows = store_rows
+    context.add_rows = <rows_t> add_rows[vec]
     context.column_sums = <column_sums_t> column_sums[vec]
     context.sigmoid = <activation_t> sigmoid_all[vec]
     context.tanh = <activation_t> tanh_all[vec]

@@ -215,7 +215,7 @@ cdef void add_sums(const Call *call, int level, bint first, const Partition *par
         Py_ssize_t units = own_units(layer, part)
         Py_ssize_t inputs = layer.w_ih_t.n, hidden = layer.plane
     for gate in range(3):
-        store(1, units * inputs, View2(source.dweight_ih + (gate * H + unit) * inputs, 0),
-              View2(target.dweight_ih + (gate * H + unit) * inputs, 0))
-        store(1, units * hidden, View2(source.dweight_hh + (gate * H + unit) * hidden, 0),
-              View2(target.dweight_hh + (gate * H + unit) * hidden, 0))
+        store(1, units * inputs, source.dweight_ih + (gate * H + unit) * inputs, 0,
+              target.dweight_ih + (gate * H + unit) * inputs, 0)
+        store(1, units * hidden, source.dweight_hh + (gate * H + unit) * hidden, 0,
+              target.dweight_hh + (gate * H + unit) * hidden, 0)
