@@ -75,7 +75,8 @@ cdef Partition partition_of(Call *call, int rank, int team) noexcept nogil:
         part.panel_end = partition(panels, rank + 1, team)
         part.sharers = team
     else:
-        part = block_of(&part, rank, team)
+        part.row = partition(call.rows, rank, team)
+        part.row_end = partition(call.rows, rank + 1, team)
     if call.mode == BACKWARD:
         part.scratch = call.scratch + rank * call.scratch_size
     return part
