@@ -213,7 +213,7 @@ cdef bint same_memory(cnp.ndarray a, cnp.ndarray b) noexcept:
 
 
 cdef inline void init_call(Call *call, Mode mode, const Shape *shape) noexcept:
-    """A call without the arrays that it may do without."""
+    """Set what the calls of all layers share. Arrays of a sequence are absent."""
     call.mode, call.steps, call.rows = mode, shape.steps, shape.rows
     call.x_stays = call.reverse = False
     call.output.data = call.d_output.data = call.dx.data = NULL
@@ -268,7 +268,8 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, c
                     cnp.ndarray h_last, TrainingState state) except -1:
     """One call per layer: plan all, allocate, run all.
 
-    A forward (h_0, h_n) saves if it has a state. A backward (d_h_n, dh_0) undoes what is saved.
+    `h_first` and `h_last` are h_0 and h_n of a forward, d_h_n and dh_0 of a backward. A forward
+    saves if it is given a state.
     """
     cdef:
         Py_ssize_t count = shape.layers, index, done
@@ -318,7 +319,7 @@ cdef size_t plan(tuple layers, list saved, Call *calls, const Call *whole, const
     """Fill in the calls, except for memory that is to be allocated. Returns the size of it.
 
     In training a layer reads the saved hidden states of the one below, else its output. In a
-    backward dx of a layer overwrites its d_output, and is the d_output of the layer below.
+    backward dx of a layer is the d_output of the layer below; between layers they share a buffer.
     """
     cdef:
         Py_ssize_t count = shape.layers, index, row
@@ -360,7 +361,7 @@ cdef Py_ssize_t between_size(const Call *calls, Py_ssize_t count) noexcept:
 cdef void connect(Call *calls, Py_ssize_t count, void *memory) noexcept:
     """Give the calls their memory: the buffers between layers, and one workspace.
 
-    A forward has two buffers, which alternate. In a backward one is enough.
+    Inference has two buffers, which alternate. In a backward one is enough.
     """
     cdef:
         bint back = calls[0].mode == BACKWARD

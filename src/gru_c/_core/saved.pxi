@@ -79,19 +79,20 @@ cdef bint unshared(list saved) noexcept:
 cdef class TrainingState:
     """How a model runs, what its last forward in training mode left, and the last gradients.
 
-    A call that writes acquires the contents and stores its own at the end. In between, the state is
-    empty. A call that runs out of memory restores what it acquired.
+    A forward in training takes what is saved; a backward takes the gradients and, unless it keeps
+    them, the saved activations. Each stores its own at the end. After a MemoryError it puts back
+    what it took.
     """
     cdef readonly:
         int form                       # how its arrays are arranged, see binding.pyx
         bint training
         list saved                     # one per layer; None: no forward, or its backward was run
-        str unfinished                 # the call that an exception ended; None after a forward
+        str unfinished                 # the call that an exception ended, until a forward trains
     cdef public:
         dict grads                     # of the parameters, or None
     cdef:
         list spare                     # consumed activations, whose memory is free
-        unsigned long owner            # thread of the call that has acquired the contents, or 0
+        unsigned long owner            # thread of the last call that took something, or 0
 
     def __init__(self, int form, bint training=True):
         self.form, self.training = form, training
@@ -115,7 +116,7 @@ cdef class TrainingState:
         return found
 
     cdef void restore(self, list found, bint has_saved) noexcept:
-        """Undo `acquire`, unless another call has stored something since."""
+        """Put back what a call took, unless another has stored since, or the mode has changed."""
         with cython.critical_section(self):
             self.owner = 0
             if self.saved is not None or self.spare is not None or not self.training:

@@ -1,4 +1,4 @@
-"""The one file that calls BLAS: contexts whose products run on GEMM of scipy.linalg.cython_blas.
+"""The one file that multiplies by BLAS: contexts with products of scipy.linalg.cython_blas.
 
 The core reaches it through the Context alone. A micropanel is a whole panel, and no call is large
 enough for OpenBLAS to thread.

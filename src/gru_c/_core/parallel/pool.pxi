@@ -7,10 +7,11 @@
 #
 # Where the threads of a team sleep at many barriers, either the steps are long or others use the
 # processors. The processor time of the next task tells which. A task is *crowded* if its threads
-# slept at many barriers and had too little processor time. It is no faster than one thread. So for
-# as long as it took, later tasks run on the caller alone; after each crowded task in a row, for
-# twice as long, up to sixteen times and at most a second. Threads of OpenMP that poll for
-# milliseconds after their work then cost little, and so do other compute-bound processes.
+# slept at many barriers, and it had too little processor time or more threads than there are
+# processors. It is no faster than one thread. Later tasks then run on the caller alone for as long
+# as it took. Each further crowded task doubles this, up to sixteen times as long, and at most a
+# second. Threads of OpenMP that poll for milliseconds after their work then cost little, and so do
+# other compute-bound processes.
 #
 # One caller has the pool at a time. Another runs its task alone, and gets the same bits. A forked
 # child starts with an empty pool. Workers take no signals, and round as the caller does. BLAS's
@@ -126,7 +127,7 @@ cdef bint poll(int *word, int seen) noexcept nogil:
 
 
 cdef void sleep(Sleepers *sleepers, int *word, int seen) noexcept nogil:
-    """Sleep until `word` is no longer `seen` and its writer has called `wake`."""
+    """Sleep until `word` is no longer `seen`. Its writer calls `wake` after the change."""
     cdef int state
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state)     # the wait could be cancelled
     atomic_add(&sleepers.count, 1)

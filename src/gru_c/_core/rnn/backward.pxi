@@ -1,4 +1,4 @@
-# Backward: undoes the forward from the last step to the first, chunk by chunk.
+# Backward: undoes the forward from its last step to its first, chunk by chunk.
 #
 # dL/dh_t has two parts: `dh`, which goes through no product, and `dh_hidden`, which came through
 # W_hh. They are added once, when both are complete. Adding the product to dh block by block would
@@ -39,7 +39,7 @@ cdef void backward_rank(void *argument, int rank, int team) noexcept nogil:
 
 cdef void backward_step(const Call *call, Py_ssize_t t, const Partition *part,
                         const Prefetch *next_gates) noexcept nogil:
-    """dL/dh_{t-1} from dL/dh_t, and the gradients of the pre-activations: undoes `forward_step`."""
+    """Undo `forward_step`: dL/dh before step t from that after it, and the gates' gradients."""
     cdef:
         const PackedLayer *layer = call.layer
         const Context *context = layer.context
@@ -91,7 +91,7 @@ cdef void undo_project_state(const Call *call, Py_ssize_t t, const Partition *pa
                              const Prefetch *next_gates) noexcept nogil:
     """a_r += W_hr h, a_z += W_hz h, q = W_hn h + b_hn:  dh_hidden = [da_r da_z dq] W_hh.
 
-    Without reset_after there is no such q, and no dq.
+    Without reset_after the product has no dq: `undo_reset_before` has used it.
     """
     cdef:
         const PackedLayer *layer = call.layer

@@ -1,11 +1,12 @@
-"""The description of a call of one layer in one direction: complete before an entry is called.
+"""The description of a call of one layer in one direction.
 
-    size_t saved_size(call)        bytes of the saved activations of a call that trains
     size_t workspace_size(call)    plans the call; bytes of its workspace
+    size_t saved_size(call)        of a planned call in TRAINING: bytes of its saved activations
     Status forward(call)           runs a planned call, once
     Status backward(call)
 
-The two entries never allocate. T steps, N rows, I inputs, H hidden units. All arrays of a call have
+The plan needs all but the memory that the two sizes are asked for, an entry needs that, too. The
+entries never allocate. T steps, N rows, I inputs, H hidden units. All arrays of a call have
 the dtype of its layer. Strides count bytes and may be negative. The caller owns all memory. Only
 what says "or NULL" may be NULL. Arrays must not overlap unless a comment says so. They must live
 until the entry returns, or longer where a comment says so.
@@ -17,15 +18,15 @@ from gru_c._core.parallel.pool cimport Barrier
 cdef enum:
     SUM_LEVELS = 3             # at most, of the sums of weight gradients over all rows
 
-# (steps, rows, columns). For a matrix (rows, columns), `step` is ignored.
+# (steps, rows, columns). For a matrix (rows, columns), `step` is 0.
 cdef struct View3:
     char *data                 # NULL where there is no array
     Py_ssize_t step
     Py_ssize_t row
     Py_ssize_t column
 
-# The weights of a layer, packed: immutable, shared by any number of calls at once. In the formulas,
-# the factors of x and h in the forward, and their transposes in the backward. `bias` and the
+# The weights of a layer, packed: immutable, shared by any number of calls at once. The matrices are
+# the right factors of x and h in the forward; those named _t, of the gradients. `bias` and the
 # matrices are in the memory given to place_forward_weights and place_backward_weights. That memory
 # and the context outlive the layer.
 cdef struct PackedLayer:
@@ -40,8 +41,9 @@ cdef struct PackedLayer:
     PackedMatrix[3] w_ih       # x -> n, r, z
     PackedMatrix[3] w_hh       # h -> r, z, and q with reset_after; else q = r h -> n
     PackedMatrix w_hh_merged   # h -> r z q or r z side by side, of few units; else no data
-    PackedMatrix w_ih_t        # da_n da_r da_z -> dx; no data in a layer for inference
-    PackedMatrix w_hh_t        # da_r da_z dq -> dh with reset_after, da_r da_z -> dh without
+    # A layer for inference has no data in these.
+    PackedMatrix w_ih_t        # da_n da_r da_z -> dx
+    PackedMatrix w_hh_t        # da_r da_z dq -> dh_hidden with reset_after, da_r da_z without
     PackedMatrix w_hn_t        # da_n -> dq without reset_after
 
 cdef enum Mode:
@@ -77,27 +79,29 @@ cdef struct Call:
     bint reverse               # the time loop runs from step T - 1 to step 0
     View3 x                    # (T, N, I). A backward reads it if x_stays
     # The caller leaves x unchanged until the backward has ended, so no copy is saved. Requires
-    # step = rows * row and column = itemsize.
+    # step = rows * row, column = itemsize, multiples of itemsize alone, and that all `row` bytes of
+    # a row can be read.
     bint x_stays
     View3 h_0                  # (N, H), or NULL for zeros. May be h_n
     View3 output               # (T, N, H), contiguous columns, or NULL
     View3 h_n                  # (N, H), or NULL
     View3 d_output             # (T, N, H), or NULL for zeros
     View3 d_h_n                # (N, H), or NULL for zeros
+    # dx and the gradients of the weights: all distances are multiples of itemsize.
     View3 dx                   # (T, N, I), contiguous columns. May be d_output where I = H
     View3 dh_0                 # (N, H)
     char *dweight_ih           # (3H, I), C order; set, not added to, like all gradients
     char *dweight_hh           # (3H, H)
     char *dbias_ih             # (3H), or both NULL
     char *dbias_hh
-    # saved_size bytes of any alignment. A forward in TRAINING writes them; the backward with the
-    # same steps, rows, layer and x reads them.
+    # saved_size bytes of any alignment. A forward in TRAINING writes them. The backward reads them
+    # at the same address, with the same layer, steps, rows, reverse, x_stays and, if that, x.
     void *saved
     bint keep_saved            # the backward leaves `saved` unchanged; else it may overwrite it
     void *workspace            # workspace_size bytes of any alignment, for this call alone
     int max_threads            # >= 1
-    # Called once per chunk of steps, on the calling thread. Or NULL; the plan of a call of one
-    # chunk sets it to NULL.
+    # Called on the calling thread after each chunk of steps, in a forward after that of each block
+    # of rows. Or NULL, as which the plan sets it in a short call.
     poll_t poll
     void *poll_argument
     # ---- the plan, which `workspace_size` makes
@@ -114,7 +118,8 @@ cdef struct Call:
     # Saved: (T + 1, N, ld_h). Step t reads slot t and writes slot t + 1; with reverse it reads slot
     # t + 1 and writes slot t.
     char *h
-    # In inference: slots t mod 2, (N, ld_h). In a call of one step they may be h_0 and h_n.
+    # In inference: slot s is h_slots[s mod 2], (N, ld_h). In a call of one step they may be the
+    # caller's h_0 and h_n.
     char *h_slots[2]
     char *dgates               # (T, N, ld_gates), may be `gates`
     char *dh                   # (N, ld_h): the part of dL/dh that goes through no product
@@ -125,7 +130,7 @@ cdef struct Call:
     char *scratch              # scratch_size bytes per thread
     # ---- the team
     Barrier barrier
-    int stop_round             # the round at whose start the team stops; 0: none
+    int stop_round             # threads stop at their first check in this round or later; 0: none
 
 # What one thread of a team works on: some rows, or some units of all rows.
 cdef struct Partition:

@@ -85,7 +85,7 @@ cdef void project_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
 
 cdef void forward_step(const Call *call, Py_ssize_t t, const Partition *part,
                        const Prefetch *next_gates) noexcept nogil:
-    """h_t from h_{t-1} and the input projection."""
+    """h after step t from h before it and the input projection."""
     cdef:
         const PackedLayer *layer = call.layer
         const Context *context = layer.context
@@ -200,7 +200,10 @@ cdef void store_state(const Call *call, const Partition *part) noexcept nogil:
 
 cdef void copy_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
                      const Partition *part) noexcept nogil:
-    """Copy x of steps t .. stop to `input`: x may change before the backward."""
+    """Copy x of steps t .. stop to `input`.
+
+    In training x may change before the backward; in inference products cannot read it in place.
+    """
     cdef:
         const PackedLayer *layer = call.layer
         Partition own = own_rows(part)

@@ -7,8 +7,8 @@ whole lines:
 
 q is W_hn h + b_hn with reset_after, and r * h without. A plane holds the pre-activation before the
 pointwise functions, the activation after them (n and z only in training), and the gradient of the
-pre-activation after the backward (da_n, da_r, da_z, dq). Weights, biases and their gradients are
-stacked r z n, as in PyTorch.
+pre-activation after the backward (da_n, da_r, da_z, and with reset_after dq; else q stays).
+Weights, biases and their gradients are stacked r z n, as in PyTorch.
 """
 
 from gru_c._core.sizes cimport LINE, ceil_div

@@ -2,8 +2,8 @@
 
 cdef enum:
     CHUNK_BYTES = 1 << 17          # of the gates of a chunk of a forward: L2 holds them
-    L2_INPUT_WEIGHTS = 1 << 19     # bytes of input weights; beyond, a chunk has at least
-    CHUNK_ROWS = 64                # so many rows, which share one read of the weights
+    L2_INPUT_WEIGHTS = 1 << 19     # bytes of input weights; beyond, a chunk has about CHUNK_ROWS
+    CHUNK_ROWS = 64                # rows, which share one read of the weights
     BACKWARD_ROWS = 512            # the most rows in a chunk of a backward, unless it is one step
     MERGED_ROWS = 2                # the most rows that use the merged weights
     THREAD_WORK = 1000000          # the fewest multiply-adds per thread: about 20 us
@@ -12,7 +12,7 @@ cdef enum:
 
 
 cdef void plan_call(Call *call) noexcept nogil:
-    """Set the chunks, the team, and which of the caller's arrays are used in place."""
+    """Set the chunks, the team, and whether x is read in place."""
     cdef const PackedLayer *layer = call.layer
     call.chunk = backward_chunk(call) if call.mode == BACKWARD else forward_chunk(call)
     call.merged = layer.w_hh_merged.data != NULL and call.rows <= MERGED_ROWS
@@ -23,7 +23,7 @@ cdef void plan_call(Call *call) noexcept nogil:
         plan_team(call)
     call.barrier = Barrier(0, 0, False)
     call.stop_round = 0
-    if call.steps <= call.chunk and call.rows <= BACKWARD_ROWS:      # one chunk: nowhere to stop
+    if call.steps <= call.chunk and call.rows <= BACKWARD_ROWS:      # too short to stop in
         call.poll = NULL
 
 

@@ -10,8 +10,8 @@ cdef void input_gradients(const Call *call, Py_ssize_t start, Py_ssize_t stop,
                           const Partition *part) noexcept nogil:
     """project_input:  dx = [da_n da_r da_z] W_ih of steps start .. stop.
 
-    The team partitions the rows. The product writes whole lines; where the rows of dx are no whole
-    lines, it writes to scratch memory.
+    The team partitions the rows. The product writes whole units, which may exceed a row of dx.
+    Where rows are no whole lines, or not evenly apart, it writes to scratch memory.
     """
     cdef:
         const PackedMatrix *w = &call.layer.w_ih_t
@@ -93,10 +93,11 @@ cdef void weight_gradients(const Call *call, Py_ssize_t start, Py_ssize_t stop,
     """dW_ih += [da_r da_z da_n]^T x, dW_hh += [da_r da_z dq]^T h, and the biases, of a chunk.
 
     Adding rows one by one to a running sum loses digits as the sum grows. So rows are summed in
-    blocks, and blocks in the first level of `sums`. After each SUM_BLOCKS blocks it is added to the
-    second level, and so on. Blocks are numbered from the forward's first step on, and come in
-    reverse: what is summed with what depends on T and N alone, not on chunks or threads. The team
-    partitions the units, so one thread computes each sum. `start` is a multiple of `sum_steps`.
+    blocks, and blocks in the first level of `sums`. After each SUM_BLOCKS blocks, that is added to
+    the second level, and so on. Blocks are numbered from the forward's first step on, and come in
+    reverse: what is summed with what depends on T, N and the direction, not on chunks or threads.
+    The team partitions the units, so one thread computes each sum. `start` is a multiple of
+    `sum_steps`.
     """
     cdef:
         Py_ssize_t steps = sum_steps(call.rows), parts = ceil_div(call.rows, SUM_ROWS), first, last

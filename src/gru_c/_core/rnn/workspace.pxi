@@ -1,5 +1,5 @@
 # Memory of a call: the saved activations and the workspace. For each, one function places the
-# buffers; given NULL, it only returns their size.
+# buffers. Given NULL it makes pointers that nobody may use; only the size that it returns counts.
 
 # `end` is where the next buffer begins. Sizes include a line, to align the first buffer.
 
@@ -76,7 +76,7 @@ cdef void place_input(Call *call, size_t *end, Py_ssize_t steps) noexcept nogil:
 
 
 cdef void place_backward(Call *call, size_t *end) noexcept nogil:
-    """Weight gradients go straight to the caller's arrays where their rows are whole lines."""
+    """The last level of the sums is the caller's arrays where their rows are whole lines."""
     cdef:
         const PackedLayer *layer = call.layer
         Py_ssize_t H = layer.hidden_size, itemsize = layer.context.itemsize
