@@ -79,8 +79,8 @@ cdef struct Call:
     bint reverse               # the time loop runs from step T - 1 to step 0
     View3 x                    # (T, N, I). A backward reads it if x_stays
     # The caller leaves x unchanged until the backward has ended, so no copy is saved. Requires
-    # step = rows * row, column = itemsize, multiples of itemsize alone, and that all `row` bytes of
-    # a row can be read.
+    # step = rows * row, column = itemsize, data and row multiples of itemsize, and that all `row`
+    # bytes of a row can be read.
     bint x_stays
     View3 h_0                  # (N, H), or NULL for zeros. May be h_n
     View3 output               # (T, N, H), contiguous columns, or NULL
@@ -101,7 +101,7 @@ cdef struct Call:
     void *workspace            # workspace_size bytes of any alignment, for this call alone
     int max_threads            # >= 1
     # Called on the calling thread after each chunk of steps, in a forward after that of each block
-    # of rows. Or NULL, as which the plan sets it in a short call.
+    # of rows. Or NULL; the plan sets it to NULL in a short call.
     poll_t poll
     void *poll_argument
     # ---- the plan, which `workspace_size` makes
