@@ -134,7 +134,7 @@ class GRUCell(Module):
         self.bias = _checks.flag(bias, "bias")
         self.dtype = _checks.model_dtype(dtype)
         self.reset_after = _checks.flag(reset_after, "reset_after")
-        _checks.model_size(self.input_size, self.hidden_size, 1, self.dtype)
+        _checks.model_size(self.input_size, self.hidden_size, 1, 1, self.dtype)
         named = shapes(self.input_size, self.hidden_size, self.bias)
         rng = _checks.generator(rng)
         super().__init__(CELL)

@@ -13,9 +13,9 @@ cdef void pack_backward_weights(
     PackedLayer *layer, const real *weight_ih, const real *weight_hh) noexcept nogil
 
 cdef size_t saved_size(Call *call) noexcept nogil
-cdef size_t workspace_size(Call *call) noexcept nogil
-cdef Status forward(Call *call) noexcept nogil
-cdef Status backward(Call *call) noexcept nogil
+cdef size_t workspace_size(Call *call, int count) noexcept nogil
+cdef Status forward(Call *calls, int count) noexcept nogil
+cdef Status backward(Call *calls, int count) noexcept nogil
 
 cdef int max_threads() noexcept nogil
 cdef int fork_count() noexcept nogil

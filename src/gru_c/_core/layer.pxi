@@ -22,8 +22,8 @@ cdef class Layer:
         Memory forward_memory
         Memory backward_memory
         int type_number                # NumPy's
-        tuple names                    # of the parameters in the model, as of NAMES
     cdef readonly:
+        tuple names                    # of the parameters in the model, as of NAMES
         dict weights
         bint training
         bint reverse

@@ -71,6 +71,11 @@ ctypedef void (*rows_t)(
     Py_ssize_t rows, Py_ssize_t width, const void *source, Py_ssize_t ld_source, void *target,
     Py_ssize_t ld_target) noexcept nogil
 
+# target = source * by, of any width; target may be source.
+ctypedef void (*multiply_rows_t)(
+    Py_ssize_t rows, Py_ssize_t width, const void *source, Py_ssize_t ld_source, const void *by,
+    Py_ssize_t ld_by, void *target, Py_ssize_t ld_target) noexcept nogil
+
 # sums = the sum of the rows, or with `accumulate` sums += it; `rest` is the rounding error of sums.
 ctypedef void (*column_sums_t)(Py_ssize_t rows, Py_ssize_t width, View2 source, bint accumulate,
                                void *sums, void *rest) noexcept nogil
@@ -98,6 +103,7 @@ cdef struct Context:
     reset_backward_t reset_backward
     rows_t store_rows                          # any width
     rows_t add_rows
+    multiply_rows_t multiply_rows
     column_sums_t column_sums
     activation_t sigmoid
     activation_t tanh

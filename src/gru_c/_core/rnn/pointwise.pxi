@@ -11,7 +11,8 @@ from libc.string cimport memcpy, memset
 
 from gru_c._core.gemm.context cimport (
     Context, GateView, View2, activation_t, column_sums_t, gemm_packed_t, gemm_t,
-    pointwise_backward_t, pointwise_forward_t, reset_backward_t, reset_forward_t, rows_t,
+    multiply_rows_t, pointwise_backward_t, pointwise_forward_t, reset_backward_t, reset_forward_t,
+    rows_t,
 )
 from gru_c._core.rnn.layout cimport N_PLANE, Q_PLANE, R_PLANE, Z_PLANE
 from gru_c._core.sizes cimport ceil_div
@@ -241,20 +242,47 @@ cdef void store_rows(Py_ssize_t rows, Py_ssize_t width, const void *source, Py_s
 
 cdef void add_rows(Py_ssize_t rows, Py_ssize_t width, const vec *source, Py_ssize_t ld_source,
                    vec *target, Py_ssize_t ld_target) noexcept nogil:
-    """target += source: undo `store_rows`, dh += dL/d output. The target has whole lines."""
+    """target += source: undo `store_rows`, dh += dL/d output."""
+    cdef:
+        Py_ssize_t i, j, count = width // sizeof(vec)
+        size_t rest = width % sizeof(vec)
+        vec last, total
+    for i in range(rows):
+        for j in range(count):
+            target[j] = target[j] + source[j]
+        if rest:
+            last = partial(source + count, rest)
+            total = partial(target + count, rest) + last
+            memcpy(target + count, &total, rest)
+        source = <const vec *> (<const char *> source + ld_source)
+        target = <vec *> (<char *> target + ld_target)
+
+
+cdef void multiply_rows(Py_ssize_t rows, Py_ssize_t width, const vec *source, Py_ssize_t ld_source,
+                        const vec *by, Py_ssize_t ld_by, vec *target,
+                        Py_ssize_t ld_target) noexcept nogil:
+    """target = source * by; dropout, and its backward."""
     cdef:
         Py_ssize_t i, j, count = width // sizeof(vec)
         size_t rest = width % sizeof(vec)
         vec last
     for i in range(rows):
         for j in range(count):
-            target[j] = target[j] + source[j]
+            target[j] = source[j] * by[j]
         if rest:
-            memset(&last, 0, sizeof(vec))
-            memcpy(&last, source + count, rest)
-            target[count] = target[count] + last
+            last = partial(source + count, rest) * partial(by + count, rest)
+            memcpy(target + count, &last, rest)
         source = <const vec *> (<const char *> source + ld_source)
+        by = <const vec *> (<const char *> by + ld_by)
         target = <vec *> (<char *> target + ld_target)
+
+
+cdef inline vec partial(const vec *source, size_t size) noexcept nogil:
+    """The first bytes of a vector, and zeros."""
+    cdef vec found
+    memset(&found, 0, sizeof(vec))
+    memcpy(&found, source, size)
+    return found
 
 
 # ---- sums of rows, activations -----------------------------------------------------------------
@@ -350,6 +378,7 @@ cdef void fill(Context *context, const vec *_) noexcept nogil:
     context.reset_backward = <reset_backward_t> reset_backward[vec]
     context.store_rows = store_rows
     context.add_rows = <rows_t> add_rows[vec]
+    context.multiply_rows = <multiply_rows_t> multiply_rows[vec]
     context.column_sums = <column_sums_t> column_sums[vec]
     context.sigmoid = <activation_t> sigmoid_all[vec]
     context.tanh = <activation_t> tanh_all[vec]
