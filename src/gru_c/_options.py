@@ -96,10 +96,7 @@ class Dropout:
         self.suffixes, self.inputs, self.hidden_size = suffixes, inputs, hidden_size
         self.directions = 1 + suffixes[-1].endswith("_reverse")
         self.dtype, self.rng = dtype, rng
-
-    @property
-    def active(self) -> bool:
-        return bool(self.output or self.input or self.recurrent)
+        self.active = output > 0 or input_ > 0 or recurrent > 0
 
     def multipliers(self, given: Mapping[str, ArrayLike] | None, steps: int, rows: int,
                     batched: bool, batch_first: bool, training: bool) -> list[Any] | None:

@@ -172,9 +172,8 @@ class GRU(Module):
         """
         state = self._state
         asked = None
-        if (lengths is not None or mask is not None or resets is not None
-                or dropout_masks is not None or out is not None or not return_output
-                or self._dropout.active):
+        if not (lengths is mask is resets is dropout_masks is out is None
+                and return_output is True and not self._dropout.active):
             asked = Options(lengths, mask, resets, dropout_masks, self._dropout, return_output, out)
         try:
             return forward(self._layers, x, h_0, h_n_out, state, asked)
@@ -206,10 +205,7 @@ class GRU(Module):
             No forward in training mode came before, or its backward was run already.
         """
         try:
-            result = backward(self._state, d_output, d_h_n,
-                              _checks.flag(accumulate, "accumulate"),
-                              _checks.flag(need_dx, "need_dx"),
-                              _checks.flag(need_grads, "need_grads"))
+            result = backward(self._state, d_output, d_h_n, accumulate, need_dx, need_grads)
         except BaseException:                              # a handler's may come when all is done
             self._state.abort("backward")
             raise

@@ -87,6 +87,10 @@ cdef cnp.ndarray as_array(value, str name, Layer layer, TrainingState state):
         state.begin()                                      # the conversion may have run the model
 
 
+cdef bint as_flag(value, str name) except? True:
+    return value is True or value is not False and _checks.flag(value, name)
+
+
 cdef int check_input(cnp.ndarray x, int form, tuple layers, Shape *shape) except -1:
     """Set the shape of a call. Refuses an x that does not fit."""
     cdef:
@@ -154,10 +158,8 @@ cdef cnp.ndarray check_array(value, str name, const Extents *expected, Layer lay
 
 
 cdef cnp.ndarray check_out(out, str name, const Extents *expected, Layer layer):
-    """`out` as an array that takes results; a new one for None."""
+    """`out` as an array that takes results."""
     cdef cnp.ndarray a
-    if out is None:
-        return new_array(expected, layer)
     if not cnp.PyArray_CheckExact(out):
         _checks.refuse_other_output(out, name)
     a = <cnp.ndarray> out
@@ -259,14 +261,16 @@ def forward(tuple layers, x, h_0, h_n_out, TrainingState state, asked=None):
         Call call
         Options options = None
         int form = state.form
-        bint training = state.training, has_output = form <= BATCH_FIRST_FORM
+        bint training = state.training
     state.begin()
     x_array = as_array(x, "input", layer, state)
     check_input(x_array, form, layers, &shape)
     if h_0 is not None:
         h_array = check_array(h_0, STATE_NAMES[form], &shape.states, layer, state, x_array)
-    h_n = check_out(h_n_out, H_N_NAMES[form], &shape.states, layer)
-    if h_n_out is not None:
+    if h_n_out is None:
+        h_n = new_array(&shape.states, layer)
+    else:
+        h_n = check_out(h_n_out, H_N_NAMES[form], &shape.states, layer)
         x_array = kept_from(x_array, h_n)                  # a row's output could be another's input
         if h_array is not None and not same_memory(h_array, h_n):
             h_array = kept_from(h_array, h_n)
@@ -274,13 +278,13 @@ def forward(tuple layers, x, h_0, h_n_out, TrainingState state, asked=None):
         options = Options(asked.arrange(shape.steps, shape.rows, shape.row_axis >= 0,
                                         form == BATCH_FIRST_FORM, training))
         state.begin()                                      # a conversion may have run the model
-        has_output = asked.return_output
-    if has_output:
-        output = new_output(asked, options, &shape, layer, h_n)
-        if asked is not None and asked.out is not None:
+        output = asked_output(asked, options, &shape, layer, h_n)
+        if asked.out is not None:
             x_array, h_array = kept_from(x_array, output), kept_from(h_array, output)
             if options.is_ragged:
                 output.fill(0)
+    elif form <= BATCH_FIRST_FORM:
+        output = new_array(&shape.output, layer)
     if training and not layer.training:
         layers = tuple([each.for_mode(True) for each in layers])
     init_call(&call, TRAINING if training else INFERENCE, &shape)
@@ -290,12 +294,14 @@ def forward(tuple layers, x, h_0, h_n_out, TrainingState state, asked=None):
     return (output, h_n) if form <= BATCH_FIRST_FORM else h_n
 
 
-cdef cnp.ndarray new_output(asked, Options options, const Shape *shape, Layer layer,
-                            cnp.ndarray h_n):
-    """The array of output. Rows past their end are zero."""
+cdef cnp.ndarray asked_output(asked, Options options, const Shape *shape, Layer layer,
+                              cnp.ndarray h_n):
+    """The array of output, or None. Rows past their end are zero."""
     cdef cnp.ndarray output
-    if asked is None or asked.out is None:
-        return new_array(&shape.output, layer, options is not None and options.is_ragged)
+    if not asked.return_output:
+        return None
+    if asked.out is None:
+        return new_array(&shape.output, layer, options.is_ragged)
     output = check_out(asked.out, "out", &shape.output, layer)
     if overlap(output, h_n):
         _checks.refuse_overlap()
@@ -518,8 +524,7 @@ cdef list new_saved(tuple layers, Call *calls, const Shape *shape, Options optio
 
 # ---- backward ------------------------------------------------------------------------------------
 
-def backward(TrainingState state, d_output, d_h_n, bint accumulate=False, bint need_dx=True,
-             bint need_grads=True):
+def backward(TrainingState state, d_output, d_h_n, accumulate=False, need_dx=True, need_grads=True):
     """Gradients of the last forward: (dx, dh_0), and those of the parameters in `state.grads`.
 
     Returns None if nothing is saved. A cell keeps its saved activations; a sequence consumes them.
@@ -543,12 +548,13 @@ def backward(TrainingState state, d_output, d_h_n, bint accumulate=False, bint n
     if d_h_n is not None or shape.form == CELL_FORM:
         d_h_n_array = check_array(d_h_n, GRADIENT_NAMES[shape.form], &shape.states, layer, state,
                                   None)
-    if need_dx:                                            # zeros stay past the end of a row
-        dx = new_array(&shape.x, layer, options is not None and options.is_ragged)
-    dh_0 = new_array(&shape.states, layer)
     init_call(&call, BACKWARD, &shape)
     call.keep_saved = shape.form == CELL_FORM
-    call.accumulate, call.need_dx, call.need_grads = accumulate, need_dx, need_grads
+    call.accumulate = as_flag(accumulate, "accumulate")
+    call.need_dx, call.need_grads = as_flag(need_dx, "need_dx"), as_flag(need_grads, "need_grads")
+    if call.need_dx:                                       # zeros stay past the end of a row
+        dx = new_array(&shape.x, layer, options is not None and options.is_ragged)
+    dh_0 = new_array(&shape.states, layer)
     set_sequence_view(&call.d_output, d_output_array, &shape)
     set_sequence_view(&call.dx, dx, &shape)
     run_layers(None, saved, &call, &shape, options, d_h_n_array, dh_0, state)

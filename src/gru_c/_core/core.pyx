@@ -58,17 +58,12 @@ cdef Status backward(Call *calls, int count) noexcept nogil:
 
 cdef Status run_calls(task_t task, Call *calls, int count) noexcept nogil:
     """Run one call on a team, or two at the same time, each on half of a team."""
-    cdef:
-        Pair pair = Pair(task, calls)
-        int i
+    cdef Pair pair = Pair(task, calls)
     if count == 1:
         run_team(task, calls, calls.team)
     else:
         run_team(run_pair, &pair, team_of_two(calls))
-    for i in range(count):
-        if calls[i].stop_round:
-            return STOPPED
-    return FINISHED
+    return STOPPED if calls[0].stop_round or calls[count - 1].stop_round else FINISHED
 
 
 cdef struct Pair:              # two calls, and what runs each

@@ -93,7 +93,7 @@ cdef Partition partition_of(Call *call, int rank, int team) noexcept nogil:
         part.panel = partition(panels, rank, team)
         part.panel_end = partition(panels, rank + 1, team)
         part.sharers = team
-    else:
+    elif team > 1:
         part.row = first_row(call, rank, team)
         part.row_end = first_row(call, rank + 1, team)
     if call.mode == BACKWARD:
