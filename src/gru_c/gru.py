@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_c import _checks
+from gru_c import _activations, _checks
 from gru_c._core import BATCH_FIRST, SEQUENCE, STEPS, Layer, backward, forward
 from gru_c._module import Module
 from gru_c._parameters import NAMES, frozen, initial, shapes
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from gru_c._types import Array, Bias, DType, Integer, Parameter, Seed
+    from gru_c._activations import Activation
+    from gru_c._types import ActivationLike, Array, Bias, DType, Integer, Parameter, Seed
 
 
 class GRU(Module):
@@ -42,6 +43,11 @@ class GRU(Module):
         The convention of the new gate, see `GRUCell`.
     rng : None, int or numpy.random.Generator
         Passed to ``numpy.random.default_rng``; weights are drawn from U(-1/sqrt(H), 1/sqrt(H)).
+    activation, recurrent_activation : str or dict
+        The functions in place of tanh (of n) and of sigmoid (of r and z): a name, or
+        ``{"name": ..., "alpha": ..., "beta": ...}``, see `GRUCell`.
+    clip : float, optional
+        The arguments of these functions are held between -clip and clip, as in ONNX.
 
     Notes
     -----
@@ -67,6 +73,12 @@ class GRU(Module):
     >>> dx, dh_0 = gru.backward(np.ones((5, 2, 4)))
     >>> dx.shape, dh_0.shape, sorted(gru.grads)[0]
     ((5, 2, 3), (2, 2, 4), 'bias_hh_l0')
+
+    Keras 2, and ONNX with a clip:
+
+    >>> gru_c.GRU(3, 4, recurrent_activation={"name": "hard_sigmoid", "alpha": 0.2}).activation.name
+    'tanh'
+    >>> gru = gru_c.GRU(3, 4, activation="relu", clip=5.0)
     """
 
     if TYPE_CHECKING:                                      # at run time there are as many as layers
@@ -75,6 +87,9 @@ class GRU(Module):
         bias: bool
         dtype: np.dtype[Any]
         reset_after: bool
+        activation: Activation
+        recurrent_activation: Activation
+        clip: float | None
         num_layers: int
         batch_first: bool
         weight_ih_l0: Parameter
@@ -97,7 +112,9 @@ class GRU(Module):
     def __init__(self, input_size: Integer, hidden_size: Integer, num_layers: Integer = 1,
                  bias: bool = True, batch_first: bool = False, dropout: float = 0.0,
                  bidirectional: bool = False, dtype: DType = np.float32, reset_after: bool = True,
-                 rng: Seed = None) -> None:
+                 rng: Seed = None, activation: ActivationLike = "tanh",
+                 recurrent_activation: ActivationLike = "sigmoid",
+                 clip: float | None = None) -> None:
         self.input_size = _checks.size(input_size, "input_size")
         self.hidden_size = _checks.size(hidden_size, "hidden_size")
         self.num_layers = _checks.size(num_layers, "num_layers")
@@ -109,20 +126,25 @@ class GRU(Module):
             raise ValueError("bidirectional=True is not supported yet")
         self.dtype = _checks.model_dtype(dtype)
         self.reset_after = _checks.flag(reset_after, "reset_after")
+        self.activation = _activations.activation(activation, "activation")
+        self.recurrent_activation = _activations.activation(
+            recurrent_activation, "recurrent_activation")
+        self.clip = _activations.clip(clip)
         rng = _checks.generator(rng)
         _checks.model_size(self.input_size, self.hidden_size, self.num_layers, self.dtype)
         super().__init__(BATCH_FIRST if self.batch_first else SEQUENCE)
         sizes = [self.input_size] + [self.hidden_size] * (self.num_layers - 1)
         self._layers = tuple(
             Layer(initial(shapes(size, self.hidden_size, self.bias), self.hidden_size, self.dtype,
-                          rng), self.reset_after, True, tuple(f"{name}_l{index}" for name in NAMES))
+                          rng), self.reset_after, True, tuple(f"{name}_l{index}" for name in NAMES),
+                  activations=_activations.core_arguments(self))
             for index, size in enumerate(sizes))
 
     def __repr__(self) -> str:
         return (f"{type(self).__name__}({self.input_size}, {self.hidden_size}, "
                 f"num_layers={self.num_layers}, bias={self.bias}, "
                 f"batch_first={self.batch_first}, dtype={self.dtype}, "
-                f"reset_after={self.reset_after})")
+                f"reset_after={self.reset_after}{_activations.shown(self)})")
 
     # ---- running ---------------------------------------------------------------------------
 

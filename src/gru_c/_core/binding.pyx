@@ -21,10 +21,10 @@ from gru_c._parameters import NAMES, frozen
 
 from gru_c._core.core cimport (
     fork_count, init_layer, max_threads, pack_backward_weights, pack_forward_weights,
-    place_backward_weights, place_forward_weights, saved_size, workspace_size,
+    place_backward_weights, place_forward_weights, saved_size, set_activations, workspace_size,
 )
 from gru_c._core.core cimport backward as run_backward, forward as run_forward
-from gru_c._core.gemm.context cimport Context, View2, real
+from gru_c._core.gemm.context cimport Activation, Activations, Context, View2, real
 from gru_c._core.rnn.call cimport (
     BACKWARD, FINISHED, FORKED, GO_ON, INFERENCE, STOP, STOPPED, TRAINING, Call, Mode, PackedLayer,
     Status, View3,
