@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from gru_c import _core, reference
+from gru_c import _activations, _core, reference
 
 F32, F64 = np.float32, np.float64
 STACKED = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -42,11 +42,12 @@ def kernels_of(isa, engine):
         bind(_core.isa, _core.engine)
 
 
-def activate(name, x, y):
-    """y = sigmoid(x) or tanh(x) by the kernels in use: contiguous, whole lines."""
+def activate(name, x, y, clip=math.inf, **parameters):
+    """y = f(x) by the kernels in use, f an activation: contiguous, whole lines."""
     from gru_c._core import testing
 
-    testing.activation(_core.contexts(**in_use), name, x, y)
+    f = _activations.activation({"name": name, **parameters}, "activation")
+    testing.activate(_core.contexts(**in_use), *f.core, clip, x, y)
 
 
 def promises_bits():

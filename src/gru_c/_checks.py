@@ -57,6 +57,21 @@ def probability(value, name: str) -> float:
     return float(value)
 
 
+def finite(value, name: str) -> float:
+    """A finite number, of Python or NumPy."""
+    if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf":
+        value = value[()]
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} should be a number, got: {type(value).__name__}")
+    try:
+        number = float(value)
+    except OverflowError:                                  # of an integer
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {number}")
+    return number
+
+
 def flag(value, name: str) -> bool:
     """A bool, so that a dtype or a number in the wrong place is noticed."""
     if not isinstance(value, (bool, np.bool_)):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_c import _checks
+from gru_c import _activations, _checks
 from gru_c._core import BATCH_FIRST, SEQUENCE, STEPS, Layer, backward, forward
 from gru_c._module import Module
 from gru_c._options import Dropout, Options
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from gru_c._types import Array, Bias, DType, Integer, Parameter, Seed
+    from gru_c._activations import Activation
+    from gru_c._types import ActivationLike, Array, Bias, DType, Integer, Parameter, Seed
 
 
 class GRU(Module):
@@ -44,6 +45,11 @@ class GRU(Module):
         The convention of the new gate, see `GRUCell`.
     rng : None, int or numpy.random.Generator
         Passed to ``numpy.random.default_rng``; weights are drawn from U(-1/sqrt(H), 1/sqrt(H)).
+    activation, recurrent_activation : str or dict
+        The functions in place of tanh (of n) and of sigmoid (of r and z): a name, or
+        ``{"name": ..., "alpha": ..., "beta": ...}``, see `GRUCell`.
+    clip : float, optional
+        The arguments of these functions are held between -clip and clip, as in ONNX.
 
     Notes
     -----
@@ -69,6 +75,12 @@ class GRU(Module):
     >>> dx, dh_0 = gru.backward(np.ones((5, 2, 4)))
     >>> dx.shape, dh_0.shape, sorted(gru.grads)[0]
     ((5, 2, 3), (2, 2, 4), 'bias_hh_l0')
+
+    Keras 2, and ONNX with a clip:
+
+    >>> gru_c.GRU(3, 4, recurrent_activation={"name": "hard_sigmoid", "alpha": 0.2}).activation.name
+    'tanh'
+    >>> gru = gru_c.GRU(3, 4, activation="relu", clip=5.0)
     """
 
     if TYPE_CHECKING:                                      # at run time there are as many as layers
@@ -77,6 +89,9 @@ class GRU(Module):
         bias: bool
         dtype: np.dtype[Any]
         reset_after: bool
+        activation: Activation
+        recurrent_activation: Activation
+        clip: float | None
         num_layers: int
         batch_first: bool
         weight_ih_l0: Parameter
@@ -99,8 +114,10 @@ class GRU(Module):
     def __init__(self, input_size: Integer, hidden_size: Integer, num_layers: Integer = 1,
                  bias: bool = True, batch_first: bool = False, dropout: float = 0.0,
                  bidirectional: bool = False, dtype: DType = np.float32, reset_after: bool = True,
-                 rng: Seed = None, input_dropout: float = 0.0,
-                 recurrent_dropout: float = 0.0) -> None:
+                 rng: Seed = None, input_dropout: float = 0.0, recurrent_dropout: float = 0.0,
+                 activation: ActivationLike = "tanh",
+                 recurrent_activation: ActivationLike = "sigmoid",
+                 clip: float | None = None) -> None:
         self.input_size = _checks.size(input_size, "input_size")
         self.hidden_size = _checks.size(hidden_size, "hidden_size")
         self.num_layers = _checks.size(num_layers, "num_layers")
@@ -112,6 +129,10 @@ class GRU(Module):
         self.recurrent_dropout = _checks.probability(recurrent_dropout, "recurrent_dropout")
         self.dtype = _checks.model_dtype(dtype)
         self.reset_after = _checks.flag(reset_after, "reset_after")
+        self.activation = _activations.activation(activation, "activation")
+        self.recurrent_activation = _activations.activation(
+            recurrent_activation, "recurrent_activation")
+        self.clip = _activations.clip(clip)
         rng = _checks.generator(rng)
         directions = 1 + self.bidirectional
         _checks.model_size(self.input_size, self.hidden_size, self.num_layers, directions,
@@ -128,7 +149,7 @@ class GRU(Module):
         self._layers = tuple(
             Layer(initial(shapes(size, self.hidden_size, self.bias), self.hidden_size, self.dtype,
                           rng), self.reset_after, True, tuple(f"{name}_{suffix}" for name in NAMES),
-                  suffix.endswith("_reverse"))
+                  suffix.endswith("_reverse"), _activations.core_arguments(self))
             for suffix, size in zip(suffixes, sizes, strict=True))
         self._dropout = Dropout(self.dropout, self.input_dropout, self.recurrent_dropout, suffixes,
                                 sizes, self.hidden_size, self.dtype, rng)
@@ -137,7 +158,7 @@ class GRU(Module):
         return (f"{type(self).__name__}({self.input_size}, {self.hidden_size}, "
                 f"num_layers={self.num_layers}, bias={self.bias}, "
                 f"batch_first={self.batch_first}, dtype={self.dtype}, "
-                f"reset_after={self.reset_after})")
+                f"reset_after={self.reset_after}{_activations.shown(self)})")
 
     # ---- running ---------------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ GRU(3, 4.0)                                        # error: arg-type, reportArgu
 GRU(3, 4, dtype=16)                                # error: arg-type, reportArgumentType
 GRU(3, 4, bias=None)                               # error: arg-type, reportArgumentType
 GRU(3, 4, layers=2)                                # error: call-arg, reportCallIssue
+GRU(3, 4, activation=np.tanh)                      # error: arg-type, reportArgumentType
+GRU(3, 4, clip="5")                                # error: arg-type, reportArgumentType
 GRU(3, 4, rng="seed")                              # error: arg-type, reportArgumentType
 gru()                                              # error: call-arg, reportCallIssue
 gru(x, lengths=[5, 5])                             # error: arg-type, reportArgumentType

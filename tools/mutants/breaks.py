@@ -9,6 +9,7 @@ from typing import NamedTuple
 CORE = "src/gru_c/_core/"
 NUMERICS = ("tests/test_numerics.py",)
 ACTIVATIONS = ("tests/test_activations.py",)
+CHOSEN = ("tests/test_chosen_activations.py",)
 ERRORS = ("tests/test_errors.py",)
 INTERFACE = ("tests/test_interface.py",)
 WEIGHTS = ("tests/test_weights.py",)
@@ -35,14 +36,16 @@ class Break(NamedTuple):
 BREAKS = [
     # ---- rnn/pointwise.pxi: the gates and their derivatives
     Break("gates-without-reset", CORE + "rnn/pointwise.pxi",
-          "tanh(g[N_PLANE * plane + j] + r * g[Q_PLANE * plane + j])",
-          "tanh(g[N_PLANE * plane + j] + g[Q_PLANE * plane + j])", NUMERICS),
+          "activate_n(gates, g[N_PLANE * plane + j] + r * g[Q_PLANE * plane + j])",
+          "activate_n(gates, g[N_PLANE * plane + j] + g[Q_PLANE * plane + j])", NUMERICS),
     Break("blend-without-tanh", CORE + "rnn/pointwise.pxi",
-          "n = tanh(g[N_PLANE * plane + j])", "n = g[N_PLANE * plane + j]", NUMERICS),
+          "n = activate_n(gates, g[N_PLANE * plane + j])", "n = g[N_PLANE * plane + j]", NUMERICS),
     Break("gates_backward-reset", CORE + "rnn/pointwise.pxi",
           "dq * q * (1 - r)", "dq * q", NUMERICS),
-    Break("blend_backward-tanh", CORE + "rnn/pointwise.pxi",
-          "plane + j] = d * (1 - z) * (1 - n * n)", "plane + j] = d * (1 - z) * (1 - n)", NUMERICS),
+    Break("undo_n-tanh", CORE + "rnn/pointwise.pxi",
+          "return dy * (1 - y * y)", "return dy * (1 - y)", NUMERICS),
+    Break("gates_backward-reset-of-any", CORE + "rnn/pointwise.pxi",
+          "undo_r_z(gates, da_n * q, r)", "undo_r_z(gates, dq * q, r)", CHOSEN),
     Break("reset_backward-state", CORE + "rnn/pointwise.pxi",
           "dh[j] = dh[j] + dq[j] * r", "dh[j] = dh[j] + dq[j]", NUMERICS),
     Break("store_rows-rest", CORE + "rnn/pointwise.pxi",
@@ -59,6 +62,14 @@ BREAKS = [
     Break("tanh-without-clamp", CORE + "vmath/math.h",
           "NAME(clamp)((REAL)2 * x, -2 * NAME(TANH_ONE), 2 * NAME(TANH_ONE))", "(REAL)2 * x",
           ACTIVATIONS),
+    Break("derivative-at-a-kink", CORE + "vmath/activations.h",
+          "(y > zero, one, zero + alpha)", "(y >= zero, one, zero + alpha)", CHOSEN),
+    Break("derivative-beyond-the-clip", CORE + "vmath/activations.h",
+          "NAME(select)((y == zero + low) | (y == zero + high), zero, slope)", "slope", CHOSEN),
+    Break("clip-of-no-activation", CORE + "vmath/activations.h",
+          "    x = NAME(clamp)(x, -clip, clip);\n", "", ACTIVATIONS),
+    Break("softplus-of-small-numbers", CORE + "vmath/activations.h",
+          "(scale + scale * p) * s)", "(scale + scale * p) * s + (REAL)1 - (REAL)1)", ACTIVATIONS),
     # ---- gemm: packing, products of several segments
     Break("pack-second-panel", CORE + "gemm/pack.pxi",
           "first = panel * PANEL_BYTES + i * nr", "first = i * nr", GEMM),

@@ -21,10 +21,10 @@ from gru_c._parameters import NAMES, frozen
 
 from gru_c._core.core cimport (
     fork_count, init_layer, max_threads, pack_backward_weights, pack_forward_weights,
-    place_backward_weights, place_forward_weights, saved_size, workspace_size,
+    place_backward_weights, place_forward_weights, saved_size, set_activations, workspace_size,
 )
 from gru_c._core.core cimport backward as run_backward, forward as run_forward
-from gru_c._core.gemm.context cimport Context, View2, real
+from gru_c._core.gemm.context cimport Activation, Activations, Context, View2, real
 from gru_c._core.rnn.call cimport (
     BACKWARD, FINISHED, FORKED, GO_ON, INFERENCE, RESET, STOP, STOPPED, TRAINING, Call, Mode,
     PackedLayer, Ragged, Status, View3,
@@ -309,10 +309,10 @@ cdef cnp.ndarray asked_output(asked, Options options, const Shape *shape, Layer 
 
 
 cdef struct Plan:              # bytes of the memory of all calls
-    size_t between             # of each buffer between two layers
+    Py_ssize_t between         # of each buffer between two layers
     int buffers                # how many of them
-    size_t second_dx           # of dx of the second direction
-    size_t workspace           # of a call
+    Py_ssize_t second_dx       # of dx of the second direction
+    Py_ssize_t workspace       # of a call
 
 
 cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, Options options,
@@ -381,6 +381,7 @@ cdef Plan plan_calls(tuple layers, list saved, Call *calls, const Call *whole, c
         bint back = whole.mode == BACKWARD
         Layer layer
         Saved layer_saved
+        Py_ssize_t size
         Call *call
         Plan plan = Plan(0, 0, 0, 0)
     for index in range(shape.calls):
@@ -399,8 +400,8 @@ cdef Plan plan_calls(tuple layers, list saved, Call *calls, const Call *whole, c
             layer_saved = saved[index]
             call.saved = layer_saved.memory.data
             call.x, call.x_stays = layer_saved.input, layer_saved.x_stays
-        plan.workspace = max(plan.workspace,
-                             round_up(workspace_size(call, shape.directions), LINE))
+        size = workspace_size(call, shape.directions)
+        plan.workspace = max(plan.workspace, round_up(size, LINE))
     if shape.calls > 1:
         plan_buffers(&plan, calls, shape, options)
     return plan
@@ -440,8 +441,7 @@ cdef void plan_buffers(Plan *plan, const Call *calls, const Shape *shape,
     """The sizes of arrays between layers. In a backward of one direction one is enough."""
     cdef:
         Py_ssize_t D = shape.directions
-        size_t rows = shape.steps * shape.rows
-        size_t row = D * calls.layer.plane
+        Py_ssize_t rows = shape.steps * shape.rows, row = D * calls.layer.plane
     if options is not None and options.is_ragged:
         rows = options.ragged.offsets[shape.steps]
     if shape.calls > D and not reads_slots(calls, shape, options):

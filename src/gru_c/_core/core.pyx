@@ -8,7 +8,8 @@ too). At the end are functions for Python: threads and instruction sets.
 from libc.string cimport memcpy, memset
 
 from gru_c._core.gemm.context cimport (
-    PANEL_BYTES, Context, GateView, Micropanels, PackedMatrix, Prefetch, View2, real, rows_t,
+    PANEL_BYTES, Activations, Context, GateView, Micropanels, PackedMatrix, Pointwise, Prefetch,
+    View2, real, rows_t,
 )
 from gru_c._core.parallel.pool cimport Barrier, partition, task_t
 from gru_c._core.rnn.call cimport (

@@ -50,7 +50,7 @@ cdef void backward_step(const Call *call, Py_ssize_t t, const Partition *part,
     """Undo `forward_step`: dL/dh before step t from that after it, and the gates' gradients."""
     cdef:
         const PackedLayer *layer = call.layer
-        const Context *context = layer.context
+        const Pointwise *pointwise = layer.pointwise
         Py_ssize_t rows = part.row_end - part.row, j = part.panel * PANEL_BYTES
         Py_ssize_t width = own_width(part, layer.plane)
         GateView gates = gates_from(gate_rows(call, call.gates, t, part.row), j)
@@ -63,8 +63,8 @@ cdef void backward_step(const Call *call, Py_ssize_t t, const Partition *part,
         add_output_gradient(call, dh, t, part)
     if layer.reset_after:
         # r, z, n, h' = n + z (h - n):  da_n, da_r, da_z, dq, dh = d z
-        context.gates_backward(rows, width, &gates, dgates + j, h_prev, dh + j,
-                               dh_hidden.data + j, layer.ld_h)
+        pointwise.gates_backward(rows, width, &gates, dgates + j, h_prev, dh + j,
+                                 dh_hidden.data + j, layer.ld_h)
     else:
         undo_reset_before(call, t, part)
     barrier_wait(part.barrier, part.sharers)               # da_r, da_z, dq of all units
@@ -77,7 +77,7 @@ cdef void undo_reset_before(const Call *call, Py_ssize_t t, const Partition *par
     """The pointwise functions of reset_after=False, and the product between them."""
     cdef:
         const PackedLayer *layer = call.layer
-        const Context *context = layer.context
+        const Pointwise *pointwise = layer.pointwise
         Py_ssize_t rows = part.row_end - part.row, j = part.panel * PANEL_BYTES
         Py_ssize_t width = own_width(part, layer.plane)
         Py_ssize_t state = part.row * layer.ld_h
@@ -86,8 +86,8 @@ cdef void undo_reset_before(const Call *call, Py_ssize_t t, const Partition *par
         const char *h_prev = state_rows(call, t + call.reverse, part.row) + j
         View2 dq = View2(call.dq + state, layer.ld_h)
     # z, n, h' = n + z (h - n):  da_n, da_z, dh = d z
-    context.blend_backward(rows, width, &gates, dgates.data + j, h_prev, call.dh + state + j,
-                           call.dh_hidden + state + j, layer.ld_h)
+    pointwise.blend_backward(rows, width, &gates, dgates.data + j, h_prev, call.dh + state + j,
+                             call.dh_hidden + state + j, layer.ld_h)
     barrier_wait(part.barrier, part.sharers)               # da_n of all units
     # a_n += W_hn q:  dq = da_n W_hn
     gemm(&layer.w_hn_t, part.panel, part.panel_end, rows, View2(dgates.data, dgates.ld),
@@ -95,8 +95,8 @@ cdef void undo_reset_before(const Call *call, Py_ssize_t t, const Partition *par
     if call.recurrent_dropout.data != NULL:
         undo_recurrent_dropout(call, dq.data, part)
     # r, q = r h:  da_r, dh += dq r
-    context.reset_backward(rows, width, &gates, dgates.data + j, h_prev, dq.data + j,
-                           call.dh + state + j, layer.ld_h)
+    pointwise.reset_backward(rows, width, &gates, dgates.data + j, h_prev, dq.data + j,
+                             call.dh + state + j, layer.ld_h)
 
 
 cdef void undo_project_state(const Call *call, Py_ssize_t t, const Partition *part,

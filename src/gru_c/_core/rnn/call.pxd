@@ -14,7 +14,7 @@ what says "or NULL" may be NULL. Arrays must not overlap unless a comment says s
 until the entry returns, or longer where a comment says so.
 """
 
-from gru_c._core.gemm.context cimport Context, PackedMatrix
+from gru_c._core.gemm.context cimport Activations, Context, PackedMatrix, Pointwise
 from gru_c._core.parallel.pool cimport Barrier
 
 cdef enum:
@@ -36,6 +36,9 @@ cdef struct PackedLayer:
     Py_ssize_t input_size
     Py_ssize_t hidden_size
     bint reset_after
+    # Of the context: its sigmoid_tanh, or its any_activations, which alone read `activations`.
+    const Pointwise *pointwise
+    Activations activations
     Py_ssize_t plane           # bytes of the hidden units of a gate, whole lines
     Py_ssize_t ld_gates        # see leading_dimension
     Py_ssize_t ld_h

@@ -106,7 +106,7 @@ cdef void forward_step(const Call *call, Py_ssize_t t, const Partition *part,
     """h after step t from h before it and the input projection."""
     cdef:
         const PackedLayer *layer = call.layer
-        const Context *context = layer.context
+        const Pointwise *pointwise = layer.pointwise
         Py_ssize_t rows = part.row_end - part.row, i, panel, j
         bint save = call.mode == TRAINING
         GateView gates = gate_rows(call, call.gates, t, part.row), own_gates
@@ -122,12 +122,12 @@ cdef void forward_step(const Call *call, Py_ssize_t t, const Partition *part,
         project_state(call, gates, factor, t, i, part, next_gates)
         if layer.reset_after:
             # r, z, n, h' = n + z (h - n)
-            context.gates_forward(rows, panel_width(layer, panel), &own_gates, h_prev + j, h + j,
-                                  layer.ld_h, save)
+            pointwise.gates_forward(rows, panel_width(layer, panel), &own_gates, h_prev + j, h + j,
+                                    layer.ld_h, save)
         else:
             # r, q = r h
-            context.reset_forward(rows, panel_width(layer, panel), &own_gates, factor + j,
-                                  layer.ld_h)
+            pointwise.reset_forward(rows, panel_width(layer, panel), &own_gates, factor + j,
+                                    layer.ld_h)
     if not layer.reset_after:
         barrier_wait(part.barrier, part.sharers)           # q of all units
         for i in range(part.panel_end - part.panel):
@@ -137,8 +137,8 @@ cdef void forward_step(const Call *call, Py_ssize_t t, const Partition *part,
             gemm(&layer.w_hh[2], panel, panel + 1, rows, q, n, n, NULL)
             own_gates = gates_from(gates, j)
             # z, n, h' = n + z (h - n)
-            context.blend_forward(rows, panel_width(layer, panel), &own_gates, h_prev + j, h + j,
-                                  layer.ld_h, save)
+            pointwise.blend_forward(rows, panel_width(layer, panel), &own_gates, h_prev + j, h + j,
+                                    layer.ld_h, save)
     if call.marks != NULL:
         hold_states(call, t, part)
     if call.output.data != NULL:

@@ -50,12 +50,12 @@ cdef inline GateView gate_rows(const Call *call, char *gates, Py_ssize_t t,
     """The gates of step t, or their gradients."""
     cdef const PackedLayer *layer = call.layer
     return GateView(gates + (buffer_row(call, t) + row) * layer.ld_gates, layer.ld_gates,
-                    layer.plane)
+                    layer.plane, &layer.activations)
 
 
 cdef inline GateView gates_from(GateView gates, Py_ssize_t j) noexcept nogil:
     """The gates of the units from byte j on."""
-    return GateView(gates.data + j, gates.ld, gates.plane)
+    return GateView(gates.data + j, gates.ld, gates.plane, gates.activations)
 
 
 cdef inline View2 plane_of(GateView gates, Py_ssize_t plane) noexcept nogil:
