@@ -22,12 +22,23 @@ SEQUENCES = ("x", "d_output", "mask", "resets", "output", "dx")      # time come
 class Case:
     model: dict                                            # what GRU takes, but dtype and layout
     parameters: dict
-    call: dict                                             # what is absent may be missing or None
+    call: dict                                             # what is absent is missing
 
     @property
-    def names(self):
-        """Suffixes of the parameters of each direction of each layer, in PyTorch's order."""
-        return [name.removeprefix("weight_ih_") for name in self.parameters if "weight_ih" in name]
+    def layers(self):
+        return self.model["num_layers"]
+
+    @property
+    def directions(self):
+        return 1 + self.model["bidirectional"]
+
+    def complete(self):
+        """x, h_0, d_output and d_h_n: what is absent is zeros."""
+        T, N, _ = self.call["x"].shape
+        H, D = self.model["hidden_size"], self.directions
+        states = np.zeros((self.layers * D, N, H))
+        zeros = {"h_0": states, "d_output": np.zeros((T, N, D * H)), "d_h_n": states}
+        return zeros | {name: self.call[name] for name in ("x", *zeros) if name in self.call}
 
     def but(self, **changed):
         """The same case with other arrays in its call."""
@@ -172,6 +183,11 @@ OTHERS = ("hard_sigmoid", {"name": "hard_sigmoid", "alpha": 0.2, "beta": 0.5}, "
 activations = st.sampled_from(SMOOTH + OTHERS)
 
 
+def title(activation):
+    """Of an activation, as the id of a test."""
+    return activation if isinstance(activation, str) else " ".join(map(str, activation.values()))
+
+
 def some_of(*names):
     """Any of them, all more often than by chance."""
     return st.lists(st.sampled_from(names), unique=True) | st.just(names)
@@ -179,7 +195,7 @@ def some_of(*names):
 
 @st.composite
 def cases(draw, ragged=("lengths", "mask", "resets"), dropout=("output", "input", "recurrent"),
-          activation=True, least_hidden=1):
+          activation=True, least_hidden=1, reset_after=st.booleans()):
     """Any case. In float32 let it have three units or more (test_numerics.models says why)."""
     options = {}
     if activation and draw(st.booleans()):
@@ -190,7 +206,7 @@ def cases(draw, ragged=("lengths", "mask", "resets"), dropout=("output", "input"
         (draw(st.integers(1, 33)), draw(st.integers(least_hidden, 33))),
         seed=draw(st.integers(0, 999)), layers=draw(st.integers(1, 3)),
         bidirectional=draw(st.booleans()), bias=draw(st.booleans()),
-        reset_after=draw(st.booleans()), scale=0.5 if options else 1.0,
+        reset_after=draw(reset_after), scale=0.5 if options else 1.0,
         ragged=draw(some_of(*ragged)) if ragged else (),
         dropout=draw(some_of(*dropout)) if dropout else (),
         absent=draw(some_of("h_0", "d_output", "d_h_n")), **options)

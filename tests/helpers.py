@@ -211,6 +211,14 @@ def assert_close(got, want, gru):
         assert error(got[name], value) <= allowed, name
 
 
+def assert_results(got, want):
+    """Two dicts of results in float64 agree to 1e-12."""
+    assert got.keys() == want.keys()
+    for name, value in want.items():
+        assert got[name].dtype == F64, name
+        assert error(got[name], value) <= 1e-12, name
+
+
 def assert_same_array(got, want, name=""):
     """The same bits, or with BLAS the same numbers to the tolerance of long sums (K T = 2**15)."""
     got, want = np.asarray(got), np.asarray(want)
