@@ -108,31 +108,37 @@ def build(case, dtype=F64, **options):
     return gru
 
 
-def by_package(case, dtype=F64, batch_first=False, **options):
+def by_package(case, dtype=F64, **options):
     """Results of the package."""
-    gru = build(case, dtype, batch_first=batch_first, **options)
-    return run_case(gru, case)
+    return run_case(build(case, dtype, **options), case)
 
 
 def run_case(gru, case):
-    """Results of a GRU of the package for the call of a case, time-major in any layout."""
-    return arranged(run(gru, **arranged(converted(case.call, gru.dtype), gru)), gru)
+    """Results of a GRU of the package for the call of a case; time-major, whatever the model is."""
+    return arranged(run(gru, **arguments(gru, case)), gru)
+
+
+def arguments(gru, case, backward=True):
+    """The call of a case in dtype and layout of a model; without d_output and d_h_n for a forward.
+    """
+    names = [name for name in case.call if backward or name not in ("d_output", "d_h_n")]
+    return arranged({name: converted(case.call[name], gru.dtype) for name in names}, gru)
 
 
 def converted(value, dtype):
-    """All floating-point arrays of a call in another dtype."""
+    """Floating-point arrays in another dtype."""
     if isinstance(value, dict):
         return {name: converted(item, dtype) for name, item in value.items()}
-    return value.astype(dtype) if value is not None and value.dtype == F64 else value
+    return value.astype(dtype) if value.dtype == F64 else value
 
 
 def arranged(arrays, gru):
-    """The arrays of a call or of results as the model has them, or back: the batch comes first."""
+    """A call or results as the model has them, and back: with batch_first the axes are swapped."""
     if not gru.batch_first:
         return arrays
-    swapped = {name: value.swapaxes(0, 1) if name in SEQUENCES and value is not None else value
+    swapped = {name: value.swapaxes(0, 1) if name in SEQUENCES else value
                for name, value in arrays.items()}
-    if arrays.get("dropout_masks"):
+    if "dropout_masks" in arrays:
         swapped["dropout_masks"] = {
             name: value.swapaxes(0, 1) if name.startswith("output") else value
             for name, value in arrays["dropout_masks"].items()}
@@ -140,23 +146,35 @@ def arranged(arrays, gru):
 
 
 def row(case, i, stop=None):
-    """Row i alone, up to step `stop` and without lengths if that is given."""
+    """Row i alone; with `stop`, the steps before it alone and no lengths."""
     def alone(name, value):
         if name == "dropout_masks":
             return {key: mask[:stop, i:i + 1] if key.startswith("output") else mask[i:i + 1]
                     for key, mask in value.items()}
         if name == "lengths":
-            return value[i:i + 1] if stop is None else None
+            return value[i:i + 1]
         return value[:stop if name in SEQUENCES else None, i:i + 1]
 
-    return case.but(**{name: alone(name, value) for name, value in case.call.items()
-                       if value is not None})
+    call = {name: alone(name, value) for name, value in case.call.items()
+            if stop is None or name != "lengths"}
+    return Case(case.model, case.parameters, call)
 
 
 def row_of(results, i, stop=None):
     """Row i, up to step `stop`, of what results have a row for each row of the batch."""
     return {name: value[:stop if name in SEQUENCES else None, i:i + 1]
             for name, value in results.items() if name in ("output", "h_n", "dx", "dh_0")}
+
+
+def ignored(case):
+    """Where x (T, N) and where d_output (T, N, D*H) do not count."""
+    T, N, _ = case.call["x"].shape
+    rows, shown = np.zeros((T, N), bool), np.zeros((case.directions, T, N), bool)
+    for direction in range(case.directions):
+        for t, _, counting, visible in reference.schedule(T, N, bool(direction), *(
+                case.call.get(name) for name in ("lengths", "mask", "resets"))):
+            rows[t], shown[direction, t] = counting, visible
+    return ~rows, ~np.repeat(np.moveaxis(shown, 0, 2), case.model["hidden_size"], axis=2)
 
 
 @contextmanager
@@ -188,6 +206,9 @@ def title(activation):
     return activation if isinstance(activation, str) else " ".join(map(str, activation.values()))
 
 
+booleans = st.booleans()
+
+
 def some_of(*names):
     """Any of them, all more often than by chance."""
     return st.lists(st.sampled_from(names), unique=True) | st.just(names)
@@ -195,17 +216,17 @@ def some_of(*names):
 
 @st.composite
 def cases(draw, ragged=("lengths", "mask", "resets"), dropout=("output", "input", "recurrent"),
-          activation=True, least_hidden=1, reset_after=st.booleans()):
+          activation=True, least_hidden=1, reset_after=booleans):
     """Any case. In float32 let it have three units or more (test_numerics.models says why)."""
     options = {}
-    if activation and draw(st.booleans()):
+    if activation and draw(booleans):
         options = {"activation": draw(activations), "recurrent_activation": draw(activations),
                    "clip": draw(st.none() | st.sampled_from([0.3, 2.0]))}
     return case(
         draw(st.integers(1, 7)), draw(st.integers(1, 9)),
         (draw(st.integers(1, 33)), draw(st.integers(least_hidden, 33))),
         seed=draw(st.integers(0, 999)), layers=draw(st.integers(1, 3)),
-        bidirectional=draw(st.booleans()), bias=draw(st.booleans()),
+        bidirectional=draw(booleans), bias=draw(booleans),
         reset_after=draw(reset_after), scale=0.5 if options else 1.0,
         ragged=draw(some_of(*ragged)) if ragged else (),
         dropout=draw(some_of(*dropout)) if dropout else (),

@@ -74,7 +74,7 @@ def model_of(case, direction, inputs):
 
 
 def attributes_of(case, direction):
-    """f and g of each direction, with the alphas and betas of those that take any, in that order."""
+    """f and g of each direction, and the alphas and betas of those that have any, in that order."""
     model = case.model
     attributes = {"hidden_size": model["hidden_size"],
                   "linear_before_reset": int(model["reset_after"])}

@@ -1,7 +1,7 @@
 """reference.py by finite differences, and by itself.
 
-Beside these, PyTorch, Keras and ONNX hold it (test_torch.py, test_keras.py, test_onnx.py); what none
-of them can do, resets and combinations of options, is held here alone.
+PyTorch, Keras and ONNX hold it, too (test_torch.py, test_keras.py, test_onnx.py); what none of them
+can do, resets and combinations of options, is held here alone.
 """
 
 import numpy as np

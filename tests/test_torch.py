@@ -1,4 +1,4 @@
-"""Against PyTorch itself, where it is installed: the package and reference.py, and what both refuse.
+"""Against PyTorch, where it is installed: the package and reference.py, and what both refuse.
 
 Cells, calls without a batch or a state: test_known_answers.py, with stored values.
 """
