@@ -4,7 +4,7 @@ An attribute that reads as an array and takes all that converts to one is a desc
 whatever makes it at run time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Never, SupportsIndex, TypeAlias
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Array: TypeAlias = NDArray[Any]
 Integer: TypeAlias = SupportsIndex
+Activation: TypeAlias = str | Mapping[str, str | float]
 DType: TypeAlias = str | type[float] | type[np.floating[Any]] | np.dtype[Any]
 Seed: TypeAlias = (int | np.integer[Any] | Sequence[int] | np.random.SeedSequence
                    | np.random.BitGenerator | np.random.Generator | None)

@@ -212,6 +212,8 @@ BREAKS = [
           "return images.reshape(-1, 8, 8).swapaxes(1, 2).astype(np.float64)", COMMAND),
     Break("bias-of-one-side", "src/gru_c/complexity.py", "2 * units if bias", "units if bias",
           COUNTS),
+    Break("layers-above-read-one-direction", "src/gru_c/complexity.py",
+          "D * (I + (L - 1) * D * H)", "D * (I + (L - 1) * H)", COUNTS),
     Break("mean-of-ratios", "bench/summary.py",
           "math.exp(", "(", BENCH),
 ]
