@@ -86,20 +86,34 @@ def array(value, name: str, dtype: np.dtype) -> np.ndarray:
     """
     if type(value) is np.ndarray and (value.dtype is dtype or value.dtype == dtype):
         return value
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; fill it first, the mask would be lost")
-    try:
-        result = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} is not an array: {error}") from None
-    numeric = result.dtype.kind in "biufc"                 # others may have no byte order
-    native = result.dtype.newbyteorder("=") if numeric else result.dtype
-    plain = native.kind == "f" and _is_numbers(value)
-    if not (native == dtype or plain or native.kind in "biu"):
-        advice = f", or make the model with dtype={native}" if native in DTYPES else ""
+    result = any_array(value, name)
+    if not converts(value, result, dtype):
+        found = native(result.dtype)
+        advice = f", or make the model with dtype={found}" if found in DTYPES else ""
         raise TypeError(f"{name} dtype ({result.dtype}) does not match weight dtype ({dtype}). "
                         f"Convert {name}{advice}")
     return result.astype(dtype, copy=False)
+
+
+def any_array(value, name: str) -> np.ndarray:
+    """`value` as an array of whatever dtype."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; fill it first, the mask would be lost")
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} is not an array: {error}") from None
+
+
+def converts(value, a: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether `value`, which is `a` as an array, may become one of a floating dtype."""
+    return (native(a.dtype) == dtype or a.dtype.kind in "biu"
+            or (a.dtype.kind == "f" and _is_numbers(value)))
+
+
+def native(dtype: np.dtype) -> np.dtype:
+    """A dtype of numbers in the machine's byte order; others may have none."""
+    return dtype.newbyteorder("=") if dtype.kind in "biufc" else dtype
 
 
 def _is_numbers(value) -> bool:
@@ -113,6 +127,18 @@ def shape(a: np.ndarray, expected: tuple, name: str) -> None:
     """Refuse any other shape: nothing is broadcast."""
     if a.shape != expected:
         raise ValueError(f"{name} has shape {a.shape}, expected {expected}")
+
+
+def lengths(value, rows: int, steps: int) -> np.ndarray:
+    """Integers (rows,), each from 0 to `steps`."""
+    a = any_array(value, "lengths")
+    if a.size and a.dtype.kind not in "iu":
+        raise TypeError(f"lengths must be integers, got {a.dtype}")
+    shape(a, (rows,), "lengths")
+    wrong = np.flatnonzero((a < 0) | (a > steps))
+    if wrong.size:
+        raise ValueError(f"lengths[{wrong[0]}] is {a[wrong[0]]}, expected 0 to {steps}")
+    return a.astype(np.intp)
 
 
 # ---- the errors of a call: the core finds them, the words are here -------------------------------

@@ -118,6 +118,15 @@ def costs() -> None:
     assert_type(cost.operations.as_dict(), dict[str, int])
 
 
+def ragged(arrays: list[NDArray[np.float32]]) -> None:
+    padded, lengths = gru_c.pad_sequences(arrays, batch_first=True)
+    assert_type(padded, Array)
+    assert_type(lengths, NDArray[np.intp])
+    assert_type(gru_c.unpad_sequences(padded, lengths, batch_first=True), list[Array])
+    gru_c.pad_sequences(([[1.0, 2.0]] * steps for steps in (3, 5)), dtype=np.float32)
+    gru_c.unpad_sequences(padded, [3, 5])
+
+
 def plain_numpy() -> None:
     x, h, w, u, b = (np.zeros((2, 2)) for _ in range(5))
     output, tape = reference.forward(x, h, w, u, b, b, reset_after=False)
