@@ -121,6 +121,7 @@ def test_numbers_and_integers_convert(dtype):
     for first in ([1, 2], [True, 2], [1.0, 2.0], np.array([1, 2], np.uint8),
                   np.array([1, 2], dtype)):
         equal(pad_sequences([first, (3.0, 4.0, 5.0)], dtype=dtype), expected)
+    equal(pad_sequences([np.ones(2, bool)], dtype=dtype)[:1], [np.ones((2, 1), dtype)])
 
 
 # ---- errors --------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ INTERFACE = ("tests/test_interface.py",)
 WEIGHTS = ("tests/test_weights.py",)
 LEARN = ("tests/test_learn.py",)
 COMMAND = ("tests/test_cli.py",)
+SEQUENCES = ("tests/test_sequences.py",)
 COUNTS = ("tests/test_complexity.py",)
 BENCH = ("tests/test_bench.py",)
 POOL = ("tests/test_threads_pool.py",)
@@ -204,7 +205,7 @@ BREAKS = [
     Break("nan-is-saved", "src/gru_c/learn/classifier.py",
           "if not np.isfinite(tensor).all():\n                raise ValueError",
           "if False:\n                raise ValueError", LEARN),
-    # ---- the command line, the count of operations, the benchmark
+    # ---- the command line, the count of operations, sequences, the benchmark
     Break("status-after-ctrl-c", "src/gru_c/cli.py",
           "FAILED, INTERRUPTED = 1, 130", "FAILED, INTERRUPTED = 1, 1", COMMAND),
     Break("pixels-of-another-scale", "src/gru_c/cli.py",
@@ -214,6 +215,8 @@ BREAKS = [
           COUNTS),
     Break("layers-above-read-one-direction", "src/gru_c/complexity.py",
           "D * (I + (L - 1) * D * H)", "D * (I + (L - 1) * H)", COUNTS),
+    Break("padding-of-whatever-was-there", "src/gru_c/sequences.py", "np.zeros(axes", "np.empty(axes",
+          SEQUENCES),
     Break("mean-of-ratios", "bench/summary.py",
           "math.exp(", "(", BENCH),
 ]
