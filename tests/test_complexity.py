@@ -6,6 +6,7 @@ import operator
 import re
 from collections import Counter
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -260,6 +261,8 @@ def test_parameters_of_activations_cost_nothing():
     assert by_name == complexity(
         2, 3, activation={"name": "elu", "alpha": 0.5},
         recurrent_activation={"name": "hard_sigmoid", "alpha": 0.2, "beta": 0.5})
+    assert by_name == complexity(2, 3, activation=SimpleNamespace(name="elu"),
+                                 recurrent_activation="hard_sigmoid")
     assert by_name != complexity(2, 3)
 
 

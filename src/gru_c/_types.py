@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Array: TypeAlias = NDArray[Any]
 Integer: TypeAlias = SupportsIndex
-Activation: TypeAlias = str | Mapping[str, str | float]
+ActivationLike: TypeAlias = str | Mapping[str, Any]
 DType: TypeAlias = str | type[float] | type[np.floating[Any]] | np.dtype[Any]
 Seed: TypeAlias = (int | np.integer[Any] | Sequence[int] | np.random.SeedSequence
                    | np.random.BitGenerator | np.random.Generator | None)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gru_c._types import Activation, DType, Integer
+    from gru_c._types import ActivationLike, DType, Integer
 
 __all__ = ["Bytes", "Complexity", "Operations", "Parameters", "complexity"]
 
@@ -148,8 +148,9 @@ def complexity(input_size: Integer, hidden_size: Integer, batch_size: Integer = 
                num_layers: Integer = 1, dtype: DType = "float32", bidirectional: bool = False,
                lengths: Iterable[Integer] | None = None, dropout: float = 0.0,
                input_dropout: float = 0.0, recurrent_dropout: float = 0.0,
-               activation: Activation = "tanh", recurrent_activation: Activation = "sigmoid",
-               clip: float | None = None, checkpoint: Integer | None = None) -> Complexity:
+               activation: ActivationLike = "tanh",
+               recurrent_activation: ActivationLike = "sigmoid", clip: float | None = None,
+               checkpoint: Integer | None = None) -> Complexity:
     """Count the operations, parameters and bytes of a GRU's forward pass.
 
     Parameters
@@ -168,7 +169,7 @@ def complexity(input_size: Integer, hidden_size: Integer, batch_size: Integer = 
         Steps of each row, 0 to T: only these are run. Arrays are padded to T all the same.
     dropout, input_dropout, recurrent_dropout : float
         Probabilities, 0 to 1. One above 0 costs the multiplications by its masks, and the masks.
-    activation, recurrent_activation : str, or dict with "name"
+    activation, recurrent_activation : str, dict with "name", or the attribute of a model
         Of the new gate; of reset and update. Their alpha and beta change no count.
     clip : float, optional
         Bound of what goes into an activation: two operations more in each.
@@ -335,9 +336,9 @@ def _bound(name: str, value: float) -> float:
     return number
 
 
-def _activation(name: str, value: Activation) -> str:
-    """The name of an activation, from that name or from a dict that has it."""
-    found = value.get("name") if isinstance(value, Mapping) else value
+def _activation(name: str, value: ActivationLike) -> str:
+    """The name of an activation, from that name or from a dict or object that has it."""
+    found = value.get("name") if isinstance(value, Mapping) else getattr(value, "name", value)
     if not isinstance(found, str) or found not in _ACTIVATIONS:
         raise ValueError(f"{name} must be one of {', '.join(_ACTIVATIONS)}, got {value!r}")
     return found
