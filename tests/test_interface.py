@@ -36,7 +36,8 @@ both_kinds = pytest.mark.parametrize("kind", [gru_c.GRUCell, gru_c.GRU])
 
 def test_names():
     assert set(gru_c.__all__) >= {"GRU", "GRUCell", "complexity", "show_config", "__version__",
-                                  "set_num_threads", "get_num_threads"}
+                                  "set_num_threads", "get_num_threads", "pad_sequences",
+                                  "unpad_sequences"}
     assert all(hasattr(gru_c, name) for name in gru_c.__all__)
     assert gru_c.__version__ == version("gru-c")
 

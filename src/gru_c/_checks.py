@@ -108,20 +108,34 @@ def array(value, name: str, dtype: np.dtype) -> np.ndarray:
     """
     if type(value) is np.ndarray and (value.dtype is dtype or value.dtype == dtype):
         return value
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; fill it first, the mask would be lost")
-    try:
-        result = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} is not an array: {error}") from None
-    numeric = result.dtype.kind in "biufc"                 # others may have no byte order
-    native = result.dtype.newbyteorder("=") if numeric else result.dtype
-    plain = native.kind == "f" and _is_numbers(value)
-    if not (native == dtype or plain or native.kind in "biu"):
-        advice = f", or make the model with dtype={native}" if native in DTYPES else ""
+    result = any_array(value, name)
+    if not converts(value, result, dtype):
+        found = native(result.dtype)
+        advice = f", or make the model with dtype={found}" if found in DTYPES else ""
         raise TypeError(f"{name} dtype ({result.dtype}) does not match weight dtype ({dtype}). "
                         f"Convert {name}{advice}")
     return result.astype(dtype, copy=False)
+
+
+def any_array(value, name: str) -> np.ndarray:
+    """`value` as an array of whatever dtype."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; fill it first, the mask would be lost")
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} is not an array: {error}") from None
+
+
+def converts(value, a: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether `value`, which is `a` as an array, may become one of a floating dtype."""
+    return (native(a.dtype) == dtype or a.dtype.kind in "biu"
+            or (a.dtype.kind == "f" and _is_numbers(value)))
+
+
+def native(dtype: np.dtype) -> np.dtype:
+    """A dtype of numbers in the machine's byte order; others may have none."""
+    return dtype.newbyteorder("=") if dtype.kind in "biufc" else dtype
 
 
 def _is_numbers(value) -> bool:
@@ -137,31 +151,27 @@ def shape(a: np.ndarray, expected: tuple, name: str) -> None:
         raise ValueError(f"{name} has shape {a.shape}, expected {expected}")
 
 
-# ---- options of a sequence ------------------------------------------------------------------------
+# ---- options of a sequence ----------------------------------------------------------------------
 
-def lengths(value, rows: int, steps: int, batched: bool) -> np.ndarray:
-    """Integers (N,), or one for an unbatched input, each from 0 to T."""
-    result = np.asarray(value)
-    if result.size and result.dtype.kind not in "iu":
-        raise TypeError(f"lengths should be integers, got {result.dtype}")
-    if result.shape != ((rows,) if batched else ()):
-        expected = f"({rows},)" if batched else "() for an unbatched input"
-        raise ValueError(f"lengths has shape {result.shape}, expected {expected}")
-    result = result.reshape(-1)
-    wrong = result[(result < 0) | (result > steps)]
+def lengths(value, rows: int, steps: int) -> np.ndarray:
+    """Integers (rows,), each from 0 to `steps`."""
+    a = any_array(value, "lengths")
+    if a.size and a.dtype.kind not in "iu":
+        raise TypeError(f"lengths must be integers, got {a.dtype}")
+    shape(a, (rows,), "lengths")
+    wrong = np.flatnonzero((a < 0) | (a > steps))
     if wrong.size:
-        raise ValueError(f"lengths should be from 0 to the {steps} steps of the input, "
-                         f"got {wrong[0]}")
-    return result.astype(np.intp)
+        raise ValueError(f"lengths[{wrong[0]}] is {a[wrong[0]]}, expected 0 to {steps}")
+    return a.astype(np.intp)
 
 
 def marks(value, name: str, expected: tuple) -> np.ndarray:
     """A bool for each step and row."""
-    result = np.asarray(value)
-    if result.size and result.dtype.kind != "b":
-        raise TypeError(f"{name} should be of dtype bool, got {result.dtype}")
-    shape(result, expected, name)
-    return result.astype(bool, copy=False)
+    a = any_array(value, name)
+    if a.size and a.dtype.kind != "b":
+        raise TypeError(f"{name} must be of dtype bool, got {a.dtype}")
+    shape(a, expected, name)
+    return a.astype(bool, copy=False)
 
 
 def dropout_masks(given, training: bool) -> dict:
@@ -169,7 +179,7 @@ def dropout_masks(given, training: bool) -> dict:
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        raise TypeError(f"dropout_masks should be a mapping, got {type(given).__name__}")
+        raise TypeError(f"dropout_masks must be a mapping, got {type(given).__name__}")
     if not training:
         raise ValueError("dropout_masks needs training mode: eval() turns dropout off")
     return dict(given)

@@ -38,7 +38,8 @@ class Options:
         """
         lengths = None
         if self.lengths is not None:
-            lengths = _checks.lengths(self.lengths, rows, steps, batched)
+            given = self.lengths if batched else np.atleast_1d(self.lengths)
+            lengths = _checks.lengths(given, rows, steps)
         shape = (rows, steps) if batched and batch_first else (steps, rows) if batched else (steps,)
         marks = [None if given is None else
                  _time_major(_checks.marks(given, name, shape), batched, batch_first, steps)

@@ -14,6 +14,7 @@ from gru_c._activations import Activation
 
 Array: TypeAlias = NDArray[Any]
 Integer: TypeAlias = SupportsIndex
+ActivationLike: TypeAlias = str | Mapping[str, Any]
 DType: TypeAlias = str | type[float] | type[np.floating[Any]] | np.dtype[Any]
 Seed: TypeAlias = (int | np.integer[Any] | Sequence[int] | np.random.SeedSequence
                    | np.random.BitGenerator | np.random.Generator | None)

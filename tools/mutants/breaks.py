@@ -15,6 +15,7 @@ INTERFACE = ("tests/test_interface.py",)
 WEIGHTS = ("tests/test_weights.py",)
 LEARN = ("tests/test_learn.py",)
 COMMAND = ("tests/test_cli.py",)
+SEQUENCES = ("tests/test_sequences.py",)
 COUNTS = ("tests/test_complexity.py",)
 BENCH = ("tests/test_bench.py",)
 POOL = ("tests/test_threads_pool.py",)
@@ -186,7 +187,7 @@ BREAKS = [
     Break("bool-is-a-size", "src/gru_c/_checks.py",
           "        if isinstance(value, (bool, np.bool_)):", "        if False:", ERRORS),
     Break("floats-are-cast", "src/gru_c/_checks.py",
-          'native.kind in "biu"', 'native.kind in "biuf"', ERRORS),
+          'a.dtype.kind in "biu"', 'a.dtype.kind in "biuf"', ERRORS),
     Break("hidden-of-another-size", "src/gru_c/_checks.py",
           "if h.shape[-1] != expected[-1]:", "if False:", ERRORS),
     Break("assignment-is-lost", "src/gru_c/_module.py",
@@ -215,7 +216,7 @@ BREAKS = [
     Break("nan-is-saved", "src/gru_c/learn/classifier.py",
           "if not np.isfinite(tensor).all():\n                raise ValueError",
           "if False:\n                raise ValueError", LEARN),
-    # ---- the command line, the count of operations, the benchmark
+    # ---- the command line, the count of operations, sequences, the benchmark
     Break("status-after-ctrl-c", "src/gru_c/cli.py",
           "FAILED, INTERRUPTED = 1, 130", "FAILED, INTERRUPTED = 1, 1", COMMAND),
     Break("pixels-of-another-scale", "src/gru_c/cli.py",
@@ -223,6 +224,10 @@ BREAKS = [
           "return images.reshape(-1, 8, 8).swapaxes(1, 2).astype(np.float64)", COMMAND),
     Break("bias-of-one-side", "src/gru_c/complexity.py", "2 * units if bias", "units if bias",
           COUNTS),
+    Break("one-direction-is-read", "src/gru_c/complexity.py",
+          "D * (I + (L - 1) * D * H)", "D * (I + (L - 1) * H)", COUNTS),
+    Break("padding-not-zeroed", "src/gru_c/sequences.py", "np.zeros(axes", "np.empty(axes",
+          SEQUENCES),
     Break("mean-of-ratios", "bench/summary.py",
           "math.exp(", "(", BENCH),
 ]
