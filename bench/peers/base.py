@@ -147,7 +147,7 @@ class PeerBase:
         if self.training and not self.can_train:
             raise Unsupported(f"{self.name} does not train")
         if self.lengths is not None and not self.takes_lengths:
-            raise Unsupported(f"{self.name} takes no lengths")
+            raise Unsupported(f"{self.name} takes no lengths: padded only")
         try:
             self.build()
         except ImportError as error:
