@@ -8,6 +8,7 @@
     targets.py    what to reach; where we lose    report.py    tables, text, the page for docs/
     plots.py      ratio by shape, roofline        footprint.py memory, sizes, import time
     machine.py    environment and versions        processor.py its name, a folder of results
+    ratios.py     gru_c over itself: ragged over padded, two directions over one
 
 Imports nothing heavy: limits are set in the environment of a worker before it imports anything.
 """

@@ -1,6 +1,6 @@
 """Measure gru_c beside every peer that is installed, checked equal first, interleaved.
 
-    python -m bench                       everything, about 45 minutes
+    python -m bench                       everything, about an hour
     python -m bench --quick               under two minutes: few shapes, native, no TensorFlow
     python -m bench --smoke               for CI: fails on a crash, a wrong result, never a time
     python -m bench --report [FILE.md]    and write the page, its plots beside it
@@ -48,23 +48,36 @@ def counts(text: str) -> tuple[int, ...]:
 
 
 def chosen_shapes(names: list[str]) -> tuple[shapes.Shape, ...]:
-    """Shapes by set (all, quick, smoke), by family or first word of the label, or as T,N,I,H."""
+    """Shapes by set (all, quick, smoke), by family or first word of the label, or as T,N,I,H.
+
+    Before T,N,I,H there may be the name of a variant: "ragged 50,8,80,256" is one argument.
+    """
     sets = {"all": shapes.ALL, "quick": shapes.QUICK, "smoke": shapes.SMOKE}
     found: list[shapes.Shape] = []
     for name in names:
         if name in sets:
             found += sets[name]
-        elif name.replace(",", "").isdecimal() and name.count(",") == 3:
-            sizes = counts(name)
-            known = [s for s in shapes.ALL if s.sizes == sizes]
-            found += known or [shapes.shape(*sizes, "own")]
+        elif made := own_shape(name):
+            known = [s for s in shapes.ALL if (s.sizes, s.variant) == (made.sizes, made.variant)]
+            found += known or [made]
         elif some := [s for s in shapes.ALL if name in (s.family, s.label.split()[0])]:
             found += some
         else:
             labels = sorted({s.label.split()[0] for s in shapes.REALISTIC})
-            known = ", ".join([*sets, "peers", "realistic", *labels])
+            known = ", ".join([*sets, "peers", "realistic", *labels, *shapes.VARIANTS])
             raise SystemExit(f"unknown shapes {name!r}: give T,N,I,H or one of {known}")
     return tuple(dict.fromkeys(found))
+
+
+def own_shape(name: str) -> shapes.Shape | None:
+    """The shape of "T,N,I,H", with the names of variants before it; None if it is not that."""
+    *words, sizes = name.split()
+    if not sizes.replace(",", "").isdecimal() or sizes.count(",") != 3:
+        return None
+    if any(word not in shapes.VARIANTS for word in words):
+        return None
+    fields = {field: value for word in words for field, value in shapes.VARIANTS[word].items()}
+    return shapes.shape(*counts(sizes), "own", **fields)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -197,7 +210,7 @@ def present(made: dict, folder: Path, page: Path | None) -> None:
     page.parent.mkdir(parents=True, exist_ok=True)
     images = {}
     for title, path in drawn.items():
-        if "float32" in title:  # the page has all tables; its folder need not have every picture
+        if title.endswith("float32"):  # the page has all tables, its folder not every picture
             images[title] = f"{page.stem}-{path.name}"
             shutil.copyfile(path, page.with_name(images[title]))
     page.write_text(report.document(made, images))

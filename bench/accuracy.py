@@ -33,13 +33,14 @@ FIXTURE = Path(__file__).parents[1] / "tests" / "fixtures" / "torch_rounding.jso
 SIX = ((5, 2, 512, 1024), (20, 9, 161, 400), (40, 16, 128, 256), (100, 4, 64, 128),
        (200, 32, 32, 64), (3, 1, 1500, 1500))
 MOST_STEPS = 100
+WEIGHTS = [f"{name}_l0" for name in WEIGHT_NAMES]
 MANY_ROWS = ((60, 1000), (240, 1000), (1000, 1000), (60_000, 1))           # T, N
 DTYPES = ("float32", "float64")
 MOST_RATIO, MOST_MEAN = 1.5, 0.9                           # what we hold ourselves to
 
 
 def all_shapes() -> list[tuple]:
-    """The six shapes, and those of the benchmark with T cut."""
+    """The six shapes, and those of the benchmark's plain layers with T cut."""
     cut = [(min(s.T, MOST_STEPS), s.N, s.I, s.H) for s in (*shapes.PEERS, *shapes.REALISTIC)]
     return list(dict.fromkeys([*SIX, *cut]))
 
@@ -75,12 +76,12 @@ def truth(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def ours(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The same from gru_c."""
-    gru = gru_c.GRU(arrays["x"].shape[2], arrays["h_0"].shape[1], dtype=arrays["x"].dtype)
-    gru.load_state_dict({f"{name}_l0": arrays[name] for name in WEIGHT_NAMES})
-    output, _ = gru(arrays["x"], arrays["h_0"][None])
-    dx, dh_0 = gru.backward(arrays["d_output"], arrays["d_h_n"][None])
-    results = {"output": output, "dx": dx, "dh_0": dh_0[0]}
-    return results | {f"d{name}": gru.grads[f"{name}_l0"] for name in WEIGHT_NAMES}
+    gru = gru_c.GRU(arrays["x"].shape[2], arrays["h_0"].shape[2], dtype=arrays["x"].dtype)
+    gru.load_state_dict({name: arrays[name] for name in WEIGHTS})
+    output, _ = gru(arrays["x"], arrays["h_0"])
+    dx, dh_0 = gru.backward(arrays["d_output"], arrays["d_h_n"])
+    results = {"output": output, "dx": dx, "dh_0": dh_0}
+    return results | {f"d{name}": gru.grads[name] for name in WEIGHTS}
 
 
 def torchs(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -89,13 +90,13 @@ def torchs(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
     torch.set_num_threads(1)
     t = {name: torch.tensor(value) for name, value in arrays.items()}
-    gru = torch.nn.GRU(arrays["x"].shape[2], arrays["h_0"].shape[1], dtype=t["x"].dtype)
-    gru.load_state_dict({f"{name}_l0": t[name] for name in WEIGHT_NAMES})
-    x, h_0 = t["x"].requires_grad_(), t["h_0"][None].requires_grad_()
+    gru = torch.nn.GRU(arrays["x"].shape[2], arrays["h_0"].shape[2], dtype=t["x"].dtype)
+    gru.load_state_dict({name: t[name] for name in WEIGHTS})
+    x, h_0 = t["x"].requires_grad_(), t["h_0"].requires_grad_()
     output, h_n = gru(x, h_0)
-    torch.autograd.backward((output, h_n), (t["d_output"], t["d_h_n"][None]))
-    results = {"output": output.detach(), "dx": x.grad, "dh_0": h_0.grad[0]}
-    results |= {f"d{name}": getattr(gru, f"{name}_l0").grad for name in WEIGHT_NAMES}
+    torch.autograd.backward((output, h_n), (t["d_output"], t["d_h_n"]))
+    results = {"output": output.detach(), "dx": x.grad, "dh_0": h_0.grad}
+    results |= {f"d{name}": getattr(gru, name).grad for name in WEIGHTS}
     return {name: value.numpy() for name, value in results.items()}
 
 

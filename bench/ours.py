@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from .peers.base import WEIGHT_NAMES, PeerBase, Step
+from .peers.base import PeerBase, Step
 
 
 class Peer(PeerBase):
-    """gru_c.GRU for sequences, gru_c.GRUCell for T = 1: PyTorch's side is chosen the same way."""
+    """gru_c.GRU for sequences, gru_c.GRUCell for one step: as PyTorch's side is chosen."""
 
     name = "gru_c"
     dtypes = ("float32", "float64")
@@ -19,12 +19,13 @@ class Peer(PeerBase):
         import gru_c
 
         self.gru_c = gru_c
-        self.lone = self.shape.T == 1
+        self.lone = self.shape.is_cell
         sizes = self.shape.I, self.shape.H
         self.cell = gru_c.GRUCell(*sizes, dtype=self.dtype, rng=0)
-        self.gru = gru_c.GRU(*sizes, dtype=self.dtype, rng=0)
-        self.cell.load_state_dict(self.weights)
-        self.gru.load_state_dict({f"{name}_l0": self.weights[name] for name in WEIGHT_NAMES})
+        self.gru = gru_c.GRU(*sizes, self.shape.layers, bidirectional=self.shape.directions == 2,
+                             dtype=self.dtype, rng=0)
+        self.cell.load_state_dict(self.parts[0])
+        self.gru.load_state_dict(self.weights)
         self.cell.train(self.training)
         self.gru.train(self.training)
         self._infer = self._infer_cell if self.lone else self._infer_gru
@@ -41,16 +42,17 @@ class Peer(PeerBase):
     def _set_input(self, x, h_0, d_output) -> None:
         self.x, self.h_0, self.d_output = x, h_0, d_output
         if self.lone:
-            self.result = h_0.copy()  # written in every call, as the bound outputs of others
+            self.h_0 = h_0[0]
+            self.result = self.h_0.copy()  # written in every call, as the bound outputs of others
 
     def _infer_gru(self) -> None:
-        self.result, _ = self.gru(self.x, self.h_0[None])
+        self.result, _ = self.gru(self.x, self.h_0, lengths=self.lengths)
 
     def _infer_cell(self) -> None:
         self.cell(self.x[0], self.h_0, out=self.result)
 
     def _train_gru(self) -> None:
-        self.result, _ = self.gru(self.x, self.h_0[None])
+        self.result, _ = self.gru(self.x, self.h_0, lengths=self.lengths)
         self.d_input = self.gru.backward(self.d_output, None)
 
     def _train_cell(self) -> None:
@@ -63,9 +65,9 @@ class Peer(PeerBase):
     def gradients(self):
         dx, dh_0 = self.d_input
         T, N, I, H = self.shape.sizes  # noqa: E741
-        model, suffix = (self.cell, "") if self.lone else (self.gru, "_l0")
-        named = {f"d{name}": model.grads[name + suffix] for name in WEIGHT_NAMES}
-        return {"dx": dx.reshape(T, N, I), "dh_0": dh_0.reshape(N, H), **named}
+        grads, suffix = (self.cell.grads, "_l0") if self.lone else (self.gru.grads, "")
+        named = {f"d{name}{suffix}": grad for name, grad in grads.items()}
+        return {"dx": dx.reshape(T, N, I), "dh_0": dh_0.reshape(-1, N, H), **named}
 
     def steps(self):
         """`out=h` moves the state on, as a stream does, so the first call alone has the answer."""

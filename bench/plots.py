@@ -1,4 +1,7 @@
-"""Plots of a run, with matplotlib: ratio by shape, and the roofline. One file an (isa, dtype)."""
+"""Plots of a run, with matplotlib: ratio by shape, and the roofline.
+
+A file an (isa, dtype), and one a variant beside it.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +40,13 @@ def _style():
 Panels = dict[tuple[int, str], list[Row]]  # by threads and kind
 
 
-def by_figure(results: dict[str, Any]) -> dict[tuple[str, str], Panels]:
-    """The panels of each (isa, dtype), of the kinds that are drawn."""
-    found: dict[tuple[str, str], Panels] = {}
-    for (dtype, isa, threads, kind), members in groups(rows(results)).items():
+def by_figure(results: dict[str, Any]) -> dict[tuple[str, ...], Panels]:
+    """The panels of each (isa, dtype) or (isa, dtype, variant), of the kinds that are drawn."""
+    found: dict[tuple[str, ...], Panels] = {}
+    for (dtype, isa, threads, kind, variant), members in groups(rows(results)).items():
         if kind in KINDS and any(row.ratio for row in members):
-            found.setdefault((isa, dtype), {})[threads, kind] = members
+            where = tuple(filter(None, (isa, dtype, variant)))
+            found.setdefault(where, {})[threads, kind] = members
     return found
 
 
@@ -50,13 +54,14 @@ def plot_all(results: dict[str, Any], folder: Path) -> dict[str, Path]:
     """Draws everything into `folder`: {title: file}."""
     plt, made = _style(), {}
     limits = rooflines(results)
-    for (isa, dtype), panels in by_figure(results).items():
-        where = f"{isa}, {dtype}"
+    for place, panels in by_figure(results).items():
+        isa, dtype, *_ = place
+        where, ending = ", ".join(place), "-".join(place).replace(" ", "-")
         here = {threads: limits.get((dtype, isa, threads)) for threads, _ in panels}
         figures = {"Ratio by shape": _ratios(plt, panels, where),
                    "Roofline": _rooflines(plt, panels, where, here)}
         for name, figure in figures.items():
-            path = folder / f"{name.split()[0].lower()}-{isa}-{dtype}.png"
+            path = folder / f"{name.split()[0].lower()}-{ending}.png"
             figure.savefig(path, bbox_inches="tight")
             plt.close(figure)
             made[f"{name}: {where}"] = path
@@ -145,7 +150,8 @@ def intensity(row: Row) -> float:
     """Operations a byte of recurrent weights, which each step reads (training: twice)."""
     training = row.case.kind == "training"
     item = 8 if row.case.dtype == "float64" else 4
-    bytes_read = 3 * row.shape.H**2 * item * row.shape.T * (2 if training else 1)
+    passes = max(row.shape.lengths) * row.shape.layers * row.shape.directions
+    bytes_read = 3 * row.shape.H**2 * item * passes * (2 if training else 1)
     return row.shape.flop(training) / bytes_read
 
 

@@ -74,10 +74,11 @@ def markdown(block: Block) -> str:
 # ---- tables ------------------------------------------------------------------------------------
 
 
-def heading(group: tuple[str, str, int, str]) -> str:
-    dtype, isa, threads, kind = group
+def heading(group: tuple) -> str:
+    """Of a group, or of the first fields of a case."""
+    dtype, isa, threads, kind, *variant = group
     kind = {"step": "one step from Python"}.get(kind, kind)
-    return f"{kind}, {dtype}, {isa}, {threads_text(threads)}"
+    return ", ".join(filter(None, (kind, *variant, dtype, isa, threads_text(threads))))
 
 
 # Column: (attribute of a row, its text, whether it has a geometric mean).
@@ -89,6 +90,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str], bool]] = {
     "GFLOP/s": ("gflops", "{:.1f}".format, False),
     "roofline": ("roofline", percent, False),
     "2 / 1 thread": ("scaling", times, False),
+    "of padded": ("of_padded", percent, True),
 }
 
 
@@ -105,18 +107,20 @@ def table_of(members: list[Row]) -> Table:
             mark = "*" * (name in row.times and name not in row.eligible)
             cells.append(duration(row.times.get(name)) + mark)
         table.append(cells + [COLUMNS[name][1](values[name][i]) for name in columns])
-    means = [times(geometric_mean(values[name])) if COLUMNS[name][2] else "" for name in columns]
+    means = [COLUMNS[name][1](geometric_mean(values[name])) if COLUMNS[name][2] else ""
+             for name in columns]
     table.append(["geometric mean", "", *("" for _ in peers), *means])
     return table
 
 
-def table_of_ways(results: dict[str, Any], group: tuple[str, str, int, str]) -> Table:
-    """Each way to take one step, a column a shape."""
-    here = {case.shape: found for case, found in ways(results).items() if case.group == group}
+def table_of_ways(results: dict[str, Any], members: list[Row]) -> Table:
+    """Each way to take one step, or to compute ragged rows; a column a shape."""
+    times = ways(results)
+    here = {row.case.shape: times[row.case] for row in members}
     table = [["call", *here]]
     for library, way in dict.fromkeys(key for found in here.values() for key in found):
         cells = [duration(found.get((library, way))) for found in here.values()]
-        table.append([f"{NAMES[library]}: {way}", *cells])
+        table.append([": ".join(filter(None, (NAMES[library], way))), *cells])
     return table
 
 
@@ -139,7 +143,7 @@ def table_of_losses(found: Iterable[Loss]) -> Table:
     table = [["case", "faster is", "gru_c", "theirs", "ratio", "note"]]
     for loss in found:
         row = loss.row
-        case = f"{heading(row.case.group)}: {row.shape.label}"
+        case = f"{heading(row.case[:4])}: {row.shape.label}"
         theirs, name = duration(loss.ratio * row.best), NAMES.get(loss.peer, loss.peer)
         table.append([case, name, duration(row.best), theirs, f"{loss.ratio:.2f}", loss.note])
     return table
@@ -230,8 +234,12 @@ def summary_of(results: dict[str, Any], all_rows: list[Row]) -> dict[str, list[B
 def details(results: dict[str, Any], all_rows: list[Row]) -> dict[str, list[Block]]:
     """{title: tables} of each configuration."""
     return {heading(group): [table_of(members)]
-            + ([table_of_ways(results, group)] if group[3] == "step" else [])
+            + ([table_of_ways(results, members)] if has_ways(members) else [])
             for group, members in groups(all_rows).items()}
+
+
+def has_ways(members: list[Row]) -> bool:
+    return any(row.case.kind == "step" or row.shape.ragged for row in members)
 
 
 def text(results: dict[str, Any]) -> str:
@@ -249,7 +257,7 @@ def compared(found: list[Change], only_old: int, only_new: int) -> str:
     table = [["case", "old", "new", "old / new", "of the peers", "normalised", ""]]
     for c in found:
         ratios = [f"{v:.3f}" if v else "-" for v in (c.absolute, c.drift, c.normalised)]
-        case = f"{heading(c.case.group)}: {c.case.shape}"
+        case = f"{heading(c.case[:4])}: {c.case.shape}"
         table.append([case, duration(c.old), duration(c.new), *ratios, c.mark])
     mean = geometric_mean(change.absolute for change in found)
     judged = geometric_mean(change.judged for change in found)
@@ -278,7 +286,12 @@ than the fastest takes part in every fourth round.
 
 A ratio is the fastest peer's time over gru_c's: above 1, gru_c is faster. Libraries are used at
 their best: prepared sessions, bound outputs, inference mode, the cell instead of the layer where
-T = 1 (PyTorch and gru_c), oneDNN from a loop in C++; conversions of data are never timed. "any
+T = 1 (PyTorch and gru_c), oneDNN from a loop in C++; conversions of data are never timed. Ragged
+rows have lengths spread evenly over 1 to T, in no order. Each library computes them in two forms,
+the faster of which counts: told the lengths (PyTorch packs and unpacks in each call, ONNX Runtime
+and OpenVINO take lengths, TensorFlow a mask, oneDNN has nothing), and padded to T steps, which
+gives the same results before the ends of rows and the same gradients. "of padded" is gru_c's time
+over that of its own padded form; operations are those of the real steps. "any
 threads" lets each peer use one thread where two make it slower, "x PyTorch" always does. Operations
 are those of the matrix products. The roofline, a lower bound of the time, is described in
 `bench/roofline.py`; its two sides were measured in the same processes. AVX2 means that the

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import machine
-from .summary import OURS, OURS_ALONE, Case, by_case, derived, geometric_mean
+from .summary import BESIDE, OURS, Case, by_case, derived, geometric_mean
 
 SCHEMA = 2
 SAME = ("schema", "revision", "machine", "versions", "peers")
@@ -137,9 +137,9 @@ class Change(NamedTuple):
 
 
 def _change(case: Case, a: dict[str, dict], b: dict[str, dict]) -> Change:
-    ratios = {name: a[name]["best"] / b[name]["best"] for name in a.keys() & b.keys()}
+    both = a.keys() & b.keys() - {*BESIDE}
+    ratios = {name: a[name]["best"] / b[name]["best"] for name in both}
     absolute = ratios.pop(OURS)
-    ratios.pop(OURS_ALONE, None)
     drift = geometric_mean(ratios.values())
     normalised = None if drift is None else absolute / drift
     return Change(case, a[OURS]["best"], b[OURS]["best"], absolute, drift, normalised)

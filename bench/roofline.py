@@ -11,8 +11,9 @@ The model, a lower bound of the time of one call. Arithmetic and reading may ove
 - *recurrent weights*: each step needs all of weight_hh and cannot begin before the step before it
   has ended, so the 3 H^2 numbers are read T times (training: 2 T, backward needs them as well), at
   the rate of a working set of that size. It binds at N = 1, where a weight does one multiply-add.
+  So for each layer and direction, one after the other.
 - *everything once*: inputs, results, weights and gradients are touched at least once, at the rate
-  of a working set of their sum.
+  of a working set of their sum. Of ragged rows, steps past the end are not counted.
 
 With several threads the weights are taken as divided between the cores, the best that can be done.
 Rates are those of the nearest measured size not above the wanted one, rounding to the machine's
@@ -59,10 +60,13 @@ class Roofline:
     def gru_limit(self, shape: Shape, training: bool = False) -> float:
         """Least seconds of one call at `shape`: the model of this module."""
         item = 8 if self.dtype == "float64" else 4
-        T, N, I, H = shape.sizes  # noqa: E741
-        recurrent, passes = 3 * H * H * item, 2 * T if training else T
-        weights = 3 * H * (I + H) + 6 * H
-        once = T * N * (I + H) + N * H + weights  # x, output, h0 and the parameters
+        _, N, I, H = shape.sizes  # noqa: E741
+        D, parts = shape.directions, shape.directions * shape.layers
+        recurrent = 3 * H * H * item
+        passes = parts * max(shape.lengths) * (2 if training else 1)
+        weights = sum(D * (3 * H * (inputs + H) + 6 * H) for inputs in shape.inputs)
+        # x, the output of each layer, h0 and the parameters
+        once = sum(shape.lengths) * (I + parts * H) + parts * N * H + weights
         once += once if training else 0  # and the gradient of each
         return max(self.limit(shape.flop(training), recurrent, passes), self.limit(0, once * item))
 

@@ -1,12 +1,14 @@
-"""The shapes that the benchmark runs: one GRU layer, T steps, N rows, I inputs, H hidden units.
+"""The shapes that the benchmark runs: a GRU of T steps, N rows, I inputs, H hidden units.
 
 `PEERS` are the 17 shapes of the comparison that the project started from. `REALISTIC` are shapes of
-things people build: audio effects, speech, recommendation, forecasting, language. `QUICK` is the
+things people build: audio effects, speech, recommendation, forecasting, language. `FAMILY` are the
+shapes of README's table as ragged batches, with two directions and with two layers. `QUICK` is the
 small subset for `--quick`, `SMOKE` the one for CI, where only a crash or a wrong result matters.
 """
 
 from __future__ import annotations
 
+import random
 from typing import NamedTuple
 
 
@@ -19,29 +21,70 @@ class Shape(NamedTuple):
     I: int  # noqa: E741  (the name that every GRU text uses)
     H: int
     family: str
+    layers: int = 1
+    directions: int = 1
+    ragged: bool = False
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         return self.T, self.N, self.I, self.H
 
     @property
+    def variant(self) -> str:
+        """What makes it more than a plain layer, in the words of `VARIANTS`; empty for one."""
+        words = {"ragged": self.ragged, f"{self.layers}-layer": self.layers > 1,
+                 "bidirectional": self.directions > 1}
+        return " ".join(word for word, true in words.items() if true)
+
+    @property
     def is_lone(self) -> bool:
         """A single step of a single row."""
         return self.T == self.N == 1
 
+    @property
+    def is_cell(self) -> bool:
+        """A single step of a plain layer, which a library's cell can take."""
+        return self.T == 1 and not self.variant
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """Input size of each layer."""
+        return self.I, *(self.directions * self.H for _ in range(self.layers - 1))
+
+    @property
+    def lengths(self) -> list[int]:
+        """Steps of each row; a ragged batch has quantiles of the uniform distribution, shuffled."""
+        if not self.ragged:
+            return [self.T] * self.N
+        found = [-(-self.T * (2 * i + 1) // (2 * self.N)) for i in range(self.N)]
+        random.Random(0).shuffle(found)
+        return found
+
     def flop(self, training: bool = False) -> int:
         """Operations of the matrix products; gate arithmetic is not counted.
 
-        Forward: 3 gates, 2 (multiply, add), N rows, H outputs, I + H inputs, T times. Training adds
-        two products of that size: the gradients of the inputs and those of the weights.
+        Forward: 3 gates, 2 (multiply, add), H outputs, inputs + H of each layer, in each direction,
+        at each step of each row. Training adds two products of that size: the gradients of the
+        inputs and those of the weights.
         """
-        forward = 6 * self.T * self.N * self.H * (self.I + self.H)
+        products = self.directions * sum(inputs + self.H for inputs in self.inputs)
+        forward = 6 * sum(self.lengths) * self.H * products
         return 3 * forward if training else forward
 
 
-def shape(T: int, N: int, I: int, H: int, family: str = "peers", name: str = "") -> Shape:  # noqa: E741
-    sizes = f"{T},{N},{I},{H}"
-    return Shape(f"{name} {sizes}".strip(), T, N, I, H, family)
+VARIANTS = {
+    "ragged": {"ragged": True},
+    "bidirectional": {"directions": 2},
+    "2-layer": {"layers": 2},
+}
+
+
+def shape(T: int, N: int, I: int, H: int, family: str = "peers", name: str = "",  # noqa: E741
+          **variant) -> Shape:
+    """A shape with its label; `variant` are fields such as `VARIANTS` has."""
+    made = Shape("", T, N, I, H, family, **variant)
+    words = made.variant, name, f"{T},{N},{I},{H}"
+    return made._replace(label=" ".join(filter(None, words)))
 
 
 PEERS = (
@@ -80,11 +123,25 @@ REALISTIC = (
     shape(100, 32, 512, 512, "realistic", "language"),
 )
 
-ALL = PEERS + REALISTIC
+_README = ((1000, 1, 1, 16), (200, 1, 42, 128), (50, 8, 80, 256), (64, 64, 128, 256),
+           (20, 256, 64, 100), (100, 1, 256, 1024), (10, 64, 161, 1760), (24, 32, 8, 64))
+
+# One row alone is not ragged. The last is the shape of our own goal for ragged batches.
+_RAGGED = (*(sizes for sizes in _README if sizes[1] > 1), (100, 64, 128, 256))
+
+FAMILY = tuple(shape(*sizes, variant, **VARIANTS[variant])
+               for variant, chosen in {"ragged": _RAGGED, "bidirectional": _README,
+                                       "2-layer": _README}.items()
+               for sizes in chosen)
+
+ALL = PEERS + REALISTIC + FAMILY
 
 _QUICK = {(1, 1, 16, 32), (1000, 1, 1, 16), (200, 1, 42, 128), (50, 8, 80, 256),
           (100, 32, 64, 128), (20, 256, 64, 100), (24, 32, 8, 64)}
-QUICK = tuple(s for s in ALL if s.sizes in _QUICK)
+QUICK = tuple(s for s in ALL if s.sizes in _QUICK and not s.variant)
 
-# Odd sizes (no multiple of a vector), a lone step, and one shape with a batch.
-SMOKE = tuple(shape(*sizes, "smoke") for sizes in ((1, 1, 16, 32), (7, 1, 3, 21), (5, 9, 13, 40)))
+# Odd sizes (no multiple of a vector), a lone step, one shape with a batch, and each variant.
+SMOKE = (
+    *(shape(*sizes, "smoke") for sizes in ((1, 1, 16, 32), (7, 1, 3, 21), (5, 9, 13, 40))),
+    *(shape(5, 3, 7, 21, "smoke", **variant) for variant in VARIANTS.values()),
+)

@@ -7,6 +7,7 @@ Whom gru_c is compared with ("the fastest peer"):
 
 - with AVX2, peers that the environment holds to AVX2; ONNX Runtime and XLA cannot be held, they
   are shown;
+- ragged rows: each peer in its faster form, packed or padded;
 - at T = N = 1, peers called from Python, as gru_c is. oneDNN's loop runs in C++: it is shown.
 
 With several threads a second ratio, `ratio_any_threads`, lets each peer use one thread where that
@@ -27,7 +28,9 @@ from .shapes import Shape
 
 OURS = "gru_c"
 OURS_ALONE = "gru_c (1 thread)"
-NAMES = {OURS: OURS, OURS_ALONE: OURS_ALONE}
+OURS_PADDED = "gru_c (padded)"
+BESIDE = (OURS_ALONE, OURS_PADDED)  # gru_c once more, to compare it with itself
+NAMES = {name: name for name in (OURS, *BESIDE)}
 NAMES |= {name: peers.load(name).name for name in peers.NAMES}
 Records = dict[str, dict[str, Any]]  # by library
 
@@ -45,10 +48,8 @@ class Case(NamedTuple):
     def of(cls, record: dict[str, Any]) -> Case:
         return cls(*(record[name] for name in cls._fields))
 
-    @property
-    def group(self) -> tuple[str, str, int, str]:
-        """Cases of one group share a table: everything but the shape."""
-        return self[:4]
+
+Group = tuple[str, str, int, str, str]  # a case without its shape, and the variant of that
 
 
 class Row:
@@ -61,7 +62,8 @@ class Row:
     def __init__(self, case: Case, shape: Shape, found: Records, with_one: Records,
                  limit: Roofline | None):
         found, training = dict(found), case.kind == "training"
-        own, alone = found.pop(OURS), found.pop(OURS_ALONE, None)
+        own = found.pop(OURS)
+        alone, padded = (found.pop(name, None) for name in BESIDE)
         self.case, self.shape = case, shape
         best, median = own["best"], own["median"]
         self.best, self.median = best, median
@@ -85,6 +87,13 @@ class Row:
         self.roofline = limit.gru_limit(shape, training) / best if limit else None
         # gru_c with one thread over gru_c with several, in one process.
         self.scaling = alone["best"] / best if alone else None
+        # Ragged rows over the same rows padded to T steps, in one process.
+        self.of_padded = best / padded["best"] if padded else None
+
+    @property
+    def group(self) -> Group:
+        """Rows of one group share a table."""
+        return *self.case[:4], self.shape.variant
 
 
 def geometric_mean(values: Iterable[float | None]) -> float | None:
@@ -110,7 +119,7 @@ def rooflines(results: dict[str, Any]) -> dict[tuple[str, str, int], Roofline]:
 
 
 def by_case(results: dict[str, Any]) -> dict[Case, Records]:
-    """{case: {library: its fastest record}}: there may be several ways to take one step."""
+    """{case: {library: its fastest record}}: a library may have several ways to do it."""
     found: dict[Case, Records] = defaultdict(dict)
     for record in results["records"]:
         libraries = found[Case.of(record)]
@@ -140,11 +149,11 @@ def rows(results: dict[str, Any]) -> list[Row]:
     return made
 
 
-def groups(all_rows: Iterable[Row]) -> dict[tuple[str, str, int, str], list[Row]]:
-    """{(dtype, isa, threads, kind): rows}, in the order of the first of each."""
-    found: dict[tuple[str, str, int, str], list[Row]] = defaultdict(list)
+def groups(all_rows: Iterable[Row]) -> dict[Group, list[Row]]:
+    """{(dtype, isa, threads, kind, variant): rows}, in the order of the first of each."""
+    found: dict[Group, list[Row]] = defaultdict(list)
     for row in all_rows:
-        found[row.case.group].append(row)
+        found[row.group].append(row)
     return found
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from . import peers
-from .summary import NAMES, OURS, Case, Row, geometric_mean, groups, threads_text, ways
+from .summary import NAMES, OURS, Case, Group, Row, geometric_mean, groups, threads_text, ways
 
 # Least ratio, geometric mean of ratios, geometric mean against PyTorch, by (isa, kind).
 RATIOS = {
@@ -20,6 +20,7 @@ RATIOS = {
     ("avx2", "inference"): (1.0, None, None),
     ("avx2", "training"): (1.1, None, None),
 }
+RAGGED = (100, 64, 128, 256)  # the sizes of the target for ragged rows
 STEP = "1,1,16,32"  # the shape of the lone step's targets
 STEP_RATIOS = {"onnxruntime": (3.0, None), "torch": (6.0, "GRUCell")}
 
@@ -75,21 +76,33 @@ def _mean(what: str, wanted: float | None, values: Iterable[float | None],
                    without=without)]
 
 
-def _of_group(group: tuple, members: list[Row]) -> list[Target]:
-    dtype, isa, threads, kind = group
+def _of_group(group: Group, members: list[Row]) -> list[Target]:
+    dtype, isa, threads, kind, variant = group
     if dtype != "float32" or (isa, kind) not in RATIOS:
         return []
     least, mean, torch = RATIOS[isa, kind]
-    what = f"{kind}, {isa}, {threads_text(threads)}"
+    what = ", ".join(filter(None, (kind, variant, isa, threads_text(threads))))
     peers, without = f"{what}: against the fastest peer", _not_measured(isa, kind, members)
-    wide = [r for r in members if r.shape.N >= 8 and r.shape.H >= 128]
-    return [
+    found = [
         *_least(peers, least, members, lambda r: r.ratio, without),
         *_mean(peers, mean, (r.ratio for r in members), without),
         *_mean(f"{what}: against PyTorch", torch, (r.ratio_torch for r in members)),
+    ]
+    if variant:
+        return found + _padded(what, members)
+    wide = [r for r in members if r.shape.N >= 8 and r.shape.H >= 128]
+    return [
+        *found,
         *_least(f"{what}: of the roofline at N >= 8, H >= 128", 0.8, wide, lambda r: r.roofline),
         *(_scaling(f"{what}: against one thread", members) if threads == 2 else ()),
     ]
+
+
+def _padded(what: str, members: list[Row]) -> list[Target]:
+    """Ragged rows over the same rows padded."""
+    parts = [r.of_padded for r in members if r.shape.sizes == RAGGED and r.of_padded is not None]
+    return [Target(f"{what}: of the padded time at {','.join(map(str, RAGGED))}", "at most 60%",
+                   f"{part:.0%}", _shown(f"{part:.0%}") <= 60) for part in parts]
 
 
 def _not_measured(isa: str, kind: str, members: list[Row]) -> tuple[str, ...]:

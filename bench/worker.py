@@ -10,7 +10,8 @@ see `Plan.job`) to its stdin and reads events from its stdout, one JSON object a
     {"event": "end"}
 
 A result is compared with gru_c.reference in float64 before its library is timed, and once more
-afterwards.
+afterwards. Of ragged rows each library is timed in two forms: told the lengths ("packed"), and
+computing T steps of every row ("padded"), whose results past a row's end are of no account.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import sys
 import time
 import traceback
 from dataclasses import asdict
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,7 +33,7 @@ from .ours import OneThread, Peer
 from .peers import Unsupported, best_time
 from .plan import Task
 from .shapes import Shape
-from .summary import OURS, OURS_ALONE
+from .summary import OURS, OURS_ALONE, OURS_PADDED
 from .timing import Contender, run_rounds
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
@@ -39,6 +41,14 @@ TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 
 class WrongResult(Exception):
     """A library's numbers differ from the reference's by more than rounding."""
+
+
+class Entrant(NamedTuple):
+    """A library in one form."""
+
+    library: str
+    cls: type[peers.PeerBase]
+    form: str = ""  # of ragged rows: packed or padded
 
 
 class Worker:
@@ -74,17 +84,17 @@ class Worker:
         self._make_problem(task.shape)
         built, contenders = {}, {}
         self.built_in = {}  # seconds, with the first calls and their check
-        self.errors = {}  # the largest relative one of each library
-        for name, cls in self._libraries(task).items():
+        self.errors = {}  # the largest relative one of each entrant
+        for entrant in self._entrants(task):
             start = time.perf_counter()
             try:
-                built[name] = cls(self.problem, self.threads, task.kind == "training")
-                contenders |= self._checked(task, name, built[name])
+                built[entrant] = self._build(task, entrant)
+                contenders |= self._checked(task, entrant, built[entrant])
             except Unsupported as refusal:
-                self._tell(task, name, "skip", str(refusal))
+                self._tell(task, entrant.library, "skip", str(refusal))
             except Exception as error:  # of a peer, of any kind: the others go on
-                self._tell(task, name, "error", _one_line(error))
-            self.built_in[name] = round(time.perf_counter() - start, 3)
+                self._tell(task, entrant.library, "error", _one_line(error))
+            self.built_in[entrant] = round(time.perf_counter() - start, 3)
         gc.collect()
         gc.disable()
         try:
@@ -105,66 +115,74 @@ class Worker:
             self.truth = peers.truth(self.problem)
             self.problem_of = shape
 
-    def _libraries(self, task: Task) -> dict[str, type[peers.PeerBase]]:
-        """With several threads gru_c comes a second time with one."""
-        twice = self.threads > 1 and task.kind != "step"
-        return {OURS: Peer} | ({OURS_ALONE: OneThread} if twice else {}) | self.peers
+    def _entrants(self, task: Task) -> list[Entrant]:
+        """gru_c once more with one thread beside several, and padded beside ragged rows."""
+        found = [Entrant(OURS, Peer)]
+        if self.threads > 1 and task.kind != "step":
+            found.append(Entrant(OURS_ALONE, OneThread))
+        if task.shape.ragged:
+            found.append(Entrant(OURS_PADDED, Peer, "padded"))
+        forms = ("packed", "padded") if task.shape.ragged else ("",)
+        return found + [Entrant(*peer, form) for peer in self.peers.items() for form in forms]
 
-    def _checked(self, task: Task, name: str, peer) -> dict[str, Contender]:
-        """What of this peer will be timed, by key, after its results were found right."""
+    def _build(self, task: Task, entrant: Entrant) -> peers.PeerBase:
+        problem = peers.padded(self.problem) if entrant.form == "padded" else self.problem
+        return entrant.cls(problem, self.threads, task.kind == "training")
+
+    def _checked(self, task: Task, entrant: Entrant, peer) -> dict[tuple[Entrant, str], Contender]:
+        """What of this peer will be timed, by way, after its results were found right."""
         if task.kind == "step" and peer.called_from == "Python":
             state = self.truth["output"][0]
             with peer.scope():
                 steps = peer.steps()
                 for step in steps.values():
-                    self._compare(name, "state", step.to_numpy(step.call()), state)
-            return {f"{name}: {way}": _step_contender(peer, step) for way, step in steps.items()}
+                    self._compare(entrant, "state", step.to_numpy(step.call()), state)
+            return {(entrant, way): _step_contender(peer, step) for way, step in steps.items()}
         for _ in range(2):  # what a first call leaves behind must not change a second
             peer.run()
-            self._compare_all(name, peer)
-        way = ": loop in C++" if task.kind == "step" else ""
-        return {name + way: Contender(peer.time)}
+            self._compare_all(entrant, peer)
+        way = "loop in C++" if task.kind == "step" else entrant.form
+        return {(entrant, way): Contender(peer.time)}
 
-    def _compare_all(self, name, peer) -> None:
-        found = {"output": peer.output()} | (peer.gradients() if peer.training else {})
+    def _compare_all(self, entrant, peer) -> None:
+        found = peer.results()
         if peer.training and found.keys() != self.truth.keys():
             raise WrongResult(f"gradients of {sorted(found)}")
         for what, value in found.items():
-            self._compare(name, what, value, self.truth[what])
+            self._compare(entrant, what, value, self.truth[what])
 
-    def _compare(self, name, what, found, true) -> None:
+    def _compare(self, entrant, what, found, true) -> None:
         error = peers.relative_error(np.asarray(found, np.float64), true)
         if not error <= TOLERANCE[self.dtype]:
             raise WrongResult(f"{what} is off by {error:.1e} of its largest value")
-        self.errors[name] = max(error, self.errors.get(name, 0))
+        self.errors[entrant] = max(error, self.errors.get(entrant, 0))
 
     def _time(self, task: Task, built, contenders) -> None:
         if not contenders:
             return
         run_rounds(list(contenders.values()), self.job["seconds"], self.job["rounds"])
-        for key, contender in contenders.items():
-            library, _, way = key.partition(": ")
-            peer = built[library]
+        for (entrant, way), contender in contenders.items():
+            peer = built[entrant]
             if task.kind != "step":  # a step that moved its state on cannot be checked again
                 try:
-                    self._compare_all(library, peer)
+                    self._compare_all(entrant, peer)
                 except WrongResult as error:
-                    self._tell(task, library, "error", f"after timing: {error}")
+                    self._tell(task, entrant.library, "error", f"after timing: {error}")
                     continue
-            self.say(event="record", **self._record(task, library, way, peer, contender))
+            self.say(event="record", **self._record(task, entrant, way, peer, contender))
 
-    def _record(self, task, library, way, peer, contender) -> dict:
+    def _record(self, task, entrant, way, peer, contender) -> dict:
         return {
             "kind": task.kind,
             "shape": task.shape.label,
-            "library": library,
+            "library": entrant.library,
             "way": way,
             "best": contender.best,
             "median": contender.median,
             "rounds": len(contender.samples),
             "calls_per_batch": contender.number,
-            "build_seconds": self.built_in[library],
-            "error": self.errors[library],
+            "build_seconds": self.built_in[entrant],
+            "error": self.errors[entrant],
             # False: the environment does not hold this library to the instruction set.
             "held": self.job["isa"] == "native" or peer.obeys_avx2_env,
             "caller": peer.called_from,

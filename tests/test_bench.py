@@ -10,12 +10,13 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import gru_c
 
 bench = pytest.importorskip("bench", reason="bench/ is not here")
-for name in ("__main__", "worker"):  # with all that they import
+for name in ("__main__", "ratios", "worker"):  # with all that they import
     importlib.import_module(f"bench.{name}")
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -111,7 +112,7 @@ def row(results):
 
 def test_shapes_are_unique_and_their_subsets_are_subsets():
     assert len({s.label for s in bench.shapes.ALL}) == len(bench.shapes.ALL)
-    assert len({s.sizes for s in bench.shapes.ALL}) == len(bench.shapes.ALL)
+    assert len({s[1:5] + s[6:] for s in bench.shapes.ALL}) == len(bench.shapes.ALL)
     assert len(bench.shapes.PEERS) == 17
     assert set(bench.shapes.QUICK) < set(bench.shapes.ALL)
     assert len(bench.shapes.QUICK) == len(bench.shapes._QUICK)
@@ -124,13 +125,51 @@ def test_operations_of_a_shape():
     assert shape.flop(training=True) == 3 * shape.flop()
 
 
+def test_operations_of_layers_and_directions():
+    make, plain = bench.shapes.shape, 2 * 3 * 2 * (3 * 7)
+    assert make(2, 3, 5, 7, directions=2).flop() == plain * 2 * (5 + 7)
+    assert make(2, 3, 5, 7, layers=2).flop() == plain * ((5 + 7) + (7 + 7))
+    assert make(2, 3, 5, 7, layers=3, directions=2).flop() == plain * 2 * ((5 + 7) + 2 * (14 + 7))
+
+
+def test_lengths_are_uniform_and_in_no_order():
+    shape = bench.shapes.shape(100, 64, 5, 7, **bench.shapes.VARIANTS["ragged"])
+    lengths = shape.lengths
+    assert shape.label == "ragged 100,64,5,7" and len(lengths) == 64
+    assert min(lengths) >= 1 and max(lengths) <= 100
+    assert sum(lengths) / 64 == pytest.approx((100 + 1) / 2, abs=0.5)
+    assert lengths not in (sorted(lengths), sorted(lengths, reverse=True))
+    assert lengths == shape.lengths
+    assert shape.flop() == 6 * sum(lengths) * 7 * (5 + 7)
+    assert shape._replace(ragged=False).lengths == [100] * 64
+
+
+def test_every_variant_is_smoked_and_has_the_shapes_of_the_readme():
+    shapes = bench.shapes
+    assert {s.variant for s in shapes.SMOKE} == {"", *shapes.VARIANTS}
+    table = (ROOT / "README.md").read_text().partition("| T,N,I,H |")[2].partition("\n\n")[0]
+    labels = [line.split("|")[1].strip() for line in table.splitlines() if "inference" in line]
+    readme = {label for label in labels if label.replace(",", "").isdecimal()}  # plain layers
+    for variant in shapes.VARIANTS:
+        labels = {s.label for s in shapes.FAMILY if s.variant == variant}
+        wanted = {f"{variant} {sizes}" for sizes in readme
+                  if variant != "ragged" or sizes.split(",")[1] != "1"}
+        assert len(wanted) >= 5 and labels >= wanted
+
+
 def test_shapes_by_name():
     choose, shapes = bench.__main__.chosen_shapes, bench.shapes
     assert choose(["all"]) == shapes.ALL
-    assert choose(["peers", "realistic"]) == shapes.ALL
+    assert choose(["peers", "realistic", *shapes.VARIANTS]) == shapes.ALL
     assert {s.label.split()[0] for s in choose(["audio"])} == {"audio"}
     assert choose(["2,3,4,5"])[0].sizes == (2, 3, 4, 5)
-    assert choose(["50,8,80,256"])[0] in shapes.ALL
+    assert [s.label for s in choose(["50,8,80,256"])] == ["50,8,80,256"]
+    [known, own] = choose(["ragged 50,8,80,256", "2-layer bidirectional 2,3,4,5"])
+    assert known in shapes.ALL and known.ragged
+    assert (own.layers, own.directions, own.ragged, own.sizes) == (2, 2, False, (2, 3, 4, 5))
+    for wrong in ("raged 2,3,4,5", "ragged 2,3,4"):
+        with pytest.raises(SystemExit, match=f"unknown shapes '{wrong}'"):
+            choose([wrong])
     with pytest.raises(SystemExit, match="unknown shapes 'nonsense'"):
         choose(["nonsense"])
 
@@ -170,6 +209,8 @@ def test_plan():
     assert (job["threads"], job["isa"], job["dtype"]) == (2, "avx2", "float64")
     [(kind, shape)] = job["tasks"]
     assert plan.Task(kind, shapes.Shape(*shape)) == task
+    for shape in shapes.FAMILY:
+        assert shapes.Shape(*json.loads(json.dumps(shape))) == shape
 
 
 def test_environment_of_a_worker(monkeypatch):
@@ -264,6 +305,70 @@ def test_the_fastest_way_counts(row):
     found = row(LONE, kind="step")
     assert found.best == 1e-6
     assert found.times == {"onnxruntime": 6e-6, "torch": 5e-6}
+
+
+RAGGED = "ragged 100,64,128,256"
+
+
+@pytest.fixture
+def with_ragged(results):
+    """The results with a case of ragged rows: gru_c 1 ms, padded 2 ms; peers in both forms."""
+    records = [
+        record("gru_c", 1e-3, RAGGED),
+        record("gru_c (padded)", 2e-3, RAGGED, way="padded"),
+        record("torch", 5e-3, RAGGED, way="packed"),
+        record("torch", 7e-3, RAGGED, way="padded"),
+        record("openvino", 4e-3, RAGGED, way="packed"),
+        record("openvino", 3e-3, RAGGED, way="padded"),
+    ]
+    shapes = results["shapes"] | {RAGGED: [100, 64, 128, 256, "ragged", 1, 1, True]}
+    return results | {"records": results["records"] + records, "shapes": shapes}
+
+
+def test_ragged_rows(with_ragged):
+    found = bench.summary.rows(with_ragged)[-1]
+    assert found.times == {"torch": 5e-3, "openvino": 3e-3}  # the faster form of each
+    assert (found.fastest, found.ratio) == ("openvino", pytest.approx(3))
+    assert found.of_padded == pytest.approx(0.5)
+    assert found.gflops < 0.6 * 6 * 100 * 64 * 256 * (128 + 256) / 1e-3 / 1e9
+    plain = bench.summary.rows(with_ragged)[0]
+    assert plain.shape.variant == "" and plain.of_padded is None
+
+
+def test_variants_have_tables_and_means_of_their_own(with_ragged):
+    group = "float32", "native", 1, "inference"
+    grouped = bench.summary.groups(bench.summary.rows(with_ragged))
+    assert len(grouped[*group, ""]) == 2 and len(grouped[*group, "ragged"]) == 1
+    blocks = bench.report.details(with_ragged, grouped[*group, "ragged"])
+    [[table, ways]] = blocks.values()
+    assert [*blocks] == ["inference, ragged, float32, native, 1 thread"]
+    assert table[0][-1] == "of padded" and table[1][-1] == "50%"
+    assert ["OpenVINO: padded", "3000"] in ways and ["gru_c", "1000"] in ways
+    assert RAGGED in bench.report.text(with_ragged)
+
+
+@pytest.mark.parametrize(("padded", "got", "verdict"), [
+    (2e-3, "50%", "met"), (1.6584e-3, "60%", "met"), (1.6e-3, "62%", "MISSED")])
+def test_the_target_of_ragged_rows(with_ragged, padded, got, verdict):
+    next(r for r in with_ragged["records"] if r["way"] == "padded")["best"] = padded
+    found = [t for t in targets(with_ragged) if "padded" in t.what]
+    assert [(t.got, t.verdict, t.wanted) for t in found] == [(got, verdict, "at most 60%")]
+
+
+def test_a_comparison_counts_no_form_of_our_own_as_a_peer(with_ragged):
+    new = copy.deepcopy(with_ragged)
+    for r in new["records"]:
+        r["best"] *= 2 if r["library"] in bench.summary.BESIDE else 1
+    assert all(c.drift == 1 for c in bench.results.changes(with_ragged, new)[0] if c.drift)
+
+
+def test_the_limit_of_layers_and_directions():
+    limit = bench.roofline.Roofline("float32", "native", 1, 32, 1e30, {1 << 14: 1e9})
+    make, recurrent = bench.shapes.shape, 3 * 64 * 64 * 4 / 1e9
+    for variant, passes in (({}, 1), ({"directions": 2}, 2), ({"layers": 3, "directions": 2}, 6)):
+        shape = make(1000, 1, 1, 64, **variant)
+        assert limit.gru_limit(shape) == pytest.approx(1000 * passes * recurrent)
+        assert limit.gru_limit(shape, training=True) == pytest.approx(2000 * passes * recurrent)
 
 
 def test_derived_is_plain(results):
@@ -487,21 +592,121 @@ def test_a_partial_run_does_not_replace_the_published_results():
 # ---- the reference -----------------------------------------------------------------------------
 
 
-def test_gru_c_behind_the_interface_of_the_peers():
-    peers, ours, make = bench.peers, bench.ours, bench.shapes.shape
-    threads = gru_c.get_num_threads()
-    for shape in (make(1, 1, 3, 5), make(4, 3, 2, 9)):
-        problem = peers.random_problem(shape, "float64")
-        truth = peers.truth(problem)
-        for training in (False, True):
-            peer = ours.Peer(problem, threads, training)
-            assert math.isfinite(peer.time(1, 2))
-            assert peers.relative_error(peer.output(), truth["output"]) < 1e-12
-        found = {"output": peer.output()} | peer.gradients()
-        assert found.keys() == truth.keys()
+VARIANTS = [{}, *bench.shapes.VARIANTS.values(),
+            {"ragged": True, "directions": 2}, {"ragged": True, "layers": 3, "directions": 2}]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_truth_of_a_variant_against_finite_differences(variant):
+    peers = bench.peers
+    problem = peers.random_problem(bench.shapes.shape(6, 4, 3, 5, **variant), "float64")
+    rng, truth = np.random.default_rng(1), peers.truth(problem)
+    moved = {name: rng.standard_normal(value.shape) for name, value in problem.items()
+             if f"d{name}" in truth}
+    assert len(moved) == len(truth) - 1
+
+    def loss(step):
+        there = problem | {name: problem[name] + step * way for name, way in moved.items()}
+        return np.sum(peers.truth(there)["output"] * problem["d_output"])
+
+    slope = (loss(1e-5) - loss(-1e-5)) / 2e-5
+    assert slope == pytest.approx(sum(np.sum(truth[f"d{n}"] * way) for n, way in moved.items()))
+
+
+def test_the_truth_of_a_ragged_row_is_that_of_the_row_alone():
+    peers = bench.peers
+    variant = {"ragged": True, "layers": 2, "directions": 2}
+    problem = peers.random_problem(bench.shapes.shape(6, 4, 3, 5, **variant), "float64")
+    truth = peers.truth(problem)
+    assert len(set(problem["lengths"])) > 2
+    for row, length in enumerate(problem["lengths"]):
+        cut = {name: problem[name][:length, [row]] for name in ("x", "d_output")}
+        alone = {name: value for name, value in problem.items() if name != "lengths"}
+        found = peers.truth(alone | cut | {"h_0": problem["h_0"][:, [row]]})
+        for name in ("output", "dx"):
+            np.testing.assert_allclose(truth[name][:length, [row]], found[name], rtol=1e-13)
+            assert not truth[name][length:, row].any()
+        np.testing.assert_allclose(truth["dh_0"][:, [row]], found["dh_0"], rtol=1e-13)
+
+
+@pytest.mark.parametrize("sizes, variant", [
+    ((1, 1, 3, 5), {}), ((1, 2, 3, 5), {"layers": 2}), *(((4, 3, 2, 9), v) for v in VARIANTS)])
+def test_gru_c_behind_the_interface_of_the_peers(sizes, variant):
+    peers, threads = bench.peers, gru_c.get_num_threads()
+    problem = peers.random_problem(bench.shapes.shape(*sizes, **variant), "float64")
+    truth = peers.truth(problem)
+    for training in (False, True):
+        peer = bench.ours.Peer(problem, threads, training)
+        assert math.isfinite(peer.time(1, 2))
+        found = peer.results()
         for name, value in found.items():
             assert peers.relative_error(value, truth[name]) < 1e-12, name
+    assert found.keys() == truth.keys()
     assert gru_c.get_num_threads() == threads
+
+
+def test_padded_rows_give_the_results_of_ragged_ones():
+    peers = bench.peers
+    problem = peers.random_problem(bench.shapes.shape(6, 4, 3, 5, layers=2, ragged=True), "float64")
+    peer = bench.ours.Peer(peers.padded(problem), gru_c.get_num_threads(), True)
+    peer.run()
+    truth = peers.truth(problem)
+    assert not peer.shape.ragged and peer.output()[-1].all()
+    for name, value in peer.results().items():
+        assert peers.relative_error(value, truth[name]) < 1e-12, name
+    two = peers.random_problem(bench.shapes.shape(6, 4, 3, 5, directions=2, ragged=True))
+    with pytest.raises(peers.Unsupported, match="padding"):
+        peers.padded(two)
+
+
+def test_ragged_rows_are_timed_in_two_forms():
+    said = []
+    job = {"threads": gru_c.get_num_threads(), "isa": "native", "dtype": "float32", "peers": [],
+           "seconds": 0, "rounds": 1}
+    worker = bench.worker.Worker(job, lambda **event: said.append(event))
+
+    class NoLengths(bench.ours.Peer):
+        takes_lengths = False
+
+    worker.peers = {"onednn": NoLengths}
+    worker.task(bench.plan.Task("inference", bench.shapes.shape(5, 3, 3, 5, ragged=True)))
+    times = [(e["library"], e["way"]) for e in said if e["event"] == "record"]
+    assert {("gru_c (padded)", "padded"), ("onednn", "padded")} <= {*times}
+    [skipped] = [e for e in said if e["event"] == "skip"]
+    assert skipped["library"] == "onednn" and "takes no lengths" in skipped["reason"]
+
+
+@pytest.fixture
+def ratios(monkeypatch, capsys):
+    """A function that runs `python -m bench.ratios` with a limit for 2,3,4,5: (status, lines)."""
+    threads = gru_c.get_num_threads()
+    for name, limit in {"RAGGED_LIMITS": 0.6, "DIRECTIONS_LIMITS": 1.15}.items():
+        monkeypatch.setattr(bench.ratios, name, {(2, 3, 4, 5): limit})
+    monkeypatch.setattr(bench.ratios, "useful_threads", lambda wanted: (wanted, []))
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["ratios", *arguments])
+        return bench.ratios.main(), capsys.readouterr().out.splitlines()
+
+    yield run
+    gru_c.set_num_threads(threads)
+
+
+def test_ratios_of_a_shape_without_a_limit(ratios):
+    status, lines = ratios("3,4,2,5", "--seconds", "0", "--rounds", "1")
+    assert status == 0
+    expected = ("ragged", "1"), ("ragged", "2"), ("directions", "2")
+    assert [line.split()[:4] for line in lines] == [
+        [what, "3,4,2,5", kind, threads] for what, threads in expected
+        for kind in ("inference", "training")]
+    assert all(float(line.split()[5]) > 0 for line in lines)
+
+
+@pytest.mark.parametrize(("found", "status", "missed"), [(0.6, 0, 0), (0.7, 1, 4), (1.2, 1, 6)])
+def test_ratios_are_judged(ratios, monkeypatch, found, status, missed):
+    monkeypatch.setattr(bench.ratios, "ratio", lambda sides, seconds, rounds: found)
+    said, lines = ratios()
+    assert (said, len(lines), "".join(lines).count("MISSED")) == (status, 6, missed)
 
 
 def test_gru_c_with_one_thread_beside_others():

@@ -6,6 +6,7 @@
     peer.run(); peer.output()                       # with training=True: peer.gradients(), too
     peer.time(repeats, number)                      # seconds; oneDNN's loop runs in C++
     peer.steps()                                    # {way to call: Step} for T = 1
+    Peer(peers.padded(problem))                     # a ragged problem as one of T steps
 
 What a peer cannot do raises `Unsupported` with the reason. Libraries are imported in `Peer(...)`,
 never before, because limits such as `AVX2_ENV` must be in the environment first; one process has
@@ -16,14 +17,14 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from .base import AVX2_ENV, WEIGHT_NAMES, PeerBase, Step, Unsupported, best_time
+from .base import AVX2_ENV, WEIGHT_NAMES, PeerBase, Step, Unsupported, best_time, padded
 from .oracle import random_problem, relative_error, truth
 
 NAMES = ("torch", "onnxruntime", "openvino", "tensorflow", "tensorflow_xla", "onednn")
 
 __all__ = [
     "AVX2_ENV", "NAMES", "WEIGHT_NAMES", "PeerBase", "Step", "Unsupported", "best_time", "load",
-    "random_problem", "relative_error", "truth",
+    "padded", "random_problem", "relative_error", "truth",
 ]
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib import metadata
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..shapes import shape
+from ..shapes import Shape, shape
 
 WEIGHT_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
@@ -56,6 +56,36 @@ def best_time(call: Callable[[], Any], repeats: int, number: int = 1) -> float:
     return best / number
 
 
+def suffixes(layers: int, directions: int) -> list[str]:
+    """What the names of parameters end in, in PyTorch's order: by layer, then by direction."""
+    ends = ("", "_reverse")[:directions]
+    return [f"_l{layer}{end}" for layer in range(layers) for end in ends]
+
+
+def shape_of(problem: Mapping[str, np.ndarray]) -> Shape:
+    """The shape that a problem was made for, whatever its label."""
+    directions = 1 + ("weight_ih_l0_reverse" in problem)
+    layers, _, H = problem["h_0"].shape
+    return shape(*problem["x"].shape, H, layers=layers // directions, directions=directions,
+                 ragged="lengths" in problem)
+
+
+def zeros_past_end(sequence: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """`sequence` (T, N, ...) with zeros past the end of each row."""
+    past = np.arange(len(sequence))[:, None] >= lengths
+    return np.where(past[:, :, None], sequence.dtype.type(0), sequence)
+
+
+def padded(problem: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A ragged problem as one of T steps, whose lengths no library is told.
+
+    Its results are right before the end of a row, and its gradients, as d_output is zero past it.
+    """
+    if shape_of(problem).directions > 1:
+        raise Unsupported("padded, a reverse direction begins in the padding")
+    return {"ends" if name == "lengths" else name: array for name, array in problem.items()}
+
+
 def to_zrn(stacked: np.ndarray) -> np.ndarray:
     """Stacked (3H, ...) with r and z exchanged: Keras, ONNX, OpenVINO and oneDNN have z first."""
     r, z, n = np.split(stacked, 3)
@@ -70,26 +100,31 @@ def merged_bias(weights: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 class PeerBase:
-    """One GRU layer of one library, with the weights and data of one problem.
+    """The GRU of one library, with the weights and data of one problem.
 
     Parameters
     ----------
     problem : {name: array}, see `random_problem`; shape and dtype are the arrays'. Weights are in
-        PyTorch's gate order r, z, n, for reset_after=True.
+        PyTorch's gate order r, z, n, for reset_after=True. Where it has lengths, the library is
+        told them in its own way.
     threads : the same number for every peer of a process, since PyTorch, TensorFlow and OpenMP keep
         it for the process.
     training : whether a call is a forward and backward with all gradients, else an inference;
         libraries build differently for each.
 
-    A subclass has `build()`, which makes the model of `weights`, `_set_input(x, h_0, d_output)`,
+    A subclass has `build()`, which makes the model of `parts`, `_set_input(x, h_0, d_output)`,
     `_infer()`, `output()` and, where it can, `_train()`, `gradients()`, `steps()`. Conversions
     happen in `_set_input`, `output`, `gradients`: never in a call that is timed.
+
+    `parts` has the four weights of each layer and direction, in the order of `suffixes`; `weights`
+    has all by PyTorch's names; `lengths` is None where the problem has none.
     """
 
     name = "?"
     distributions: tuple[str, ...] = ()  # one of them has to be installed
     dtypes: tuple[str, ...] = ("float32",)
     can_train = False
+    takes_lengths = True
     # Whether AVX2_ENV holds the library to AVX2; if not, its AVX2 figures are its native ones.
     obeys_avx2_env = True
     called_from = "Python"  # what language the loop of timed calls is in
@@ -100,28 +135,38 @@ class PeerBase:
         return installed(*cls.distributions)
 
     def __init__(self, problem: Mapping[str, np.ndarray], threads: int = 1, training: bool = False):
-        x, h_0 = problem["x"], problem["h_0"]
-        self.shape, self.dtype = shape(*x.shape, h_0.shape[1]), x.dtype
+        self.shape, self.dtype = shape_of(problem), problem["x"].dtype
         self.threads, self.training = threads, training
-        self.weights = {name: problem[name] for name in WEIGHT_NAMES}
+        self.suffixes = suffixes(self.shape.layers, self.shape.directions)
+        self.parts = [{name: problem[name + suffix] for name in WEIGHT_NAMES}
+                      for suffix in self.suffixes]
+        self.weights = self._by_name(self.parts)
+        self.lengths, self.ends = problem.get("lengths"), problem.get("ends")
         if self.dtype.name not in self.dtypes:
             raise Unsupported(f"{self.name} has no {self.dtype.name} GRU on CPU")
         if self.training and not self.can_train:
             raise Unsupported(f"{self.name} does not train")
+        if self.lengths is not None and not self.takes_lengths:
+            raise Unsupported(f"{self.name} takes no lengths: padded only")
         try:
             self.build()
         except ImportError as error:
             raise Unsupported(f"{self.name} cannot be imported: {error}") from error
-        self._set_input(x, h_0, problem["d_output"])
+        self._set_input(problem["x"], problem["h_0"], problem["d_output"])
+
+    def _by_name(self, parts: Sequence[Mapping[str, Any]], prefix: str = "") -> dict[str, Any]:
+        """What `parts` has, by PyTorch's names behind `prefix`."""
+        return {prefix + name + suffix: part[name]
+                for suffix, part in zip(self.suffixes, parts, strict=True) for name in WEIGHT_NAMES}
 
     # What a subclass writes.
 
     def output(self) -> np.ndarray:
-        """All states (T, N, H) of the last call."""
+        """All states (T, N, directions * H) of the last layer of the last call."""
         raise NotImplementedError
 
     def gradients(self) -> dict[str, np.ndarray]:
-        """dx, dh_0, dweight_ih, dweight_hh, dbias_ih, dbias_hh of the last call, as PyTorch's."""
+        """dx, dh_0 and dweight_ih_l0 to the last dbias_hh of the last call, as PyTorch's."""
         raise NotImplementedError
 
     def steps(self) -> dict[str, Step]:
@@ -140,6 +185,13 @@ class PeerBase:
     def run(self) -> None:
         """One call."""
         self.time(1, 1)
+
+    def results(self) -> dict[str, np.ndarray]:
+        """The output of the last call and, of training, the gradients, as `truth` has them."""
+        output = self.output()
+        if self.ends is not None:
+            output = zeros_past_end(output, self.ends)
+        return {"output": output} | (self.gradients() if self.training else {})
 
     def time(self, repeats: int, number: int) -> float:
         """Least seconds of a call over `repeats` batches of `number` calls."""

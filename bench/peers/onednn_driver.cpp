@@ -1,8 +1,12 @@
-// One GRU layer of oneDNN (lbr_gru, float32) behind a plain C interface for onednn_peer.py.
+// A GRU of oneDNN (lbr_gru, float32) behind a plain C interface for onednn_peer.py: a primitive a
+// layer, since one of several layers takes only I = D * H.
 //
-// Plain layouts at the border, row-major, oneDNN's gate order u (update), r (reset), n (new):
-//   x (T, N, I)   h0 (N, H)   output, d_output (T, N, H)
-//   w_layer (I, 3, H)   w_iter (H, 3, H)   bias (4, H): u, r, n of the input, n of the state
+// Plain layouts at the border, row-major, with D directions, L layers, oneDNN's gate order u
+// (update), r (reset), n (new). The arrays of all layers lie one behind the other; I is D * H above
+// the first:
+//   x (T, N, I)   h0 (L, D, N, H)   output, d_output (T, N, D * H)
+//   w_layer (D, I, 3, H)   w_iter (D, H, 3, H)
+//   bias (D, 4, H): u, r, n of the input, n of the state
 // Weights and their gradients cross by a reorder: with format_tag::any the library chooses how to
 // pack them, and what is written into packed memory directly gives wrong results.
 
@@ -14,6 +18,7 @@
 #include <exception>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "oneapi/dnnl/dnnl.hpp"
 
@@ -25,23 +30,52 @@ namespace {
 
 thread_local std::string last_error;
 
-struct Gru {
-    memory::dim T, N, I, H;
+struct Sizes {
+    memory::dim T, N, I, H, D;
     bool training;
-    int threads;
-    engine cpu{engine::kind::cpu, 0};
-    stream queue{cpu};
+
+    rnn_direction direction() const {
+        return D == 2 ? rnn_direction::bidirectional_concat
+                      : rnn_direction::unidirectional_left2right;
+    }
+    memory::dim layer_weights() const { return D * I * 3 * H; }
+    memory::dim iter_weights() const { return D * H * 3 * H; }
+    memory::dim bias() const { return D * 4 * H; }
+    memory::dim state() const { return D * N * H; }
+};
+
+void copy(memory &target, const float *data) {
+    std::memcpy(target.get_data_handle(), data, target.get_desc().get_size());
+}
+float *copy(float *target, const memory &source) { // the place behind what was written
+    const size_t size = source.get_desc().get_size();
+    std::memcpy(target, source.get_data_handle(), size);
+    return target + size / sizeof(float);
+}
+
+struct Layer {
+    Sizes sizes;
+    engine &cpu;
+    stream &queue;
     memory x, h0, output, w_layer, w_iter, bias;              // of the forward
     memory workspace, w_layer_back, w_iter_back;              // training only, from here
     memory d_output, dx, dh0, dw_layer, dw_iter, dbias;
     primitive forward, backward;
     Args forward_args, backward_args;
 
-    memory::desc plain(const memory::dims &dims, tag layout) const {
+    static memory::desc plain(const memory::dims &dims, tag layout) {
         return memory::desc(dims, memory::data_type::f32, layout);
     }
-    memory::desc layer_weights(tag layout) const { return plain({1, 1, I, 3, H}, layout); }
-    memory::desc iter_weights(tag layout) const { return plain({1, 1, H, 3, H}, layout); }
+    memory::desc inputs() const { return plain({sizes.T, sizes.N, sizes.I}, tag::tnc); }
+    memory::desc outputs() const { return plain({sizes.T, sizes.N, sizes.D * sizes.H}, tag::tnc); }
+    memory::desc state() const { return plain({1, sizes.D, sizes.N, sizes.H}, tag::ldnc); }
+    memory::desc biases() const { return plain({1, sizes.D, 4, sizes.H}, tag::ldgo); }
+    memory::desc layer_weights(tag layout) const {
+        return plain({1, sizes.D, sizes.I, 3, sizes.H}, layout);
+    }
+    memory::desc iter_weights(tag layout) const {
+        return plain({1, sizes.D, sizes.H, 3, sizes.H}, layout);
+    }
 
     // A memory in the layout `wanted`, filled from contiguous data.
     memory packed(const memory::desc &wanted, const memory::desc &from, const float *data) {
@@ -50,34 +84,31 @@ struct Gru {
         queue.wait();
         return target;
     }
-    void unpack(memory &source, const memory::desc &to, float *data) {
+    float *unpack(memory &source, const memory::desc &to, float *data) {
         memory target(to, cpu, data);
         reorder(source, target).execute(queue, source, target);
         queue.wait();
-    }
-    static void fill(memory &target, const float *data) {
-        std::memcpy(target.get_data_handle(), data, target.get_desc().get_size());
+        return data + to.get_size() / sizeof(float);
     }
 
     lbr_gru_forward::primitive_desc describe_forward() {
-        return {cpu, training ? prop_kind::forward_training : prop_kind::forward_inference,
-                rnn_direction::unidirectional_left2right, plain({T, N, I}, tag::tnc),
-                plain({1, 1, N, H}, tag::ldnc), layer_weights(tag::any), iter_weights(tag::any),
-                plain({1, 1, 4, H}, tag::ldgo), plain({T, N, H}, tag::tnc), memory::desc()};
+        return {cpu,
+                sizes.training ? prop_kind::forward_training : prop_kind::forward_inference,
+                sizes.direction(), inputs(), state(), layer_weights(tag::any),
+                iter_weights(tag::any), biases(), outputs(), memory::desc()};
     }
 
     // Through the C interface, which alone has the flag for lbr_gru: without it oneDNN adds to the
     // gradients of weights and biases, and they would have to be zeroed in every call.
     lbr_gru_backward::primitive_desc describe_backward(
             const lbr_gru_forward::primitive_desc &forward_pd) {
-        const auto seq_x = plain({T, N, I}, tag::tnc), seq_h = plain({T, N, H}, tag::tnc);
-        const auto state = plain({1, 1, N, H}, tag::ldnc), b = plain({1, 1, 4, H}, tag::ldgo);
+        const auto seq_x = inputs(), seq_h = outputs(), h = state(), b = biases();
         const auto layer = layer_weights(tag::any), iter = iter_weights(tag::any);
         dnnl_primitive_desc_t made = nullptr;
         error::wrap_c_api(dnnl_lbr_gru_backward_primitive_desc_create(&made, cpu.get(),
-                                  dnnl_backward, dnnl_unidirectional_left2right, seq_x.get(),
-                                  state.get(), layer.get(), iter.get(), b.get(), seq_h.get(),
-                                  nullptr, seq_x.get(), state.get(), layer.get(), iter.get(),
+                                  dnnl_backward, convert_to_c(sizes.direction()), seq_x.get(),
+                                  h.get(), layer.get(), iter.get(), b.get(), seq_h.get(),
+                                  nullptr, seq_x.get(), h.get(), layer.get(), iter.get(),
                                   b.get(), seq_h.get(), nullptr,
                                   dnnl_rnn_flags_diff_weights_overwrite, forward_pd.get(),
                                   nullptr),
@@ -85,34 +116,33 @@ struct Gru {
         return lbr_gru_backward::primitive_desc(made);
     }
 
-    Gru(memory::dim T, memory::dim N, memory::dim I, memory::dim H, bool training, int threads,
-            const float *layer, const float *iter, const float *biases)
-        : T(T), N(N), I(I), H(H), training(training), threads(threads) {
-        omp_set_num_threads(threads); // a primitive keeps the number that it was made with
+    Layer(const Sizes &sizes, engine &cpu, stream &queue, const float *layer, const float *iter,
+            const float *biases_of_all, const Layer *below)
+        : sizes(sizes), cpu(cpu), queue(queue) {
         const auto pd = describe_forward();
-        x = memory(pd.src_layer_desc(), cpu);
+        x = below ? below->output : memory(pd.src_layer_desc(), cpu);
         h0 = memory(pd.src_iter_desc(), cpu);
         output = memory(pd.dst_layer_desc(), cpu);
         w_layer = packed(pd.weights_layer_desc(), layer_weights(tag::ldigo), layer);
         w_iter = packed(pd.weights_iter_desc(), iter_weights(tag::ldigo), iter);
         bias = memory(pd.bias_desc(), cpu);
-        fill(bias, biases);
+        copy(bias, biases_of_all);
         forward = lbr_gru_forward(pd);
         forward_args = {{DNNL_ARG_SRC_LAYER, x}, {DNNL_ARG_SRC_ITER, h0},
                 {DNNL_ARG_WEIGHTS_LAYER, w_layer}, {DNNL_ARG_WEIGHTS_ITER, w_iter},
                 {DNNL_ARG_BIAS, bias}, {DNNL_ARG_DST_LAYER, output}};
-        if (training) prepare_backward(pd, layer, iter);
+        if (sizes.training) prepare_backward(pd, layer, iter, below);
     }
 
     void prepare_backward(const lbr_gru_forward::primitive_desc &forward_pd, const float *layer,
-            const float *iter) {
+            const float *iter, const Layer *below) {
         const auto pd = describe_backward(forward_pd);
         workspace = memory(forward_pd.workspace_desc(), cpu);
         forward_args.insert({DNNL_ARG_WORKSPACE, workspace});
         w_layer_back = packed(pd.weights_layer_desc(), layer_weights(tag::ldigo), layer);
         w_iter_back = packed(pd.weights_iter_desc(), iter_weights(tag::ldigo), iter);
         d_output = memory(pd.diff_dst_layer_desc(), cpu);
-        dx = memory(pd.diff_src_layer_desc(), cpu);
+        dx = below ? below->d_output : memory(pd.diff_src_layer_desc(), cpu);
         dh0 = memory(pd.diff_src_iter_desc(), cpu);
         dw_layer = memory(pd.diff_weights_layer_desc(), cpu);
         dw_iter = memory(pd.diff_weights_iter_desc(), cpu);
@@ -126,10 +156,35 @@ struct Gru {
                 {DNNL_ARG_DIFF_WEIGHTS_LAYER, dw_layer}, {DNNL_ARG_DIFF_WEIGHTS_ITER, dw_iter},
                 {DNNL_ARG_DIFF_BIAS, dbias}};
     }
+};
+
+struct Gru {
+    bool training;
+    int threads;
+    engine cpu{engine::kind::cpu, 0};
+    stream queue{cpu};
+    std::vector<Layer> layers;
+
+    Gru(Sizes sizes, int count, int threads, const float *w_layer, const float *w_iter,
+            const float *bias)
+        : training(sizes.training), threads(threads) {
+        omp_set_num_threads(threads); // a primitive keeps the number that it was made with
+        layers.reserve(count);
+        for (int i = 0; i < count; i++) {
+            const Layer *below = i ? &layers.back() : nullptr;
+            layers.emplace_back(sizes, cpu, queue, w_layer, w_iter, bias, below);
+            w_layer += sizes.layer_weights();
+            w_iter += sizes.iter_weights();
+            bias += sizes.bias();
+            sizes.I = sizes.D * sizes.H;
+        }
+    }
 
     void run() {
-        forward.execute(queue, forward_args);
-        if (training) backward.execute(queue, backward_args);
+        for (auto &layer : layers) layer.forward.execute(queue, layer.forward_args);
+        if (training)
+            for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer)
+                layer->backward.execute(queue, layer->backward_args);
         queue.wait();
     }
 };
@@ -176,37 +231,40 @@ int gru_version_matches(char *text, int size) {
     return v->major == DNNL_VERSION_MAJOR && v->minor == DNNL_VERSION_MINOR;
 }
 
-Gru *gru_create(int T, int N, int I, int H, int training, int threads, const float *w_layer,
-        const float *w_iter, const float *bias) {
+Gru *gru_create(int T, int N, int I, int H, int directions, int layers, int training, int threads,
+        const float *w_layer, const float *w_iter, const float *bias) {
     Gru *made = nullptr;
-    guarded(nullptr,
-            [&] { made = new Gru(T, N, I, H, training != 0, threads, w_layer, w_iter, bias); });
+    const Sizes sizes = {T, N, I, H, directions, training != 0};
+    guarded(nullptr, [&] { made = new Gru(sizes, layers, threads, w_layer, w_iter, bias); });
     return made;
 }
 
 void gru_destroy(Gru *gru) { delete gru; }
 
 void gru_set_input(Gru *gru, const float *x, const float *h0, const float *d_output) {
-    Gru::fill(gru->x, x);
-    Gru::fill(gru->h0, h0);
-    if (gru->training) Gru::fill(gru->d_output, d_output);
+    copy(gru->layers.front().x, x);
+    for (auto &layer : gru->layers) {
+        copy(layer.h0, h0);
+        h0 += layer.sizes.state();
+    }
+    if (gru->training) copy(gru->layers.back().d_output, d_output);
 }
 
 int gru_time(Gru *gru, int repeats, int number, double *seconds) {
     return guarded(gru, [=] { *seconds = best_time(repeats, number, [=] { gru->run(); }); });
 }
 
-void gru_output(Gru *gru, float *output) {
-    std::memcpy(output, gru->output.get_data_handle(), gru->output.get_desc().get_size());
-}
+void gru_output(Gru *gru, float *output) { copy(output, gru->layers.back().output); }
 
 int gru_gradients(Gru *gru, float *dx, float *dh0, float *dw_layer, float *dw_iter, float *dbias) {
-    return guarded(gru, [=] {
-        std::memcpy(dx, gru->dx.get_data_handle(), gru->dx.get_desc().get_size());
-        std::memcpy(dh0, gru->dh0.get_data_handle(), gru->dh0.get_desc().get_size());
-        std::memcpy(dbias, gru->dbias.get_data_handle(), gru->dbias.get_desc().get_size());
-        gru->unpack(gru->dw_layer, gru->layer_weights(tag::ldigo), dw_layer);
-        gru->unpack(gru->dw_iter, gru->iter_weights(tag::ldigo), dw_iter);
+    return guarded(gru, [=]() mutable {
+        copy(dx, gru->layers.front().dx);
+        for (auto &layer : gru->layers) {
+            dh0 = copy(dh0, layer.dh0);
+            dbias = copy(dbias, layer.dbias);
+            dw_layer = layer.unpack(layer.dw_layer, layer.layer_weights(tag::ldigo), dw_layer);
+            dw_iter = layer.unpack(layer.dw_iter, layer.iter_weights(tag::ldigo), dw_iter);
+        }
     });
 }
 

@@ -40,7 +40,7 @@ def _driver() -> ctypes.CDLL:
     driver = ctypes.CDLL(str(path), mode=ctypes.DEFAULT_MODE | getattr(os, "RTLD_DEEPBIND", 0))
     driver.gru_error.restype = ctypes.c_char_p
     driver.gru_create.restype = ctypes.c_void_p
-    driver.gru_create.argtypes = [ctypes.c_int] * 6 + [ctypes.c_void_p] * 3
+    driver.gru_create.argtypes = [ctypes.c_int] * 8 + [ctypes.c_void_p] * 3
     for name, count in {"destroy": 1, "set_input": 4, "output": 2}.items():
         function = getattr(driver, f"gru_{name}")
         function.restype, function.argtypes = None, [ctypes.c_void_p] * count
@@ -69,6 +69,7 @@ class Peer(PeerBase):
     name = "oneDNN (C++)"
     distributions = (LIBRARY,)
     can_train = True
+    takes_lengths = False
     called_from = "C"
     handle = None
 
@@ -82,13 +83,13 @@ class Peer(PeerBase):
         return ".".join(found[part] for part in ("MAJOR", "MINOR", "PATCH"))
 
     def build(self) -> None:
-        T, N, I, H = self.shape.sizes  # noqa: E741
         self.driver = _driver()
-        arrays = [np.ascontiguousarray(to_zrn(self.weights[name]).T)
+        arrays = [np.concatenate([to_zrn(part[name]).T.ravel() for part in self.parts])
                   for name in ("weight_ih", "weight_hh")]
-        arrays.append(merged_bias(self.weights))
+        arrays.append(np.stack([merged_bias(part) for part in self.parts]))
         self.handle = self.driver.gru_create(
-            T, N, I, H, self.training, self.threads, *map(_address, arrays))
+            *self.shape.sizes, self.shape.directions, self.shape.layers, self.training,
+            self.threads, *map(_address, arrays))
         if not self.handle:
             raise Unsupported(f"oneDNN: {self.driver.gru_error().decode()}")
 
@@ -108,21 +109,26 @@ class Peer(PeerBase):
         return seconds.value
 
     def output(self):
-        result = np.empty((self.shape.T, self.shape.N, self.shape.H), np.float32)
+        T, N, _, H = self.shape.sizes
+        result = np.empty((T, N, self.shape.directions * H), np.float32)
         self.driver.gru_output(self.handle, _address(result))
         return result
 
     def gradients(self):
         T, N, I, H = self.shape.sizes  # noqa: E741
-        sizes = [(T, N, I), (N, H), (I, 3 * H), (H, 3 * H), (4, H)]
+        D, count = self.shape.directions, len(self.parts)
+        rows = np.repeat(self.shape.inputs, D)  # of w_layer, a part
+        sizes = [(T, N, I), (count, N, H), (rows.sum(), 3 * H), (count, H, 3 * H), (count, 4, H)]
         arrays = [np.empty(size, np.float32) for size in sizes]
         self.driver.gru_gradients(self.handle, *map(_address, arrays))
-        dx, dh_0, d_layer, d_iter, (dz, dr, dn_x, dn_h) = arrays
-        return {
-            "dx": dx,
-            "dh_0": dh_0,
-            "dweight_ih": to_zrn(d_layer.T),
-            "dweight_hh": to_zrn(d_iter.T),
-            "dbias_ih": np.concatenate([dr, dz, dn_x]),
-            "dbias_hh": np.concatenate([dr, dz, dn_h]),
-        }
+        dx, dh_0, d_layer, d_iter, d_bias = arrays
+        parts = []
+        for d_ih, d_hh, (dz, dr, dn_x, dn_h) in zip(
+                np.split(d_layer, rows.cumsum()[:-1]), d_iter, d_bias, strict=True):
+            parts.append({
+                "weight_ih": to_zrn(d_ih.T),
+                "weight_hh": to_zrn(d_hh.T),
+                "bias_ih": np.concatenate([dr, dz, dn_x]),
+                "bias_hh": np.concatenate([dr, dz, dn_h]),
+            })
+        return {"dx": dx, "dh_0": dh_0} | self._by_name(parts, "d")

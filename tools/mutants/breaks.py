@@ -230,4 +230,13 @@ BREAKS = [
           SEQUENCES),
     Break("mean-of-ratios", "bench/summary.py",
           "math.exp(", "(", BENCH),
+    Break("operations-of-one-direction", "bench/shapes.py",
+          "products = self.directions * sum(", "products = sum(", BENCH),
+    Break("operations-of-padding", "bench/shapes.py",
+          "6 * sum(self.lengths)", "6 * self.T * self.N", BENCH),
+    Break("padding-is-compared", "bench/peers/base.py",
+          "if self.ends is not None:", "if False:", BENCH),
+    Break("reverse-begins-in-the-padding", "bench/peers/oracle.py",
+          "np.where(t < lengths, lengths - 1 - t, t)", "len(sequence) - 1 - t + 0 * lengths",
+          BENCH),
 ]
