@@ -2,6 +2,7 @@
 
 from itertools import product
 
+import family
 import numpy as np
 import pytest
 from helpers import kernels_of
@@ -42,3 +43,9 @@ def reset_after(request):
 def small(dtype, reset_after):
     """A model of two layers whose sizes are no multiple of anything."""
     return GRU(5, 17, 2, dtype=dtype, reset_after=reset_after, rng=0)
+
+
+@pytest.fixture(params=[family.by_reference, family.by_package], ids=["reference", "package"])
+def results_of(request):
+    """A function of a case (see family.py) that a peer's results are compared with."""
+    return request.param

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from gru_c import _core, reference
+from gru_c import _activations, _core, reference
 
 F32, F64 = np.float32, np.float64
 STACKED = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -42,11 +42,12 @@ def kernels_of(isa, engine):
         bind(_core.isa, _core.engine)
 
 
-def activate(name, x, y):
-    """y = sigmoid(x) or tanh(x) by the kernels in use: contiguous, whole lines."""
+def activate(name, x, y, clip=math.inf, **parameters):
+    """y = f(x) by the kernels in use, f an activation: contiguous, whole lines."""
     from gru_c._core import testing
 
-    testing.activation(_core.contexts(**in_use), name, x, y)
+    f = _activations.activation({"name": name, **parameters}, "activation")
+    testing.activate(_core.contexts(**in_use), *f.core, clip, x, y)
 
 
 def promises_bits():
@@ -141,42 +142,21 @@ def draw(gru, steps, rows, seed=0):
     return {name: rng.standard_normal(shape).astype(gru.dtype) for name, shape in shapes.items()}
 
 
-def run(gru, x, h_0=None, d_output=None, d_h_n=None):
+def run(gru, x, h_0=None, d_output=None, d_h_n=None, **options):
     """Results of the package; the arrays may be in any layout that the model takes."""
-    output, h_n = gru(x, h_0)
+    output, h_n = gru(x, h_0, **options)
     dx, dh_0 = gru.backward(d_output, d_h_n)
     return {"output": output, "h_n": h_n, "dx": dx, "dh_0": dh_0, **gru.grads}
 
 
-def expected(gru, x, h_0=None, d_output=None, d_h_n=None):
-    """Results of reference.py in float64, layer upon layer, for the same weights."""
-    weights = {name: w.astype(np.float64) for name, w in gru.state_dict().items()}
-    zeros = np.zeros(3 * gru.hidden_size)
-    states = np.zeros((gru.num_layers, x.shape[1], gru.hidden_size))
-    h_0 = states if h_0 is None else h_0.astype(np.float64)
-    below, tapes = x.astype(np.float64), []
-    h_n, dh_0 = states.copy(), states.copy()
-    for layer in range(gru.num_layers):
-        below, tape = reference.forward(
-            below, h_0[layer],
-            weights[f"weight_ih_l{layer}"], weights[f"weight_hh_l{layer}"],
-            weights.get(f"bias_ih_l{layer}", zeros), weights.get(f"bias_hh_l{layer}", zeros),
-            gru.reset_after,
-        )
-        tapes.append(tape)
-        h_n[layer] = below[-1]
-    d = np.zeros_like(below) if d_output is None else d_output.astype(np.float64)
-    d_h_n = states if d_h_n is None else d_h_n.astype(np.float64)
-    grads = {}
-    for layer in reversed(range(gru.num_layers)):
-        d, dh_0[layer], found = reference.backward(
-            tapes[layer], d, d_h_n[layer],
-            weights[f"weight_ih_l{layer}"], weights[f"weight_hh_l{layer}"],
-            gru.reset_after,
-        )
-        grads |= {f"{name}_l{layer}": value for name, value in found.items()}
-    grads = {name: grads[name] for name in weights}
-    return {"output": below, "h_n": h_n, "dx": d, "dh_0": dh_0, **grads}
+def expected(gru, x, h_0=None, d_output=None, d_h_n=None, **options):
+    """Results of reference.py in float64, for the same weights."""
+    def in_float64(arrays):
+        return {name: None if a is None else a.astype(np.float64) for name, a in arrays.items()}
+
+    call = {"x": x, "h_0": h_0, "d_output": d_output, "d_h_n": d_h_n}
+    return reference.run(in_float64(gru.state_dict()), **in_float64(call),
+                         reset_after=gru.reset_after, **options)
 
 
 def train_once(model, x, *deltas, h=None):
@@ -230,6 +210,14 @@ def assert_close(got, want, gru):
         terms = max(forward, 3 * gru.hidden_size, rows) if backward else forward
         allowed = tolerance(gru.dtype, terms, steps * gru.num_layers, backward)
         assert error(got[name], value) <= allowed, name
+
+
+def assert_results(got, want):
+    """Two dicts of results in float64 agree to 1e-12."""
+    assert got.keys() == want.keys()
+    for name, value in want.items():
+        assert got[name].dtype == F64, name
+        assert error(got[name], value) <= 1e-12, name
 
 
 def assert_same_array(got, want, name=""):

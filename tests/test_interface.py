@@ -36,20 +36,22 @@ both_kinds = pytest.mark.parametrize("kind", [gru_c.GRUCell, gru_c.GRU])
 
 def test_names():
     assert set(gru_c.__all__) >= {"GRU", "GRUCell", "complexity", "show_config", "__version__",
-                                  "set_num_threads", "get_num_threads"}
+                                  "set_num_threads", "get_num_threads", "pad_sequences",
+                                  "unpad_sequences"}
     assert all(hasattr(gru_c, name) for name in gru_c.__all__)
     assert gru_c.__version__ == version("gru-c")
 
 
 @pytest.mark.parametrize(("function", "expected"), [
     (gru_c.GRUCell, "input_size, hidden_size, bias=True, dtype=float32, reset_after=True, "
-                    "rng=None"),
+                    "rng=None, activation=tanh, recurrent_activation=sigmoid, clip=None"),
     (gru_c.GRUCell.forward, "x, h_prev_t=None, out=None"),
     (gru_c.GRUCell.__call__, "x, h_prev_t=None, out=None"),
     (gru_c.GRUCell.backward, "delta"),
     (gru_c.GRUCell.load_state_dict, "mapping"),
     (gru_c.GRU, "input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0, "
-                "bidirectional=False, dtype=float32, reset_after=True, rng=None"),
+                "bidirectional=False, dtype=float32, reset_after=True, rng=None, "
+                "activation=tanh, recurrent_activation=sigmoid, clip=None"),
     (gru_c.GRU.forward, "x, h_0=None, lengths=None"),
     (gru_c.GRU.__call__, "x, h_0=None, lengths=None"),
     (gru_c.GRU.backward, "d_output, d_h_n=None"),

@@ -1,14 +1,17 @@
 """Answers known from elsewhere, on each instruction set and engine.
 
-Arraymancer's printed values (which are PyTorch's), fixtures with what PyTorch and ONNX computed
-(written by tools/make_fixtures.py), and the bugs that other implementations had.
+Arraymancer's printed values (which are PyTorch's), fixtures with what PyTorch, Keras, ONNX's
+evaluator and ONNX Runtime computed (written by tools/make_fixtures.py), and the bugs that other
+implementations had.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import assert_close, draw, error, expected, run, tolerance
+from family import Case, build, run_case
+from helpers import F32, F64, assert_close, draw, error, expected, run, tolerance
 
 from gru_c import GRU, GRUCell
 
@@ -26,6 +29,8 @@ def cases(file):
 
 
 TORCH, ONNX = cases("torch.npz"), cases("onnx.npz")
+FAMILY = {f"{peer}, {name}": groups for peer in ("keras", "onnxruntime")
+          for name, groups in cases(f"{peer}.npz").items()}
 
 
 # ---- Arraymancer --------------------------------------------------------------------------------
@@ -146,6 +151,25 @@ def test_onnx_fixtures(case, dtype):
         output, h_n = gru.train(mode)(x, h_0)
         for got, want in ((output, outputs["Y"][:, 0]), (h_n, outputs["Y_h"])):
             assert error(got, want) <= tolerance(dtype, gru.input_size + gru.hidden_size, len(x))
+
+
+# ---- Keras and ONNX Runtime ---------------------------------------------------------------------
+
+@pytest.mark.parametrize("case", FAMILY)
+def test_family_fixtures(case, dtype):
+    """Options of layers of Keras 3.15 in float64, and of ONNX Runtime 1.32 in float32."""
+    groups = FAMILY[case]
+    parameters, call, masks = ({name: a.astype(F64) if a.dtype == F32 else a
+                                for name, a in groups.get(group, {}).items()}
+                               for group in ("parameters", "call", "dropout_masks"))
+    if masks:
+        call["dropout_masks"] = masks
+    stored = Case(json.loads(str(groups["model"]["options"])), parameters, call)
+    found = run_case(build(stored, dtype), stored)
+    for name, value in groups["results"].items():
+        least = F32 if F32 in (value.dtype, dtype) else F64
+        allowed = tolerance(least, 15, 10, backward=name not in ("output", "h_n"))
+        assert error(found[name], value) <= allowed, name
 
 
 # ---- bugs of others -----------------------------------------------------------------------------

@@ -46,8 +46,9 @@ def source_text(source: Path) -> str:
 
 
 def plain_name(name: str) -> str:
-    """gemm for __pyx_f_5gru_c_5_core_4core_gemm, with a __pyx_fuse_0 before it or not."""
-    name, found = re.subn(r"^(?:__pyx_fuse_\d+)*__pyx_f_", "", name)
+    """gemm for __pyx_f_5gru_c_5_core_4core_gemm, with a __pyx_fuse_0 or
+    __pyx_fuse_0_1 before it or not."""
+    name, found = re.subn(r"^(?:__pyx_fuse(?:_\d+)+)*__pyx_f_", "", name)
     while found and (length := re.match(r"\d+", name)):
         name = name[length.end() + int(length[0]) + 1:]
     return name

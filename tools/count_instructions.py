@@ -155,9 +155,10 @@ def parse(text):
 
 
 def plain_name(module, function):
-    """gates_f32 for __pyx_fuse_0__pyx_f_5gru_c_5_core_12kernels_avx2_gates, or a clone of it."""
+    """gates_f32 for __pyx_fuse_0__pyx_f_5gru_c_5_core_12kernels_avx2_gates, or a clone of it; of
+    several fused types the dtype is the last."""
     function = function.partition(".")[0]
-    fused = re.match(r"__pyx_fuse_(\d)", function)
+    fused = re.match(r"__pyx_fuse_(?:\d_)*(\d)__", function)
     suffix = f"_{('f32', 'f64')[int(fused[1])]}" if fused else ""
     return re.sub(rf"^__pyx_.*{len(module)}{module}_", "", function) + suffix
 

@@ -1,13 +1,17 @@
-"""Write tests/fixtures/torch.npz and onnx.npz: what PyTorch and ONNX compute, in float64.
+"""Write tests/fixtures/*.npz: what PyTorch, Keras, ONNX and ONNX Runtime compute.
 
     python tools/make_fixtures.py [OUTPUT_FOLDER]
 
-Needs torch and onnx. Every array is named CASE/GROUP/NAME. The groups of torch.npz are `model` (the
-parameters by their PyTorch names, and flags), `call` (what goes in) and `results` (what comes out,
-the gradients of the parameters by their names); those of onnx.npz are `inputs`, `outputs` and
-`attributes` of one GRU node. tests/test_known_answers.py reads both.
+Needs torch, tensorflow, onnx, onnxruntime and what the tests need, whose cases and calls of Keras
+and ONNX Runtime are used here. Every array is named CASE/GROUP/NAME. The groups of torch.npz are
+`model` (the parameters by their PyTorch names, and flags), `call` (what goes in) and `results`
+(what comes out, the gradients of the parameters by their names); those of onnx.npz, by ONNX's
+reference evaluator, are `inputs`, `outputs` and `attributes` of one GRU node. keras.npz and
+onnxruntime.npz have cases of tests/family.py: `model`, `parameters`, `call`, `dropout_masks`,
+`results`. tests/test_known_answers.py reads all.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -16,7 +20,11 @@ import onnx
 import torch
 from onnx.reference import ReferenceEvaluator
 
-DEFAULT_OUTPUT = Path(__file__).parents[1] / "tests" / "fixtures"
+TESTS = Path(__file__).parents[1] / "tests"
+sys.path.insert(0, str(TESTS))
+from family import case  # noqa: E402
+from test_keras import by_keras  # noqa: E402
+from test_onnx import by_runtime  # noqa: E402
 
 
 def rounded(array):
@@ -121,6 +129,50 @@ def onnx_cases():
     return cases
 
 
+def stored(case, results):
+    """A case of family.py and its results. Its numbers are those of float32."""
+    call = dict(case.call)
+    groups = {"model": {"options": np.array(json.dumps(case.model))},
+              "parameters": case.parameters, "dropout_masks": call.pop("dropout_masks", {}),
+              "call": call}
+    arrays = {f"{group}/{name}": value.astype(np.float32) if value.dtype == np.float64 else value
+              for group, found in groups.items() for name, value in found.items()}
+    return arrays | {f"results/{name}": value for name, value in results.items()}
+
+
+def keras_cases():
+    cases = {}
+    for reset_after in (True, False):
+        drawn = {
+            "masks": case(5, 3, (2, 3), layers=2, bidirectional=True, ragged=("mask",),
+                          reset_after=reset_after),
+            "dropout": case(4, 2, (4, 5), dropout=("input", "recurrent"), reset_after=reset_after),
+            "activations": case(
+                4, 2, (3, 4), bidirectional=True, activation="relu", reset_after=reset_after,
+                recurrent_activation={"name": "hard_sigmoid", "alpha": 0.2}),
+        }
+        cases |= {f"{name}, reset_after={reset_after}": stored(found, by_keras(found))
+                  for name, found in drawn.items()}
+    return cases
+
+
+def onnxruntime_cases():
+    cases = {}
+    for reset_after in (True, False):
+        options = {"bidirectional": True, "reset_after": reset_after}
+        drawn = {
+            "lengths": case(5, 4, (3, 4), **options).but(lengths=np.array([2, 5, 1, 4])),
+            "clip": case(4, 2, (3, 4), clip=0.4, **options),
+            "activations": case(
+                4, 2, (3, 4), activation={"name": "scaled_tanh", "alpha": 1.2, "beta": 0.7},
+                recurrent_activation={"name": "hard_sigmoid", "alpha": 0.3, "beta": 0.4},
+                **options),
+        }
+        cases |= {f"{name}, reset_after={reset_after}": stored(
+            found, by_runtime(found, "bidirectional")) for name, found in drawn.items()}
+    return cases
+
+
 def write(path, cases):
     arrays = {f"{case}/{name}": value for case, found in cases.items()
               for name, value in found.items()}
@@ -131,9 +183,11 @@ def write(path, cases):
 def main(arguments):
     if len(arguments) > 1:
         raise SystemExit(__doc__)
-    folder = Path(arguments[0]) if arguments else DEFAULT_OUTPUT
+    folder = Path(arguments[0]) if arguments else TESTS / "fixtures"
     write(folder / "torch.npz", torch_cases())
     write(folder / "onnx.npz", onnx_cases())
+    write(folder / "keras.npz", keras_cases())
+    write(folder / "onnxruntime.npz", onnxruntime_cases())
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from gru_c._config import __version__, get_num_threads, set_num_threads, show_co
 from gru_c.cell import GRUCell
 from gru_c.complexity import complexity
 from gru_c.gru import GRU
+from gru_c.sequences import pad_sequences, unpad_sequences
 
 __all__ = [
-    "GRU", "GRUCell", "__version__", "complexity", "get_num_threads", "set_num_threads",
-    "show_config",
+    "GRU", "GRUCell", "__version__", "complexity", "get_num_threads", "pad_sequences",
+    "set_num_threads", "show_config", "unpad_sequences",
 ]

@@ -6,6 +6,7 @@ Messages use PyTorch's words where it has some for the case, and add what arrive
 import math
 import numbers
 import operator
+from collections.abc import Mapping
 from typing import Never
 
 import numpy as np
@@ -27,9 +28,10 @@ def size(value, name: str) -> int:
     return value
 
 
-def model_size(inputs: int, hidden: int, layers: int, dtype: np.dtype) -> None:
+def model_size(inputs: int, hidden: int, layers: int, directions: int, dtype: np.dtype) -> None:
     """Refuse a model whose parameters no machine can hold, before anything is allocated."""
-    weights = 3 * hidden * (inputs + hidden + (layers - 1) * 2 * hidden)
+    weights = 3 * hidden * directions * (
+        inputs + hidden + (layers - 1) * (directions * hidden + hidden))
     if weights * dtype.itemsize > MOST_BYTES:
         raise ValueError(
             f"the model is too large: input_size={_short(inputs)}, hidden_size={_short(hidden)} "
@@ -43,11 +45,31 @@ def _short(number: int) -> str:
     return f"{'-' if number < 0 else ''}10**{math.log10(abs(number)):.0f} or so"
 
 
-def is_zero(value) -> bool:
-    """Whether `value` is the number 0, of Python or NumPy."""
-    if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "biuf":
+def probability(value, name: str) -> float:
+    """A number in [0, 1], in PyTorch's words."""
+    if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf":
         value = value[()]
-    return isinstance(value, (numbers.Real, np.bool_)) and bool(value == 0)
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} should be a number, got: {type(value).__name__}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} should be a number in range [0, 1] representing the probability "
+                         f"of an element being zeroed, got {value}")
+    return float(value)
+
+
+def finite(value, name: str) -> float:
+    """A finite number, of Python or NumPy."""
+    if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf":
+        value = value[()]
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} should be a number, got: {type(value).__name__}")
+    try:
+        number = float(value)
+    except OverflowError:                                  # of an integer
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {number}")
+    return number
 
 
 def flag(value, name: str) -> bool:
@@ -86,20 +108,34 @@ def array(value, name: str, dtype: np.dtype) -> np.ndarray:
     """
     if type(value) is np.ndarray and (value.dtype is dtype or value.dtype == dtype):
         return value
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; fill it first, the mask would be lost")
-    try:
-        result = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} is not an array: {error}") from None
-    numeric = result.dtype.kind in "biufc"                 # others may have no byte order
-    native = result.dtype.newbyteorder("=") if numeric else result.dtype
-    plain = native.kind == "f" and _is_numbers(value)
-    if not (native == dtype or plain or native.kind in "biu"):
-        advice = f", or make the model with dtype={native}" if native in DTYPES else ""
+    result = any_array(value, name)
+    if not converts(value, result, dtype):
+        found = native(result.dtype)
+        advice = f", or make the model with dtype={found}" if found in DTYPES else ""
         raise TypeError(f"{name} dtype ({result.dtype}) does not match weight dtype ({dtype}). "
                         f"Convert {name}{advice}")
     return result.astype(dtype, copy=False)
+
+
+def any_array(value, name: str) -> np.ndarray:
+    """`value` as an array of whatever dtype."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; fill it first, the mask would be lost")
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} is not an array: {error}") from None
+
+
+def converts(value, a: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether `value`, which is `a` as an array, may become one of a floating dtype."""
+    return (native(a.dtype) == dtype or a.dtype.kind in "biu"
+            or (a.dtype.kind == "f" and _is_numbers(value)))
+
+
+def native(dtype: np.dtype) -> np.dtype:
+    """A dtype of numbers in the machine's byte order; others may have none."""
+    return dtype.newbyteorder("=") if dtype.kind in "biufc" else dtype
 
 
 def _is_numbers(value) -> bool:
@@ -113,6 +149,40 @@ def shape(a: np.ndarray, expected: tuple, name: str) -> None:
     """Refuse any other shape: nothing is broadcast."""
     if a.shape != expected:
         raise ValueError(f"{name} has shape {a.shape}, expected {expected}")
+
+
+# ---- options of a sequence ----------------------------------------------------------------------
+
+def lengths(value, rows: int, steps: int) -> np.ndarray:
+    """Integers (rows,), each from 0 to `steps`."""
+    a = any_array(value, "lengths")
+    if a.size and a.dtype.kind not in "iu":
+        raise TypeError(f"lengths must be integers, got {a.dtype}")
+    shape(a, (rows,), "lengths")
+    wrong = np.flatnonzero((a < 0) | (a > steps))
+    if wrong.size:
+        raise ValueError(f"lengths[{wrong[0]}] is {a[wrong[0]]}, expected 0 to {steps}")
+    return a.astype(np.intp)
+
+
+def marks(value, name: str, expected: tuple) -> np.ndarray:
+    """A bool for each step and row."""
+    a = any_array(value, name)
+    if a.size and a.dtype.kind != "b":
+        raise TypeError(f"{name} must be of dtype bool, got {a.dtype}")
+    shape(a, expected, name)
+    return a.astype(bool, copy=False)
+
+
+def dropout_masks(given, training: bool) -> dict:
+    """A mapping of multipliers, as a new dict."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise TypeError(f"dropout_masks must be a mapping, got {type(given).__name__}")
+    if not training:
+        raise ValueError("dropout_masks needs training mode: eval() turns dropout off")
+    return dict(given)
 
 
 # ---- the errors of a call: the core finds them, the words are here -------------------------------
@@ -170,20 +240,25 @@ def _refuse_cell_state(h: np.ndarray, name: str, expected: tuple, x: np.ndarray)
                      f"{h.shape[0]} {shapes}")
 
 
-def refuse_other_output(out) -> None:
-    """Refuse an `out=` that is not an array, or is a masked one."""
+def refuse_other_output(out, name: str) -> None:
+    """Refuse an array for results that is not an array, or is a masked one."""
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a numpy array, got {type(out).__name__}")
+        raise TypeError(f"{name} must be a numpy array, got {type(out).__name__}")
     if isinstance(out, np.ma.MaskedArray):
-        raise TypeError("out is a masked array; masked elements would be overwritten, too")
+        raise TypeError(f"{name} is a masked array; masked elements would be overwritten, too")
 
 
-def refuse_output(out: np.ndarray, expected: tuple, dtype: np.dtype) -> Never:
-    """An `out=` that can't take the result as it is."""
+def refuse_output(out: np.ndarray, name: str, expected: tuple, dtype: np.dtype) -> Never:
+    """An array that can't take the result as it is."""
     if out.dtype != dtype:
-        raise TypeError(f"out dtype ({out.dtype}) does not match weight dtype ({dtype})")
-    shape(out, expected, "out")
-    raise ValueError("out is read-only")
+        raise TypeError(f"{name} dtype ({out.dtype}) does not match weight dtype ({dtype})")
+    shape(out, expected, name)
+    raise ValueError(f"{name} is read-only")
+
+
+def refuse_overlap() -> Never:
+    """Two arrays for results."""
+    raise ValueError("out and h_n_out share memory")
 
 
 def refuse_nothing_saved(training: bool, unfinished: str | None) -> Never:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from gru_c._types import Array
 
 FIXED = frozenset(("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dtype",
-                   "reset_after"))
+                   "reset_after", "bidirectional", "dropout", "input_dropout", "recurrent_dropout",
+                   "activation", "recurrent_activation", "clip"))
 
 # Names that are meant for a parameter, of any layer: to set one that is not there is an error.
 PARAMETER_LIKE = re.compile(r"(weight|bias)_(([ih]{2}|hr)(_?l?\d+)?|[ihnr]*_?l\d+)(_reverse)?")

@@ -4,17 +4,22 @@ An attribute that reads as an array and takes all that converts to one is a desc
 whatever makes it at run time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Never, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gru_c._activations import Activation
+
 Array: TypeAlias = NDArray[Any]
 Integer: TypeAlias = SupportsIndex
+ActivationLike: TypeAlias = str | Mapping[str, Any]
 DType: TypeAlias = str | type[float] | type[np.floating[Any]] | np.dtype[Any]
 Seed: TypeAlias = (int | np.integer[Any] | Sequence[int] | np.random.SeedSequence
                    | np.random.BitGenerator | np.random.Generator | None)
+
+ActivationLike: TypeAlias = str | Mapping[str, Any] | Activation
 
 
 class Parameter:

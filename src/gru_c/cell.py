@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_c import _checks
+from gru_c import _activations, _checks
 from gru_c._core import CELL, Layer, backward, forward
 from gru_c._module import Module
 from gru_c._parameters import frozen, initial, shapes
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from gru_c._activations import Activation
     from gru_c._types import (
+        ActivationLike,
         Array,
         Bias,
         DType,
@@ -57,6 +59,16 @@ class GRUCell(Module):
         (arXiv:1406.1078) and of ONNX without ``linear_before_reset``.
     rng : None, int or numpy.random.Generator
         Passed to ``numpy.random.default_rng``; weights are drawn from U(-1/sqrt(H), 1/sqrt(H)).
+    activation, recurrent_activation : str or dict
+        The functions in place of tanh (of n) and of sigmoid (of r and z): a name, or
+        ``{"name": ..., "alpha": ..., "beta": ...}``. Names, with defaults of alpha and beta:
+        ``sigmoid``, ``tanh``, ``relu``, ``softsign``, ``softplus``, ``linear``;
+        ``hard_sigmoid`` clip(alpha x + beta, 0, 1), 1/6, 0.5;
+        ``affine`` alpha x + beta, 1, 0; ``leaky_relu`` alpha x for x < 0, 0.01;
+        ``thresholded_relu`` 0 for x <= alpha, 1; ``scaled_tanh`` alpha tanh(beta x), 1, 1;
+        ``elu`` alpha (e^x - 1) for x < 0, 1. At a kink the derivative is PyTorch's.
+    clip : float, optional
+        The arguments of these functions are held between -clip and clip, as in ONNX.
 
     Attributes
     ----------
@@ -93,6 +105,9 @@ class GRUCell(Module):
         bias: bool
         dtype: np.dtype[Any]
         reset_after: bool
+        activation: Activation
+        recurrent_activation: Activation
+        clip: float | None
         weight_ih: Parameter
         weight_hh: Parameter
         bias_ih: Bias
@@ -128,21 +143,30 @@ class GRUCell(Module):
         n: ReadOnly
 
     def __init__(self, input_size: Integer, hidden_size: Integer, bias: bool = True,
-                 dtype: DType = np.float32, reset_after: bool = True, rng: Seed = None) -> None:
+                 dtype: DType = np.float32, reset_after: bool = True, rng: Seed = None,
+                 activation: ActivationLike = "tanh",
+                 recurrent_activation: ActivationLike = "sigmoid",
+                 clip: float | None = None) -> None:
         self.input_size = _checks.size(input_size, "input_size")
         self.hidden_size = _checks.size(hidden_size, "hidden_size")
         self.bias = _checks.flag(bias, "bias")
         self.dtype = _checks.model_dtype(dtype)
         self.reset_after = _checks.flag(reset_after, "reset_after")
-        _checks.model_size(self.input_size, self.hidden_size, 1, self.dtype)
+        self.activation = _activations.activation(activation, "activation")
+        self.recurrent_activation = _activations.activation(
+            recurrent_activation, "recurrent_activation")
+        self.clip = _activations.clip(clip)
+        _checks.model_size(self.input_size, self.hidden_size, 1, 1, self.dtype)
         named = shapes(self.input_size, self.hidden_size, self.bias)
         rng = _checks.generator(rng)
         super().__init__(CELL)
-        self._layers = (Layer(initial(named, self.hidden_size, self.dtype, rng), self.reset_after),)
+        self._layers = (Layer(initial(named, self.hidden_size, self.dtype, rng), self.reset_after,
+                              activations=_activations.core_arguments(self)),)
 
     def __repr__(self) -> str:
         return (f"{type(self).__name__}({self.input_size}, {self.hidden_size}, bias={self.bias}, "
-                f"dtype={self.dtype}, reset_after={self.reset_after})")
+                f"dtype={self.dtype}, reset_after={self.reset_after}"
+                f"{_activations.shown(self)})")
 
     # ---- running ---------------------------------------------------------------------------
 

@@ -107,6 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--batch-size", type=int, default=1, metavar="N")
     add("--seq-len", type=int, default=1, metavar="T")
     add("--num-layers", type=int, default=1, metavar="L")
+    add("--bidirectional", action="store_true", help="count two directions")
     add("--no-bias", action="store_true", help="count without biases")
     add("--reset-before", action="store_true", help="reset gate on the state, before its product")
     add("--dtype", choices=["float32", "float64"], default="float32")
@@ -355,7 +356,7 @@ def run_complexity(args: argparse.Namespace) -> int:
         cost = complexity(
             args.input_size, args.hidden_size, args.batch_size, args.seq_len,
             bias=not args.no_bias, reset_after=not args.reset_before, num_layers=args.num_layers,
-            dtype=args.dtype,
+            dtype=args.dtype, bidirectional=args.bidirectional,
         )
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_c import _checks
+from gru_c import _activations, _checks
 from gru_c._core import BATCH_FIRST, SEQUENCE, STEPS, Layer, backward, forward
 from gru_c._module import Module
+from gru_c._options import Dropout, Options
 from gru_c._parameters import NAMES, frozen, initial, shapes
 
 if TYPE_CHECKING:
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from gru_c._types import Array, Bias, DType, Integer, Parameter, Seed
+    from gru_c._activations import Activation
+    from gru_c._types import ActivationLike, Array, Bias, DType, Integer, Parameter, Seed
 
 
 class GRU(Module):
@@ -42,6 +45,11 @@ class GRU(Module):
         The convention of the new gate, see `GRUCell`.
     rng : None, int or numpy.random.Generator
         Passed to ``numpy.random.default_rng``; weights are drawn from U(-1/sqrt(H), 1/sqrt(H)).
+    activation, recurrent_activation : str or dict
+        The functions in place of tanh (of n) and of sigmoid (of r and z): a name, or
+        ``{"name": ..., "alpha": ..., "beta": ...}``, see `GRUCell`.
+    clip : float, optional
+        The arguments of these functions are held between -clip and clip, as in ONNX.
 
     Notes
     -----
@@ -67,6 +75,12 @@ class GRU(Module):
     >>> dx, dh_0 = gru.backward(np.ones((5, 2, 4)))
     >>> dx.shape, dh_0.shape, sorted(gru.grads)[0]
     ((5, 2, 3), (2, 2, 4), 'bias_hh_l0')
+
+    Keras 2, and ONNX with a clip:
+
+    >>> gru_c.GRU(3, 4, recurrent_activation={"name": "hard_sigmoid", "alpha": 0.2}).activation.name
+    'tanh'
+    >>> gru = gru_c.GRU(3, 4, activation="relu", clip=5.0)
     """
 
     if TYPE_CHECKING:                                      # at run time there are as many as layers
@@ -75,6 +89,9 @@ class GRU(Module):
         bias: bool
         dtype: np.dtype[Any]
         reset_after: bool
+        activation: Activation
+        recurrent_activation: Activation
+        clip: float | None
         num_layers: int
         batch_first: bool
         weight_ih_l0: Parameter
@@ -97,37 +114,59 @@ class GRU(Module):
     def __init__(self, input_size: Integer, hidden_size: Integer, num_layers: Integer = 1,
                  bias: bool = True, batch_first: bool = False, dropout: float = 0.0,
                  bidirectional: bool = False, dtype: DType = np.float32, reset_after: bool = True,
-                 rng: Seed = None) -> None:
+                 rng: Seed = None, input_dropout: float = 0.0, recurrent_dropout: float = 0.0,
+                 activation: ActivationLike = "tanh",
+                 recurrent_activation: ActivationLike = "sigmoid",
+                 clip: float | None = None) -> None:
         self.input_size = _checks.size(input_size, "input_size")
         self.hidden_size = _checks.size(hidden_size, "hidden_size")
         self.num_layers = _checks.size(num_layers, "num_layers")
         self.bias = _checks.flag(bias, "bias")
         self.batch_first = _checks.flag(batch_first, "batch_first")
-        if not _checks.is_zero(dropout):
-            raise ValueError(f"dropout is not supported yet: got {dropout!r}, expected 0.0")
-        if _checks.flag(bidirectional, "bidirectional"):
-            raise ValueError("bidirectional=True is not supported yet")
+        self.bidirectional = _checks.flag(bidirectional, "bidirectional")
+        self.dropout = _checks.probability(dropout, "dropout")
+        self.input_dropout = _checks.probability(input_dropout, "input_dropout")
+        self.recurrent_dropout = _checks.probability(recurrent_dropout, "recurrent_dropout")
         self.dtype = _checks.model_dtype(dtype)
         self.reset_after = _checks.flag(reset_after, "reset_after")
+        self.activation = _activations.activation(activation, "activation")
+        self.recurrent_activation = _activations.activation(
+            recurrent_activation, "recurrent_activation")
+        self.clip = _activations.clip(clip)
         rng = _checks.generator(rng)
-        _checks.model_size(self.input_size, self.hidden_size, self.num_layers, self.dtype)
+        directions = 1 + self.bidirectional
+        _checks.model_size(self.input_size, self.hidden_size, self.num_layers, directions,
+                           self.dtype)
+        if self.dropout and self.num_layers == 1:
+            warnings.warn("dropout option adds dropout after all but last recurrent layer, so "
+                          "non-zero dropout expects num_layers greater than 1, but got "
+                          f"dropout={dropout} and num_layers=1", stacklevel=2)
         super().__init__(BATCH_FIRST if self.batch_first else SEQUENCE)
-        sizes = [self.input_size] + [self.hidden_size] * (self.num_layers - 1)
+        suffixes = [f"l{layer}{reverse}" for layer in range(self.num_layers)
+                    for reverse in ("", "_reverse")[:directions]]
+        sizes = [self.input_size] * directions
+        sizes += [directions * self.hidden_size] * (len(suffixes) - directions)
         self._layers = tuple(
             Layer(initial(shapes(size, self.hidden_size, self.bias), self.hidden_size, self.dtype,
-                          rng), self.reset_after, True, tuple(f"{name}_l{index}" for name in NAMES))
-            for index, size in enumerate(sizes))
+                          rng), self.reset_after, True, tuple(f"{name}_{suffix}" for name in NAMES),
+                  suffix.endswith("_reverse"), _activations.core_arguments(self))
+            for suffix, size in zip(suffixes, sizes, strict=True))
+        self._dropout = Dropout(self.dropout, self.input_dropout, self.recurrent_dropout, suffixes,
+                                sizes, self.hidden_size, self.dtype, rng)
 
     def __repr__(self) -> str:
         return (f"{type(self).__name__}({self.input_size}, {self.hidden_size}, "
                 f"num_layers={self.num_layers}, bias={self.bias}, "
                 f"batch_first={self.batch_first}, dtype={self.dtype}, "
-                f"reset_after={self.reset_after})")
+                f"reset_after={self.reset_after}{_activations.shown(self)})")
 
     # ---- running ---------------------------------------------------------------------------
 
     def forward(self, x: ArrayLike, h_0: ArrayLike | None = None,
-                lengths: None = None) -> tuple[Array, Array]:
+                lengths: ArrayLike | None = None, mask: ArrayLike | None = None,
+                resets: ArrayLike | None = None,
+                dropout_masks: Mapping[str, ArrayLike] | None = None, return_output: bool = True,
+                out: Array | None = None, h_n_out: Array | None = None) -> tuple[Any, Array]:
         """Run over a sequence.
 
         Parameters
@@ -152,19 +191,22 @@ class GRU(Module):
         ValueError
             A shape that does not fit, or a sequence of no steps.
         """
-        if lengths is not None:
-            raise ValueError("lengths is not supported yet: pad or run rows one by one")
         state = self._state
+        asked = None
+        if not (lengths is mask is resets is dropout_masks is out is None
+                and return_output is True and not self._dropout.active):
+            asked = Options(lengths, mask, resets, dropout_masks, self._dropout, return_output, out)
         try:
-            return forward(self._layers, x, h_0, None, state)
+            return forward(self._layers, x, h_0, h_n_out, state, asked)
         except BaseException:                              # a handler's may come when all is done
             state.abort("forward")
             raise
 
     __call__ = forward
 
-    def backward(self, d_output: ArrayLike | None,
-                 d_h_n: ArrayLike | None = None) -> tuple[Array, Array]:
+    def backward(self, d_output: ArrayLike | None, d_h_n: ArrayLike | None = None,
+                 accumulate: bool = False, need_dx: bool = True,
+                 need_grads: bool = True) -> tuple[Any, Array]:
         """Gradients of the last forward; the parameters' are in `grads`. Once per forward.
 
         Parameters
@@ -184,7 +226,7 @@ class GRU(Module):
             No forward in training mode came before, or its backward was run already.
         """
         try:
-            result = backward(self._state, d_output, d_h_n)
+            result = backward(self._state, d_output, d_h_n, accumulate, need_dx, need_grads)
         except BaseException:                              # a handler's may come when all is done
             self._state.abort("backward")
             raise
@@ -208,21 +250,26 @@ class GRU(Module):
         ndarray (L, N, H) or (L, H)
             The new hidden states (`out`, if given); the last is the output of the step.
         """
+        if self.bidirectional:
+            raise ValueError("step needs one direction: with bidirectional=True the reverse "
+                             "direction begins at the last step, which a stream has not seen")
         return forward(self._layers, x_t, h, out, STEPS)
 
     # ---- parameters --------------------------------------------------------------------------
 
     def _parameters(self) -> dict[str, Array]:
         layers = getattr(self, "_layers", ())              # none before __init__
-        return {f"{name}_l{index}": value for index, layer in enumerate(layers)
-                for name, value in layer.weights.items()}
+        return {name: layer.weights[own] for layer in layers
+                for own, name in zip(NAMES, layer.names, strict=True) if own in layer.weights}
 
     def _load(self, arrays: Mapping[str, Array]) -> None:
-        new = [{name: arrays[f"{name}_l{index}"] for name in NAMES if f"{name}_l{index}" in arrays}
-               for index in range(self.num_layers)]
-        self._change(lambda layers: tuple(
-            layer.replaced(weights) if weights else layer
-            for layer, weights in zip(layers, new, strict=True)))
+        def new(layers: Any) -> Any:
+            found = [{own: arrays[name] for own, name in zip(NAMES, layer.names, strict=True)
+                      if name in arrays} for layer in layers]
+            return tuple(layer.replaced(weights) if weights else layer
+                         for layer, weights in zip(layers, found, strict=True))
+
+        self._change(new)
 
     def _get_parameter(self, name: str) -> Array:
         # Only called for names that are not there: weight_ih_l0 and the like.

@@ -36,6 +36,10 @@ def models() -> None:
     GRU(np.int64(3), 4, dtype="float32", rng=0)
     GRUCell(3, 4, dtype=np.dtype(np.float64), rng=None)
     GRUCell(3, 4, dtype=gru.dtype, rng=np.random.SeedSequence(1))
+    GRU(3, 4, activation="relu", recurrent_activation={"name": "hard_sigmoid", "alpha": 0.2})
+    GRU(3, 4, activation={"name": "elu"}, clip=5)
+    GRUCell(3, 4, activation=gru.activation, clip=gru.clip)
+    assert_type((gru.activation.name, gru.activation.alpha), tuple[str, float | None])
     assert_type(gru.input_size + gru.hidden_size + gru.num_layers, int)
     assert_type((gru.bias, gru.batch_first, gru.reset_after), tuple[bool, bool, bool])
     assert_type(gru.dtype, np.dtype[Any])
@@ -107,11 +111,24 @@ def costs() -> None:
     cost = gru_c.complexity(80, 256, 4, seq_len=np.int32(9), bias=False, num_layers=2,
                             reset_after=False, dtype=np.float64)
     assert_type(cost, Complexity)
+    gru_c.complexity(80, 256, 2, 9, bidirectional=True, lengths=[9, np.int64(3)], dropout=0.5,
+                     input_dropout=0, recurrent_dropout=0.2, activation="relu", clip=3,
+                     recurrent_activation={"name": "hard_sigmoid", "alpha": 0.2}, checkpoint=4)
+    gru_c.complexity(80, 256, 2, 9, lengths=np.array([9, 3]), clip=None, checkpoint=None)
     assert_type((cost.operations, cost.executed), tuple[Operations, Operations])
     assert_type((cost.parameters, cost.bytes), tuple[Parameters, Bytes])
     assert_type(cost.operations.reset + cost.bytes.saved + cost.parameters.total, int)
     assert_type(cost.as_dict(), dict[str, Any])
     assert_type(cost.operations.as_dict(), dict[str, int])
+
+
+def ragged(arrays: list[NDArray[np.float32]]) -> None:
+    padded, lengths = gru_c.pad_sequences(arrays, batch_first=True)
+    assert_type(padded, Array)
+    assert_type(lengths, NDArray[np.intp])
+    assert_type(gru_c.unpad_sequences(padded, lengths, batch_first=True), list[Array])
+    gru_c.pad_sequences(([[1.0, 2.0]] * steps for steps in (3, 5)), dtype=np.float32)
+    gru_c.unpad_sequences(padded, [3, 5])
 
 
 def plain_numpy() -> None:

@@ -19,6 +19,8 @@ GRU(3, 4.0)                                        # error: arg-type, reportArgu
 GRU(3, 4, dtype=16)                                # error: arg-type, reportArgumentType
 GRU(3, 4, bias=None)                               # error: arg-type, reportArgumentType
 GRU(3, 4, layers=2)                                # error: call-arg, reportCallIssue
+GRU(3, 4, activation=np.tanh)                      # error: arg-type, reportArgumentType
+GRU(3, 4, clip="5")                                # error: arg-type, reportArgumentType
 GRU(3, 4, rng="seed")                              # error: arg-type, reportArgumentType
 gru()                                              # error: call-arg, reportCallIssue
 gru(x, lengths=[5, 5])                             # error: arg-type, reportArgumentType
@@ -51,8 +53,16 @@ print(gru_c.get_num_threads() + "2")               # error: operator, reportOper
 gru_c.complexity(80)                               # error: call-arg, reportCallIssue
 gru_c.complexity(80, 256.0)                        # error: arg-type, reportArgumentType
 gru_c.complexity(80, 256, dtype=16)                # error: arg-type, reportArgumentType
+gru_c.complexity(80, 256, lengths=3)               # error: arg-type, reportArgumentType
+gru_c.complexity(80, 256, activation=max)          # error: arg-type, reportArgumentType
 gru_c.complexity(80, 256).as_dict().total()        # error: attr-defined, reportAttributeAccessIssue
 gru_c.complexity(80, 256).seq_len = 2              # error: misc, reportAttributeAccessIssue
+
+gru_c.pad_sequences(3)                             # error: arg-type, reportArgumentType
+gru_c.pad_sequences([x], dtype=16)                 # error: arg-type, reportArgumentType
+print(gru_c.pad_sequences([x]).shape)              # error: attr-defined, reportAttributeAccessIssue
+gru_c.unpad_sequences(x)                           # error: call-arg, reportCallIssue
+print(gru_c.unpad_sequences(x, [5, 5]).shape)      # error: attr-defined, reportAttributeAccessIssue
 
 images, labels = load_digits()
 model = SequenceClassifier(8, 16)                  # error: call-arg, reportCallIssue

@@ -9,11 +9,13 @@ from typing import NamedTuple
 CORE = "src/gru_c/_core/"
 NUMERICS = ("tests/test_numerics.py",)
 ACTIVATIONS = ("tests/test_activations.py",)
+CHOSEN = ("tests/test_chosen_activations.py",)
 ERRORS = ("tests/test_errors.py",)
 INTERFACE = ("tests/test_interface.py",)
 WEIGHTS = ("tests/test_weights.py",)
 LEARN = ("tests/test_learn.py",)
 COMMAND = ("tests/test_cli.py",)
+SEQUENCES = ("tests/test_sequences.py",)
 COUNTS = ("tests/test_complexity.py",)
 BENCH = ("tests/test_bench.py",)
 POOL = ("tests/test_threads_pool.py",)
@@ -35,14 +37,16 @@ class Break(NamedTuple):
 BREAKS = [
     # ---- rnn/pointwise.pxi: the gates and their derivatives
     Break("gates-without-reset", CORE + "rnn/pointwise.pxi",
-          "tanh(g[N_PLANE * plane + j] + r * g[Q_PLANE * plane + j])",
-          "tanh(g[N_PLANE * plane + j] + g[Q_PLANE * plane + j])", NUMERICS),
+          "activate_n(gates, g[N_PLANE * plane + j] + r * g[Q_PLANE * plane + j])",
+          "activate_n(gates, g[N_PLANE * plane + j] + g[Q_PLANE * plane + j])", NUMERICS),
     Break("blend-without-tanh", CORE + "rnn/pointwise.pxi",
-          "n = tanh(g[N_PLANE * plane + j])", "n = g[N_PLANE * plane + j]", NUMERICS),
+          "n = activate_n(gates, g[N_PLANE * plane + j])", "n = g[N_PLANE * plane + j]", NUMERICS),
     Break("gates_backward-reset", CORE + "rnn/pointwise.pxi",
           "dq * q * (1 - r)", "dq * q", NUMERICS),
-    Break("blend_backward-tanh", CORE + "rnn/pointwise.pxi",
-          "plane + j] = d * (1 - z) * (1 - n * n)", "plane + j] = d * (1 - z) * (1 - n)", NUMERICS),
+    Break("undo_n-tanh", CORE + "rnn/pointwise.pxi",
+          "return dy * (1 - y * y)", "return dy * (1 - y)", NUMERICS),
+    Break("gates_backward-reset-of-any", CORE + "rnn/pointwise.pxi",
+          "undo_r_z(gates, da_n * q, r)", "undo_r_z(gates, dq * q, r)", CHOSEN),
     Break("reset_backward-state", CORE + "rnn/pointwise.pxi",
           "dh[j] = dh[j] + dq[j] * r", "dh[j] = dh[j] + dq[j]", NUMERICS),
     Break("store_rows-rest", CORE + "rnn/pointwise.pxi",
@@ -59,6 +63,14 @@ BREAKS = [
     Break("tanh-without-clamp", CORE + "vmath/math.h",
           "NAME(clamp)((REAL)2 * x, -2 * NAME(TANH_ONE), 2 * NAME(TANH_ONE))", "(REAL)2 * x",
           ACTIVATIONS),
+    Break("derivative-at-a-kink", CORE + "vmath/activations.h",
+          "(y > zero, one, zero + alpha)", "(y >= zero, one, zero + alpha)", CHOSEN),
+    Break("derivative-beyond-the-clip", CORE + "vmath/activations.h",
+          "NAME(select)((y == zero + low) | (y == zero + high), zero, slope)", "slope", CHOSEN),
+    Break("clip-of-no-activation", CORE + "vmath/activations.h",
+          "    x = NAME(clamp)(x, -clip, clip);\n", "", ACTIVATIONS),
+    Break("softplus-of-small-numbers", CORE + "vmath/activations.h",
+          "(scale + scale * p) * s)", "(scale + scale * p) * s + (REAL)1 - (REAL)1)", ACTIVATIONS),
     # ---- gemm: packing, products of several segments
     Break("pack-second-panel", CORE + "gemm/pack.pxi",
           "first = panel * PANEL_BYTES + i * nr", "first = i * nr", GEMM),
@@ -175,7 +187,7 @@ BREAKS = [
     Break("bool-is-a-size", "src/gru_c/_checks.py",
           "        if isinstance(value, (bool, np.bool_)):", "        if False:", ERRORS),
     Break("floats-are-cast", "src/gru_c/_checks.py",
-          'native.kind in "biu"', 'native.kind in "biuf"', ERRORS),
+          'a.dtype.kind in "biu"', 'a.dtype.kind in "biuf"', ERRORS),
     Break("hidden-of-another-size", "src/gru_c/_checks.py",
           "if h.shape[-1] != expected[-1]:", "if False:", ERRORS),
     Break("assignment-is-lost", "src/gru_c/_module.py",
@@ -204,7 +216,7 @@ BREAKS = [
     Break("nan-is-saved", "src/gru_c/learn/classifier.py",
           "if not np.isfinite(tensor).all():\n                raise ValueError",
           "if False:\n                raise ValueError", LEARN),
-    # ---- the command line, the count of operations, the benchmark
+    # ---- the command line, the count of operations, sequences, the benchmark
     Break("status-after-ctrl-c", "src/gru_c/cli.py",
           "FAILED, INTERRUPTED = 1, 130", "FAILED, INTERRUPTED = 1, 1", COMMAND),
     Break("pixels-of-another-scale", "src/gru_c/cli.py",
@@ -212,6 +224,10 @@ BREAKS = [
           "return images.reshape(-1, 8, 8).swapaxes(1, 2).astype(np.float64)", COMMAND),
     Break("bias-of-one-side", "src/gru_c/complexity.py", "2 * units if bias", "units if bias",
           COUNTS),
+    Break("one-direction-is-read", "src/gru_c/complexity.py",
+          "D * (I + (L - 1) * D * H)", "D * (I + (L - 1) * H)", COUNTS),
+    Break("padding-not-zeroed", "src/gru_c/sequences.py", "np.zeros(axes", "np.empty(axes",
+          SEQUENCES),
     Break("mean-of-ratios", "bench/summary.py",
           "math.exp(", "(", BENCH),
     Break("operations-of-one-direction", "bench/shapes.py",

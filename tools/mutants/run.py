@@ -57,7 +57,8 @@ def changed_modules(folder, file):
     if path.suffix == ".pxi":
         return [source.stem for source in (folder / CORE).rglob("*.pyx")
                 if f'include "{path.as_posix()}"' in source.read_text(encoding="utf-8")]
-    if path.name in ("kernels.h", "math.h", "vector.h", "microkernel.h"):
+    if path.name in ("kernels.h", "math.h", "activations.h", "vector.h",
+                     "microkernel.h"):
         return ["kernels_*"]
     return ["*"]
 

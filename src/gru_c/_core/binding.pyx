@@ -21,13 +21,13 @@ from gru_c._parameters import NAMES, frozen
 
 from gru_c._core.core cimport (
     fork_count, init_layer, max_threads, pack_backward_weights, pack_forward_weights,
-    place_backward_weights, place_forward_weights, saved_size, workspace_size,
+    place_backward_weights, place_forward_weights, saved_size, set_activations, workspace_size,
 )
 from gru_c._core.core cimport backward as run_backward, forward as run_forward
-from gru_c._core.gemm.context cimport Context, View2, real
+from gru_c._core.gemm.context cimport Activation, Activations, Context, View2, real
 from gru_c._core.rnn.call cimport (
-    BACKWARD, FINISHED, FORKED, GO_ON, INFERENCE, STOP, STOPPED, TRAINING, Call, Mode, PackedLayer,
-    Status, View3,
+    BACKWARD, FINISHED, FORKED, GO_ON, INFERENCE, RESET, STOP, STOPPED, TRAINING, Call, Mode,
+    PackedLayer, Ragged, Status, View3,
 )
 from gru_c._core.sizes cimport LINE, copy_rows, round_up
 
@@ -51,13 +51,15 @@ cdef struct Shape:             # of a call
     int form
     int time_axis              # of x, -1 where there is none
     int row_axis
-    Py_ssize_t layers
+    Py_ssize_t calls           # directions of all layers
+    Py_ssize_t directions      # of a layer, 1 or 2
     Py_ssize_t steps
     Py_ssize_t rows
     Extents x
     Extents output
     Extents states             # of all layers
 
+include "options.pxi"
 include "saved.pxi"
 include "layer.pxi"
 include "signals.pxi"
@@ -67,6 +69,7 @@ SEQUENCE, BATCH_FIRST, STEP, CELL = SEQUENCE_FORM, BATCH_FIRST_FORM, STEP_FORM, 
 # What hidden states and their gradients are called in errors, by form.
 cdef tuple STATE_NAMES = ("h_0", "h_0", "h", "hidden")
 cdef tuple GRADIENT_NAMES = ("d_h_n", "d_h_n", "d_h_n", "delta")
+cdef tuple H_N_NAMES = ("h_n_out", "h_n_out", "out", "out")
 
 
 # ---- arrays and their views ----------------------------------------------------------------------
@@ -84,6 +87,10 @@ cdef cnp.ndarray as_array(value, str name, Layer layer, TrainingState state):
         state.begin()                                      # the conversion may have run the model
 
 
+cdef bint as_flag(value, str name) except? True:
+    return value is True or value is not False and _checks.flag(value, name)
+
+
 cdef int check_input(cnp.ndarray x, int form, tuple layers, Shape *shape) except -1:
     """Set the shape of a call. Refuses an x that does not fit."""
     cdef:
@@ -94,7 +101,8 @@ cdef int check_input(cnp.ndarray x, int form, tuple layers, Shape *shape) except
         _checks.refuse_input_ndim(form, x)
     if cnp.PyArray_DIM(x, ndim - 1) != layer.packed.input_size:
         _checks.refuse_input_size(x, layer.packed.input_size)
-    shape.form, shape.layers = form, len(layers)
+    shape.form, shape.calls = form, len(layers)
+    shape.directions = directions_of(layers)
     shape.time_axis = shape.row_axis = -1
     shape.steps = shape.rows = 1
     shape.x.ndim = ndim
@@ -109,12 +117,17 @@ cdef int check_input(cnp.ndarray x, int form, tuple layers, Shape *shape) except
     if shape.steps == 0:
         _checks.refuse_no_steps(x)
     shape.output = shape.x
-    shape.output.axes[ndim - 1] = layer.packed.hidden_size
+    shape.output.axes[ndim - 1] = shape.directions * layer.packed.hidden_size
     shape.states.ndim = stacked + batched + 1
-    shape.states.axes[0] = shape.layers                    # the next overwrites what is absent
+    shape.states.axes[0] = shape.calls                     # the next overwrites what is absent
     shape.states.axes[stacked] = shape.rows
     shape.states.axes[stacked + batched] = layer.packed.hidden_size
     return 0
+
+
+cdef Py_ssize_t directions_of(tuple layers):
+    """Two, if every second layer runs in reverse."""
+    return 2 if len(layers) > 1 and not layers[0].reverse and layers[1].reverse else 1
 
 
 cdef bint fits(cnp.ndarray a, const Extents *extents) noexcept:
@@ -127,10 +140,12 @@ cdef tuple as_tuple(const Extents *extents):
     return tuple([extents.axes[axis] for axis in range(extents.ndim)])
 
 
-cdef cnp.ndarray new_array(const Extents *extents, Layer layer):
-    """An uninitialized array."""
-    return <cnp.ndarray> cnp.PyArray_EMPTY(extents.ndim, <cnp.npy_intp *> extents.axes,
-                                           layer.type_number, 0)
+cdef cnp.ndarray new_array(const Extents *extents, Layer layer, bint zeros=False):
+    """An uninitialized array, or one of zeros."""
+    cdef cnp.npy_intp *axes = <cnp.npy_intp *> extents.axes
+    if zeros:
+        return <cnp.ndarray> cnp.PyArray_ZEROS(extents.ndim, axes, layer.type_number, 0)
+    return <cnp.ndarray> cnp.PyArray_EMPTY(extents.ndim, axes, layer.type_number, 0)
 
 
 cdef cnp.ndarray check_array(value, str name, const Extents *expected, Layer layer,
@@ -142,16 +157,21 @@ cdef cnp.ndarray check_array(value, str name, const Extents *expected, Layer lay
     return a
 
 
-cdef cnp.ndarray check_out(out, const Extents *expected, Layer layer):
-    """`out` as the array that takes the hidden states."""
+cdef cnp.ndarray check_out(out, str name, const Extents *expected, Layer layer):
+    """`out` as an array that takes results."""
     cdef cnp.ndarray a
     if not cnp.PyArray_CheckExact(out):
-        _checks.refuse_other_output(out)
+        _checks.refuse_other_output(out, name)
     a = <cnp.ndarray> out
     if not (cnp.PyArray_TYPE(a) == layer.type_number and cnp.PyArray_ISNOTSWAPPED(a)
             and fits(a, expected) and cnp.PyArray_ISWRITEABLE(a)):
-        _checks.refuse_output(a, as_tuple(expected), layer.dtype)
+        _checks.refuse_output(a, name, as_tuple(expected), layer.dtype)
     return a
+
+
+cdef cnp.ndarray kept_from(cnp.ndarray a, cnp.ndarray target):
+    """`a`, or a copy if writing to `target` could change it."""
+    return a.copy() if a is not None and target is not None and overlap(a, target) else a
 
 
 cdef inline void set_view(View3 *view, cnp.ndarray a, int step_axis, int row_axis) noexcept:
@@ -215,8 +235,11 @@ cdef bint same_memory(cnp.ndarray a, cnp.ndarray b) noexcept:
 cdef inline void init_call(Call *call, Mode mode, const Shape *shape) noexcept:
     """Set what the calls of all layers share. Arrays of a sequence are absent."""
     call.mode, call.steps, call.rows = mode, shape.steps, shape.rows
-    call.x_stays = call.reverse = False
+    call.x_stays = call.reverse = call.accumulate = False
+    call.need_dx = call.need_grads = True
     call.output.data = call.d_output.data = call.dx.data = NULL
+    call.ragged, call.marks = NULL, NULL
+    call.dropout.data = call.input_dropout.data = call.recurrent_dropout.data = NULL
     call.max_threads = max_threads()
     call.poll = NULL
     if PyThread_get_thread_ident() == main_thread:         # in another no handler runs
@@ -225,58 +248,87 @@ cdef inline void init_call(Call *call, Mode mode, const Shape *shape) noexcept:
 
 # ---- forward -------------------------------------------------------------------------------------
 
-def forward(tuple layers, x, h_0, out, TrainingState state):
+def forward(tuple layers, x, h_0, h_n_out, TrainingState state, asked=None):
     """Run all layers. Returns (output, h_n) of a sequence, h_n of a step or cell.
 
-    `out`, of a step or cell, receives h_n; it may be h_0 itself.
+    `h_n_out` receives h_n; it may be h_0 itself. `asked` are the options of a sequence, see
+    `_options.py`, or None.
     """
     cdef:
         Layer layer = layers[0]
         cnp.ndarray x_array, h_array = None, output = None, h_n
         Shape shape
         Call call
+        Options options = None
         int form = state.form
         bint training = state.training
-        object result
     state.begin()
     x_array = as_array(x, "input", layer, state)
     check_input(x_array, form, layers, &shape)
     if h_0 is not None:
         h_array = check_array(h_0, STATE_NAMES[form], &shape.states, layer, state, x_array)
-    if out is None:
+    if h_n_out is None:
         h_n = new_array(&shape.states, layer)
     else:
-        h_n = check_out(out, &shape.states, layer)
-        if overlap(x_array, h_n):                          # a row's output could be another's input
-            x_array = x_array.copy()
-        if h_array is not None and not same_memory(h_array, h_n) and overlap(h_array, h_n):
-            h_array = h_array.copy()
-    result = h_n
-    if form <= BATCH_FIRST_FORM:
+        h_n = check_out(h_n_out, H_N_NAMES[form], &shape.states, layer)
+        x_array = kept_from(x_array, h_n)                  # a row's output could be another's input
+        if h_array is not None and not same_memory(h_array, h_n):
+            h_array = kept_from(h_array, h_n)
+    if asked is not None:
+        options = Options(asked.arrange(shape.steps, shape.rows, shape.row_axis >= 0,
+                                        form == BATCH_FIRST_FORM, training))
+        state.begin()                                      # a conversion may have run the model
+        output = asked_output(asked, options, &shape, layer, h_n)
+        if asked.out is not None:
+            x_array, h_array = kept_from(x_array, output), kept_from(h_array, output)
+            if options.is_ragged:
+                output.fill(0)
+    elif form <= BATCH_FIRST_FORM:
         output = new_array(&shape.output, layer)
-        result = (output, h_n)
     if training and not layer.training:
         layers = tuple([each.for_mode(True) for each in layers])
     init_call(&call, TRAINING if training else INFERENCE, &shape)
     set_sequence_view(&call.x, x_array, &shape)
     set_sequence_view(&call.output, output, &shape)
-    run_layers(layers, None, &call, &shape, h_array, h_n, state if training else None)
-    return result
+    run_layers(layers, None, &call, &shape, options, h_array, h_n, state if training else None)
+    return (output, h_n) if form <= BATCH_FIRST_FORM else h_n
 
 
-cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, cnp.ndarray h_first,
-                    cnp.ndarray h_last, TrainingState state) except -1:
-    """One call per layer: plan all, allocate, run all.
+cdef cnp.ndarray asked_output(asked, Options options, const Shape *shape, Layer layer,
+                              cnp.ndarray h_n):
+    """The array of output, or None. Rows past their end are zero."""
+    cdef cnp.ndarray output
+    if not asked.return_output:
+        return None
+    if asked.out is None:
+        return new_array(&shape.output, layer, options.is_ragged)
+    output = check_out(asked.out, "out", &shape.output, layer)
+    if overlap(output, h_n):
+        _checks.refuse_overlap()
+    return output
+
+
+cdef struct Plan:              # bytes of the memory of all calls
+    Py_ssize_t between         # of each buffer between two layers
+    int buffers                # how many of them
+    Py_ssize_t second_dx       # of dx of the second direction
+    Py_ssize_t workspace       # of a call
+
+
+cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, Options options,
+                    cnp.ndarray h_first, cnp.ndarray h_last, TrainingState state) except -1:
+    """One call per layer and direction: plan all, allocate, run all.
 
     `h_first` and `h_last` are h_0 and h_n of a forward, d_h_n and dh_0 of a backward. A forward
     saves if it is given a state.
     """
     cdef:
-        Py_ssize_t count = shape.layers, index, done
+        Py_ssize_t count = shape.calls, directions = shape.directions, index, done
         bint back = whole.mode == BACKWARD
         Call *calls = whole if count == 1 else <Call *> PyMem_RawMalloc(count * sizeof(Call))
         char[SMALL] small
-        size_t size = 0
+        Plan plan
+        size_t size
         void *memory = NULL
         dict grads
         long long due = 0
@@ -284,20 +336,23 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, c
     whole.poll_argument = &due
     try:
         if calls != NULL:
-            size = plan(layers, saved, calls, whole, shape, h_first, h_last)
+            plan = plan_calls(layers, saved, calls, whole, shape, options, h_first, h_last)
+            size = (plan.buffers * plan.between + plan.second_dx + directions * plan.workspace
+                    + LINE)
             memory = small if size <= SMALL else PyMem_RawMalloc(size)
         if memory == NULL:
             raise MemoryError("could not allocate the workspace of a call")
-        connect(calls, count, memory)
+        connect(calls, shape, &plan, memory)
         if back:
-            grads = consume(saved, calls, whole.keep_saved, state)
+            grads = consume(saved, calls, whole, state)
         elif state is not None:
-            saved = new_saved(layers, calls, state)
+            saved = new_saved(layers, calls, shape, options, &plan, state)
         with nogil:
-            for done in range(count):
-                index = count - 1 - done if back else done
-                connect_saved(calls, index)
-                status = run_backward(&calls[index]) if back else run_forward(&calls[index])
+            for done in range(count // directions):
+                index = directions * (count // directions - 1 - done if back else done)
+                connect_saved(calls, index, shape)
+                status = (run_backward(&calls[index], directions) if back
+                          else run_forward(&calls[index], directions))
                 if status == STOPPED:
                     break
         if status == STOPPED:
@@ -314,22 +369,22 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, c
     return 0
 
 
-cdef size_t plan(tuple layers, list saved, Call *calls, const Call *whole, const Shape *shape,
-                 cnp.ndarray h_first, cnp.ndarray h_last) noexcept:
-    """Fill in the calls, except for memory that is to be allocated. Returns the size of it.
+cdef Plan plan_calls(tuple layers, list saved, Call *calls, const Call *whole, const Shape *shape,
+                     Options options, cnp.ndarray h_first, cnp.ndarray h_last) noexcept:
+    """Fill in the calls, except for memory that is to be allocated. Returns the sizes of it.
 
-    In training a layer reads the saved hidden states of the one below, else its output. In a
-    backward dx of a layer is the d_output of the layer below; between layers they share a buffer.
+    Both directions of a layer read x and write their columns of output. Between layers, rows are
+    packed. In a backward dx of a layer is the d_output of the layer below.
     """
     cdef:
-        Py_ssize_t count = shape.layers, index, row
-        size_t size = 0
-        bint training = whole.mode == TRAINING, back = whole.mode == BACKWARD
+        Py_ssize_t index
+        bint back = whole.mode == BACKWARD
         Layer layer
         Saved layer_saved
-        View3 between
+        Py_ssize_t size
         Call *call
-    for index in range(count):
+        Plan plan = Plan(0, 0, 0, 0)
+    for index in range(shape.calls):
         call = &calls[index]
         if call != whole:
             call[0] = whole[0]
@@ -337,73 +392,129 @@ cdef size_t plan(tuple layers, list saved, Call *calls, const Call *whole, const
         call.layer, call.reverse = &layer.packed, layer.reverse
         set_state_view(&call.d_h_n if back else &call.h_0, h_first, shape, index)
         set_state_view(&call.dh_0 if back else &call.h_n, h_last, shape, index)
-        row = call.layer.ld_h if training else call.layer.hidden_size * call.layer.context.itemsize
-        between = View3(NULL, call.rows * row, row, call.layer.context.itemsize)
-        if index > 0:
-            call.x, call.x_stays, call.dx = between, training, between
-        if index + 1 < count:
-            call.output = call.d_output = between
+        if options is not None:
+            set_options(call, options, shape, index)
+        if shape.calls > 1:
+            set_between(call, shape, options, index)
         if back:
             layer_saved = saved[index]
             call.saved = layer_saved.memory.data
             call.x, call.x_stays = layer_saved.input, layer_saved.x_stays
-        size = max(size, workspace_size(call))
-    return size + (1 if back else 2) * between_size(calls, count) + LINE
+        size = workspace_size(call, shape.directions)
+        plan.workspace = max(plan.workspace, round_up(size, LINE))
+    if shape.calls > 1:
+        plan_buffers(&plan, calls, shape, options)
+    return plan
 
 
-cdef Py_ssize_t between_size(const Call *calls, Py_ssize_t count) noexcept:
-    """Bytes of the hidden states that a layer passes to the next, or of their gradients."""
-    if count == 1 or calls[0].mode == TRAINING:
-        return 0
-    return round_up(calls[0].steps * calls[0].rows * calls[0].layer.plane, LINE)
-
-
-cdef void connect(Call *calls, Py_ssize_t count, void *memory) noexcept:
-    """Give the calls their memory: the buffers between layers, and one workspace.
-
-    Inference has two buffers, which alternate. In a backward one is enough.
-    """
+cdef void set_between(Call *call, const Shape *shape, Options options, Py_ssize_t index) noexcept:
+    """The views of arrays between layers, without their data; the columns of this direction."""
     cdef:
-        bint back = calls[0].mode == BACKWARD
-        Py_ssize_t size = between_size(calls, count), index
+        Py_ssize_t D = shape.directions, H = call.layer.hidden_size
+        Py_ssize_t itemsize = call.layer.context.itemsize, row = D * H * itemsize
+        View3 between
+    if reads_slots(call, shape, options):
+        row = call.layer.ld_h
+    between = View3(NULL, call.rows * row, row, itemsize)
+    if index >= D:
+        call.x, call.dx, call.need_dx = between, between, True
+        call.x_stays = call.mode == TRAINING and call.input_dropout.data == NULL
+    if index % D == 1:
+        row = call.layer.input_size * itemsize
+        call.dx, call.dx_packed = View3(NULL, call.rows * row, row, itemsize), True
+    if index + D < shape.calls:
+        call.output = call.d_output = between
+    if call.output.data != NULL:
+        call.output.data += index % D * H * call.output.column
+    if call.d_output.data != NULL:
+        call.d_output.data += index % D * H * call.d_output.column
+
+
+cdef inline bint reads_slots(const Call *call, const Shape *shape, Options options) noexcept:
+    """Whether a layer that trains reads what the one below saved: its hidden states are output."""
+    return (call.mode == TRAINING and shape.directions == 1
+            and (options is None or options.output_is_h))
+
+
+cdef void plan_buffers(Plan *plan, const Call *calls, const Shape *shape,
+                       Options options) noexcept:
+    """The sizes of arrays between layers. In a backward of one direction one is enough."""
+    cdef:
+        Py_ssize_t D = shape.directions
+        Py_ssize_t rows = shape.steps * shape.rows, row = D * calls.layer.plane
+    if options is not None and options.is_ragged:
+        rows = options.ragged.offsets[shape.steps]
+    if shape.calls > D and not reads_slots(calls, shape, options):
+        plan.between = round_up(rows * row, LINE)
+        if calls.mode != TRAINING:                         # else they are saved
+            plan.buffers = 1 if calls.mode == BACKWARD and D == 1 else 2
+    if calls.mode == BACKWARD and D == 2:
+        row = max(row, calls.layer.input_size * calls.layer.context.itemsize)
+        plan.second_dx = round_up(rows * row, LINE)
+
+
+cdef void connect(Call *calls, const Shape *shape, const Plan *plan, void *memory) noexcept:
+    """Give the calls their memory: the buffers between layers, which alternate, and workspaces."""
+    cdef:
+        Py_ssize_t D = shape.directions, index
         char *start = <char *> round_up(<Py_ssize_t> <size_t> memory, LINE)
-    for index in range(count):
-        calls[index].workspace = start + (size if back else 2 * size)
-        if index + 1 < count and back:
-            calls[index + 1].dx.data = calls[index].d_output.data = start
-        elif index + 1 < count and size:
-            calls[index].output.data = start + (index & 1) * size
-            calls[index + 1].x.data = calls[index].output.data
+        char *second_dx = start + plan.buffers * plan.between
+    for index in range(shape.calls):
+        calls[index].workspace = second_dx + plan.second_dx + index % D * plan.workspace
+        if index % D == 1:
+            calls[index].dx.data = second_dx
+        if plan.buffers and index >= D and index % D == 0:
+            connect_below(calls, index, D, start + index // D % plan.buffers * plan.between)
 
 
-cdef inline void connect_saved(Call *calls, Py_ssize_t index) noexcept nogil:
+cdef void connect_below(Call *calls, Py_ssize_t index, Py_ssize_t D, char *buffer) noexcept:
+    """The array between a layer, whose first call is `index`, and the one below it."""
+    cdef:
+        Py_ssize_t i, width = calls.layer.hidden_size * calls.layer.context.itemsize
+    if calls.mode == BACKWARD:
+        calls[index].dx.data = buffer
+    for i in range(D):
+        if calls.mode != BACKWARD:
+            calls[index + i].x.data = buffer
+        calls[index - D + i].output.data = buffer + i * width
+        calls[index - D + i].d_output.data = buffer + i * width
+
+
+cdef inline void connect_saved(Call *calls, Py_ssize_t index, const Shape *shape) noexcept nogil:
     """In training, the x of a layer above the first: the hidden states that the one below saved."""
-    if index > 0 and calls[index].mode == TRAINING:
+    if calls[index].mode == TRAINING and index > 0 and calls[index].x.data == NULL:
         calls[index].x.data = calls[index - 1].h
         if not calls[index - 1].reverse:
             calls[index].x.data += calls[index].x.step
 
 
-cdef list new_saved(tuple layers, Call *calls, TrainingState state):
-    """Saved activations with memory; earlier ones give theirs if it has the right size."""
+cdef list new_saved(tuple layers, Call *calls, const Shape *shape, Options options,
+                    const Plan *plan, TrainingState state):
+    """Saved activations with memory; earlier ones give theirs if it has the right size.
+
+    The first direction of a layer also has the array between that layer and the one below.
+    """
     cdef:
         list saved = [], old
         bint has_saved, reuse
-        Py_ssize_t index
-        size_t size
+        Py_ssize_t index, D = shape.directions
+        size_t size, between
         Saved new
     old = state.acquire(&has_saved)
     try:
         reuse = old is not None and len(old) == len(layers) and unshared(old)
         for index in range(len(layers)):
-            size = saved_size(&calls[index])
+            size = round_up(saved_size(&calls[index]), LINE)
+            between = plan.between if index >= D and index % D == 0 else 0
             new = Saved.__new__(Saved)
-            new.layer = layers[index]
-            if reuse and (<Saved> old[index]).memory.size == size:
+            new.layer, new.options = layers[index], options
+            if reuse and (<Saved> old[index]).memory.size == size + between:
                 new.memory = (<Saved> old[index]).memory
             else:
-                new.memory = Memory(size)
+                new.memory = Memory(size + between)
             calls[index].saved = new.memory.data
+            if between:
+                connect_below(calls, index, D, <char *> new.memory.data + size)
             saved.append(new)
     except BaseException:
         state.restore(old, has_saved)
@@ -413,7 +524,7 @@ cdef list new_saved(tuple layers, Call *calls, TrainingState state):
 
 # ---- backward ------------------------------------------------------------------------------------
 
-def backward(TrainingState state, d_output, d_h_n):
+def backward(TrainingState state, d_output, d_h_n, accumulate=False, need_dx=True, need_grads=True):
     """Gradients of the last forward: (dx, dh_0), and those of the parameters in `state.grads`.
 
     Returns None if nothing is saved. A cell keeps its saved activations; a sequence consumes them.
@@ -423,38 +534,43 @@ def backward(TrainingState state, d_output, d_h_n):
         Shape shape
         Layer layer
         Call call
-        cnp.ndarray d_output_array = None, d_h_n_array = None, dx, dh_0
-        object result
+        Options options
+        cnp.ndarray d_output_array = None, d_h_n_array = None, dx = None, dh_0
     state.begin()
     with cython.critical_section(state):
         saved = state.saved
     if saved is None:
         return None
     layer, shape = (<Saved> saved[0]).layer, (<Saved> saved[0]).shape
+    options = (<Saved> saved[0]).options
     if d_output is not None:
         d_output_array = check_array(d_output, "d_output", &shape.output, layer, state, None)
     if d_h_n is not None or shape.form == CELL_FORM:
         d_h_n_array = check_array(d_h_n, GRADIENT_NAMES[shape.form], &shape.states, layer, state,
                                   None)
-    dx = new_array(&shape.x, layer)
-    dh_0 = new_array(&shape.states, layer)
-    result = (dx, dh_0)
     init_call(&call, BACKWARD, &shape)
     call.keep_saved = shape.form == CELL_FORM
+    call.accumulate = as_flag(accumulate, "accumulate")
+    call.need_dx, call.need_grads = as_flag(need_dx, "need_dx"), as_flag(need_grads, "need_grads")
+    if call.need_dx:                                       # zeros stay past the end of a row
+        dx = new_array(&shape.x, layer, options is not None and options.is_ragged)
+    dh_0 = new_array(&shape.states, layer)
     set_sequence_view(&call.d_output, d_output_array, &shape)
     set_sequence_view(&call.dx, dx, &shape)
-    run_layers(None, saved, &call, &shape, d_h_n_array, dh_0, state)
-    return result
+    run_layers(None, saved, &call, &shape, options, d_h_n_array, dh_0, state)
+    return dx, dh_0
 
 
-cdef dict consume(list saved, Call *calls, bint keep, TrainingState state):
+cdef dict consume(list saved, Call *calls, const Call *whole, TrainingState state):
     """Take the saved activations, and give the calls arrays for the gradients of the parameters."""
     cdef:
         dict grads = {}, old
         Layer layer
         Py_ssize_t index, i
         char *data[4]
-    old = state.consume(saved, keep)
+    old = state.consume(saved, whole.keep_saved)
+    if not whole.need_grads:
+        return old
     try:
         for index in range(len(saved)):
             layer = (<Saved> saved[index]).layer
@@ -462,11 +578,12 @@ cdef dict consume(list saved, Call *calls, bint keep, TrainingState state):
                 weight = layer.weights.get(NAMES[i])
                 data[i] = NULL
                 if weight is not None:
-                    grad = gradient_array(old, layer.names[i], weight, layer)
+                    grad = gradient_array(old, layer.names[i], weight, layer, whole.accumulate)
                     grads[layer.names[i]] = grad
                     data[i] = <char *> cnp.PyArray_DATA(grad)
             calls[index].dweight_ih, calls[index].dweight_hh = data[0], data[1]
             calls[index].dbias_ih, calls[index].dbias_hh = data[2], data[3]
+            calls[index].accumulate = whole.accumulate and old is not None
     except BaseException:
         state.grads = old
         state.restore(saved, True)
@@ -474,10 +591,11 @@ cdef dict consume(list saved, Call *calls, bint keep, TrainingState state):
     return grads
 
 
-cdef cnp.ndarray gradient_array(dict old, str name, cnp.ndarray weight, Layer layer):
+cdef cnp.ndarray gradient_array(dict old, str name, cnp.ndarray weight, Layer layer,
+                                bint accumulate):
     """The old gradient if nobody else holds it or its dict, else a new array like the weight.
 
-    New memory costs page faults: 1.6 % of the training of 10,64,161,1760, whose dW_hh has 37 MB.
+    To accumulate, that is a copy of the old one. New memory costs page faults: 1.6 % of the training of 10,64,161,1760, whose dW_hh has 37 MB.
     """
     if old is not None and Py_REFCNT(old) == 1:            # the caller's reference
         found = old.get(name)
@@ -487,6 +605,8 @@ cdef cnp.ndarray gradient_array(dict old, str name, cnp.ndarray weight, Layer la
                 and cnp.PyArray_SAMESHAPE(found, weight)
                 and cnp.PyArray_CHKFLAGS(found, cnp.NPY_ARRAY_OWNDATA)):
             return found
+    if accumulate and old is not None:
+        return old[name].copy()
     return <cnp.ndarray> cnp.PyArray_EMPTY(
         cnp.PyArray_NDIM(weight), cnp.PyArray_DIMS(weight), layer.type_number, 0)
 

@@ -1,10 +1,11 @@
 """What the rest of `_core` calls: packing, sizes, the two entries, threads. See rnn/call.pxd."""
 
-from gru_c._core.gemm.context cimport Context, real
+from gru_c._core.gemm.context cimport Activations, Context, real
 from gru_c._core.rnn.call cimport Call, PackedLayer, Status
 
 cdef void init_layer(PackedLayer *layer, const Context *context, Py_ssize_t input_size,
                      Py_ssize_t hidden_size, bint reset_after) noexcept nogil
+cdef void set_activations(PackedLayer *layer, Activations activations) noexcept nogil
 cdef size_t place_forward_weights(PackedLayer *layer, void *memory) noexcept nogil
 cdef size_t place_backward_weights(PackedLayer *layer, void *memory) noexcept nogil
 cdef void pack_forward_weights(PackedLayer *layer, const real *weight_ih, const real *weight_hh,
@@ -13,9 +14,9 @@ cdef void pack_backward_weights(
     PackedLayer *layer, const real *weight_ih, const real *weight_hh) noexcept nogil
 
 cdef size_t saved_size(Call *call) noexcept nogil
-cdef size_t workspace_size(Call *call) noexcept nogil
-cdef Status forward(Call *call) noexcept nogil
-cdef Status backward(Call *call) noexcept nogil
+cdef size_t workspace_size(Call *call, int count) noexcept nogil
+cdef Status forward(Call *calls, int count) noexcept nogil
+cdef Status backward(Call *calls, int count) noexcept nogil
 
 cdef int max_threads() noexcept nogil
 cdef int fork_count() noexcept nogil

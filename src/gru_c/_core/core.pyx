@@ -8,12 +8,13 @@ too). At the end are functions for Python: threads and instruction sets.
 from libc.string cimport memcpy, memset
 
 from gru_c._core.gemm.context cimport (
-    PANEL_BYTES, Context, GateView, Micropanels, PackedMatrix, Prefetch, View2, real, rows_t,
+    PANEL_BYTES, Activations, Context, GateView, Micropanels, PackedMatrix, Pointwise, Prefetch,
+    View2, real, rows_t,
 )
 from gru_c._core.parallel.pool cimport Barrier, partition, task_t
 from gru_c._core.rnn.call cimport (
-    BACKWARD, FINISHED, FORKED, INFERENCE, STOP, STOPPED, SUM_LEVELS, TRAINING, Call, PackedLayer,
-    Partition, Status, Sums, View3,
+    BACKWARD, FINISHED, FORKED, GO_ON, HELD, INFERENCE, RESET, SILENT, STOP, STOPPED, SUM_LEVELS,
+    TRAINING, Call, PackedLayer, Partition, Status, Sums, View3,
 )
 from gru_c._core.rnn.layout cimport N_PLANE, Q_PLANE, R_PLANE, Z_PLANE, leading_dimension
 from gru_c._core.sizes cimport LINE, ceil_div, copy_rows, round_up
@@ -30,23 +31,65 @@ include "rnn/backward.pxi"
 include "rnn/weight_gradients.pxi"
 
 
-cdef Status forward(Call *call) noexcept nogil:
-    """Run a planned call of mode INFERENCE or TRAINING."""
-    if call.mode == TRAINING:
-        place_saved(call, call.saved)
-    place_workspace(call, call.workspace)
-    if call.mode == INFERENCE and call.steps == 1:
-        use_states_in_place(call)
-    run_team(forward_rank, call, call.team)
-    return STOPPED if call.stop_round else FINISHED
+cdef Status forward(Call *calls, int count) noexcept nogil:
+    """Run planned calls of mode INFERENCE or TRAINING side by side."""
+    cdef int i
+    for i in range(count):
+        if calls[i].mode == TRAINING:
+            place_saved(&calls[i], calls[i].saved)
+        place_workspace(&calls[i], calls[i].workspace)
+        if calls[i].mode == INFERENCE and calls[i].steps == 1:
+            use_states_in_place(&calls[i])
+    return run_calls(forward_rank, calls, count)
 
 
-cdef Status backward(Call *call) noexcept nogil:
-    """Run a planned call of mode BACKWARD, after a forward with the same `saved`."""
-    place_saved(call, call.saved)
-    place_workspace(call, call.workspace)
-    run_team(backward_rank, call, call.team)
-    return STOPPED if call.stop_round else FINISHED
+cdef Status backward(Call *calls, int count) noexcept nogil:
+    """Run planned calls of mode BACKWARD, after a forward with the same `saved`."""
+    cdef:
+        int i
+        Status status
+    for i in range(count):
+        place_saved(&calls[i], calls[i].saved)
+        place_workspace(&calls[i], calls[i].workspace)
+    status = run_calls(backward_rank, calls, count)
+    if count == 2 and calls.need_dx and status == FINISHED:
+        add_input_gradients(&calls[0], &calls[1])
+    return status
+
+
+cdef Status run_calls(task_t task, Call *calls, int count) noexcept nogil:
+    """Run one call on a team, or two at the same time, each on half of a team."""
+    cdef Pair pair = Pair(task, calls)
+    if count == 1:
+        run_team(task, calls, calls.team)
+    else:
+        run_team(run_pair, &pair, team_of_two(calls))
+    return STOPPED if calls[0].stop_round or calls[count - 1].stop_round else FINISHED
+
+
+cdef struct Pair:              # two calls, and what runs each
+    task_t task
+    Call *calls
+
+
+cdef void run_pair(void *argument, int rank, int team) noexcept nogil:
+    """The first half of the team runs the first call. One thread runs both."""
+    cdef:
+        Pair *pair = <Pair *> argument
+        int first = team // 2
+    if team == 1:
+        pair.task(&pair.calls[0], 0, 1)
+        if not pair.calls[0].stop_round:
+            pair.task(&pair.calls[1], 0, 1)
+    elif rank < first:
+        if rank == 0:
+            pair.calls[0].beside = &pair.calls[1]
+        pair.task(&pair.calls[0], rank, first)
+    else:
+        if rank == first:                                  # not the caller's thread
+            pair.calls[1].poll = NULL
+            pair.calls[1].beside = &pair.calls[0]
+        pair.task(&pair.calls[1], rank - first, team - first)
 
 
 cdef public size_t gru_c_step(const void *contexts, Py_ssize_t input_size, Py_ssize_t hidden_size,
@@ -69,13 +112,13 @@ cdef public size_t gru_c_step(const void *contexts, Py_ssize_t input_size, Py_ss
     call.h_0 = View3(<char *> arrays[5], 0, h_row, item)
     call.h_n = View3(<char *> arrays[6], 0, h_row, item)
     call.max_threads = 1
-    size = weights + workspace_size(&call)
+    size = weights + workspace_size(&call, 1)
     if memory != NULL:
         memset(memory, 0, weights)
         pack_forward_weights(&layer, <const float *> arrays[0], <const float *> arrays[1],
                              <const float *> arrays[2], <const float *> arrays[3])
         call.workspace = <char *> memory + weights
-        forward(&call)
+        forward(&call, 1)
     return size
 
 

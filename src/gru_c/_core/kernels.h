@@ -3,6 +3,7 @@
 #ifndef GRU_C_KERNELS_H
 #define GRU_C_KERNELS_H
 
+#include "gates.h"
 #include "vmath/vector.h"
 #include "gemm/views.h"
 
@@ -26,7 +27,10 @@
 #define POLYNOMIAL_f32(r, r2)                                                                               \
     ((1.3926213466332443e-3f * (r2) + (8.3632029715758550e-3f * (r) + 4.1666554437685939e-2f)) * (r2) +     \
      (1.6666576845993976e-1f * (r) + 0.5f))
+#define LOG_POLYNOMIAL_f32(u) /* minimax fit on 0 .. 1/9, error below 0.1 ulp */                            \
+    (((2.8011989e-1f * (u) + 2.8001805e-1f) * (u) + 4.0021527e-1f) * (u) + 6.6666416e-1f)
 #include "vmath/math.h"
+#include "vmath/activations.h"
 #include "gemm/microkernel.h"
 #undef REAL
 #undef BITS
@@ -48,7 +52,13 @@
         1.3888888888883732e-3) * (r2) + 4.1666666666666670e-2) * (r2) + 0.5) +                              \
      (r) * ((((2.5105259538448493e-8 * (r2) + 2.7557255297969644e-6) * (r2) + 1.9841269874901259e-4) *      \
              (r2) + 8.3333333333261121e-3) * (r2) + 1.6666666666666671e-1))
+#define LOG_POLYNOMIAL_f64(u)                                                                               \
+    (((((((((1.7009738356198193e-1 * (u) + 8.3449809397974837e-2) * (u) + 1.2104942886093689e-1) * (u) +    \
+           1.3301121607912366e-1) * (u) + 1.5386548378144267e-1) * (u) + 1.8181744479561087e-1) * (u) +     \
+        2.2222223953640737e-1) * (u) + 2.8571428548117897e-1) * (u) + 4.0000000000155120e-1) * (u) +        \
+     6.6666666666666310e-1)
 #include "vmath/math.h"
+#include "vmath/activations.h"
 #include "gemm/microkernel.h"
 #undef REAL
 #undef BITS

@@ -22,27 +22,30 @@ cdef class Layer:
         Memory forward_memory
         Memory backward_memory
         int type_number                # NumPy's
-        tuple names                    # of the parameters in the model, as of NAMES
     cdef readonly:
+        tuple names                    # of the parameters in the model, as of NAMES
         dict weights
         bint training
         bint reverse
+        tuple activations              # see _activations.core_arguments
         object dtype
 
     def __init__(self, dict weights, bint reset_after, bint training=True, tuple names=NAMES,
-                 bint reverse=False):
+                 bint reverse=False, tuple activations=None):
         self.weights = {name: frozen(weights[name]) for name in NAMES if name in weights}
-        self.names, self.reverse = names, reverse
+        self.names, self.reverse, self.activations = names, reverse, activations
         self.dtype = self.weights["weight_hh"].dtype
         self.type_number = self.dtype.num
         init_layer(&self.packed, &contexts[self.dtype.itemsize == sizeof(double)],
                    self.weights["weight_ih"].shape[1], self.weights["weight_hh"].shape[1],
                    reset_after)
+        if activations is not None:
+            set_activations(&self.packed, as_activations(activations))
         self.pack(True, training)
 
     def __reduce__(self):
         return Layer, (self.weights, self.packed.reset_after, self.training, self.names,
-                       self.reverse)
+                       self.reverse, self.activations)
 
     def replaced(self, weights):
         _, (old, *options) = self.__reduce__()
@@ -56,7 +59,7 @@ cdef class Layer:
         layer = Layer.__new__(Layer)
         layer.packed, layer.forward_memory = self.packed, self.forward_memory
         layer.type_number, layer.names = self.type_number, self.names
-        layer.reverse = self.reverse
+        layer.reverse, layer.activations = self.reverse, self.activations
         layer.weights, layer.dtype = self.weights, self.dtype
         if training:
             layer.pack(False, True)
@@ -87,6 +90,13 @@ cdef class Layer:
         else:
             fill(&self.packed, <const double **> weights, forward, backward)
         return 0
+
+
+cdef Activations as_activations(tuple activations) except *:
+    """From (function, alpha, beta) of r and z, the same of n, and clip."""
+    (f, alpha, beta), (f_n, alpha_n, beta_n), clip = activations
+    return Activations(Activation(f, alpha, beta, clip, 0, 0),
+                       Activation(f_n, alpha_n, beta_n, clip, 0, 0))
 
 
 cdef void fill(PackedLayer *packed, const real **weights, bint forward, bint backward) noexcept:

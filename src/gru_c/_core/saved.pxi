@@ -37,6 +37,7 @@ cdef class Saved:
         bint x_stays
         char *gates
         char *h
+        Options options
     cdef readonly:
         Layer layer
         Memory memory

@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from gru_c._core.gemm.context cimport (
-    PANEL_BYTES, Context, Micropanels, PackedMatrix, Prefetch, View2, activation_t, real,
+    PANEL_BYTES, Activation, Context, Micropanels, PackedMatrix, Prefetch, View2, real,
 )
 from gru_c._core.sizes cimport LINE, ceil_div, copy_rows
 
@@ -37,11 +37,11 @@ def blocking(capsule, dtype):
     return context.itemsize, context.mr, context.nr, context.kc, context.unit
 
 
-def activation(capsule, name, x, y):
-    """y = sigmoid(x) or tanh(x), of lines."""
+def activate(capsule, function, alpha, beta, clip, x, y):
+    """y = f(x), of lines; f as the core is told, see Activation."""
     cdef const Context *context = context_of(capsule, x)
-    cdef activation_t function = context.tanh if name == "tanh" else context.sigmoid
-    function(x.nbytes, view_of(x).data, view_of(y).data)
+    cdef Activation f = Activation(function, alpha, beta, clip, 0, 0)
+    context.activate(x.nbytes, &f, view_of(x).data, view_of(y).data)
 
 
 cdef PackedMatrix describe(capsule, b, packed) except *:

@@ -30,11 +30,24 @@ cdef extern from "gemm/views.h":
         Py_ssize_t size
         Py_ssize_t step
 
-# The planes of the gates (see rnn/layout.pxd) of successive rows.
-cdef struct GateView:
-    char *data
-    Py_ssize_t ld              # from row to row
-    Py_ssize_t plane           # from gate to gate
+cdef extern from "gates.h":
+    ctypedef struct Activation "gru_activation":
+        int function
+        double alpha
+        double beta
+        double clip
+        double low
+        double high
+
+    ctypedef struct Activations "gru_activations":
+        Activation r_z
+        Activation n
+
+    ctypedef struct GateView "gru_gate_view":
+        char *data
+        Py_ssize_t ld
+        Py_ssize_t plane
+        const Activations *activations
 
 # One panel of C. `c_init` may be C itself, one row for all (ld = 0: a bias), or NULL for zeros.
 # Unless `c_init` is C, C is not read. n is a multiple of `unit`. Contract: gemm/microkernel.h.
@@ -59,7 +72,7 @@ ctypedef void (*pointwise_backward_t)(
     Py_ssize_t rows, Py_ssize_t width, const GateView *gates, void *dgates, const void *h_prev,
     void *dh, const void *dh_hidden, Py_ssize_t ld_h) noexcept nogil
 
-# reset_after=False: r = sigmoid(a_r), q = r h_prev; and its backward from dq.
+# reset_after=False: r = f(a_r), q = r h_prev; and its backward from dq.
 ctypedef void (*reset_forward_t)(Py_ssize_t rows, Py_ssize_t width, const GateView *gates,
                                  const void *h_prev, Py_ssize_t ld_h) noexcept nogil
 ctypedef void (*reset_backward_t)(
@@ -71,12 +84,30 @@ ctypedef void (*rows_t)(
     Py_ssize_t rows, Py_ssize_t width, const void *source, Py_ssize_t ld_source, void *target,
     Py_ssize_t ld_target) noexcept nogil
 
+# target = source * by, of any width; target may be source.
+ctypedef void (*multiply_rows_t)(
+    Py_ssize_t rows, Py_ssize_t width, const void *source, Py_ssize_t ld_source, const void *by,
+    Py_ssize_t ld_by, void *target, Py_ssize_t ld_target) noexcept nogil
+
 # sums = the sum of the rows, or with `accumulate` sums += it; `rest` is the rounding error of sums.
 ctypedef void (*column_sums_t)(Py_ssize_t rows, Py_ssize_t width, View2 source, bint accumulate,
                                void *sums, void *rest) noexcept nogil
 
 # y = f(x); `size` in bytes, a multiple of LINE
-ctypedef void (*activation_t)(Py_ssize_t size, const void *x, void *y) noexcept nogil
+ctypedef void (*activate_t)(Py_ssize_t size, const Activation *f, const void *x,
+                            void *y) noexcept nogil
+
+# f.low, f.high = f(-clip), f(clip), in the bits of the kernels
+ctypedef void (*set_ends_t)(Activation *f) noexcept nogil
+
+# The functions of the gates
+cdef struct Pointwise:
+    pointwise_forward_t gates_forward          # reset_after=True: all of it
+    pointwise_backward_t gates_backward
+    reset_forward_t reset_forward              # reset_after=False: first the reset gate,
+    pointwise_forward_t blend_forward          # then, when n holds a_n, the rest
+    pointwise_backward_t blend_backward
+    reset_backward_t reset_backward
 
 cdef struct Context:
     Py_ssize_t itemsize
@@ -90,17 +121,14 @@ cdef struct Context:
     gemm_t gemm_prefetch
     gemm_packed_t gemm_packed
     # Pointwise
-    pointwise_forward_t gates_forward          # reset_after=True: all of it
-    pointwise_backward_t gates_backward
-    reset_forward_t reset_forward              # reset_after=False: first the reset gate,
-    pointwise_forward_t blend_forward          # then, when n holds a_n, the rest
-    pointwise_backward_t blend_backward
-    reset_backward_t reset_backward
-    rows_t store_rows                          # any width
+    Pointwise sigmoid_tanh     # r and z by sigmoid, n by tanh, no clip
+    Pointwise any_activations  # those of the GateView
+    rows_t store_rows          # any width
     rows_t add_rows
+    multiply_rows_t multiply_rows
     column_sums_t column_sums
-    activation_t sigmoid
-    activation_t tanh
+    activate_t activate
+    set_ends_t set_ends
 
 # B (k, n), packed for one context, or several such *segments* of equal n and k, one below another.
 # Each segment multiplies its own columns of A.

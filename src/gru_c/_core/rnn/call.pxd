@@ -1,9 +1,11 @@
 """The description of a call of one layer in one direction.
 
-    size_t workspace_size(call)    plans the call; bytes of its workspace
-    size_t saved_size(call)        of a planned call in TRAINING: bytes of its saved activations
-    Status forward(call)           runs a planned call, once
-    Status backward(call)
+    size_t workspace_size(call, count)   plans the call; bytes of its workspace
+    size_t saved_size(call)              of a planned call in TRAINING: of its saved activations
+    Status forward(calls, count)         runs planned calls, once
+    Status backward(calls, count)
+
+`count` calls, 1 or 2, run side by side: the two directions of a layer, of equal T, N and I.
 
 The plan needs all but the memory that the two sizes are asked for, an entry needs that, too. The
 entries never allocate. T steps, N rows, I inputs, H hidden units. All arrays of a call have
@@ -12,7 +14,7 @@ what says "or NULL" may be NULL. Arrays must not overlap unless a comment says s
 until the entry returns, or longer where a comment says so.
 """
 
-from gru_c._core.gemm.context cimport Context, PackedMatrix
+from gru_c._core.gemm.context cimport Activations, Context, PackedMatrix, Pointwise
 from gru_c._core.parallel.pool cimport Barrier
 
 cdef enum:
@@ -34,6 +36,9 @@ cdef struct PackedLayer:
     Py_ssize_t input_size
     Py_ssize_t hidden_size
     bint reset_after
+    # Of the context: its sigmoid_tanh, or its any_activations, which alone read `activations`.
+    const Pointwise *pointwise
+    Activations activations
     Py_ssize_t plane           # bytes of the hidden units of a gate, whole lines
     Py_ssize_t ld_gates        # see leading_dimension
     Py_ssize_t ld_h
@@ -70,6 +75,19 @@ cdef struct Sums:
     char *dweight_ih
     char *dweight_hh
 
+# Rows of different lengths. The rows of a call come longest first, so those of a step are a prefix.
+# *Packed* rows lie step after step, without those that have ended: step t begins at offsets[t].
+cdef struct Ragged:
+    Py_ssize_t *order          # (N): where each row is in the caller's arrays
+    Py_ssize_t *lengths        # (N): its steps, at most T
+    Py_ssize_t *offsets        # (T + 1): rows of all steps before t
+
+cdef enum:                     # bits of a mark, one for each step and row
+    HELD = 1                   # the step does not count: the hidden state stays
+    RESET = 2                  # the hidden state is zeroed before the step
+    SILENT = 4                 # no step has counted yet: output is zero
+    SILENT_REVERSE = 8         # the same from the end: SILENT << 1
+
 cdef struct Call:
     # ---- the description, which the caller fills. Inputs are only read.
     const PackedLayer *layer   # outlives the call, and its backward, which needs the transposes
@@ -80,7 +98,7 @@ cdef struct Call:
     View3 x                    # (T, N, I). A backward reads it if x_stays
     # The caller leaves x unchanged until the backward has ended, so no copy is saved. Requires
     # step = rows * row, column = itemsize, data and row multiples of itemsize, and that all `row`
-    # bytes of a row can be read.
+    # bytes of a row can be read. Not with input_dropout, nor where ragged rows are not packed.
     bint x_stays
     View3 h_0                  # (N, H), or NULL for zeros. May be h_n
     View3 output               # (T, N, H), contiguous columns, or NULL
@@ -88,18 +106,35 @@ cdef struct Call:
     View3 d_output             # (T, N, H), or NULL for zeros
     View3 d_h_n                # (N, H), or NULL for zeros
     # dx and the gradients of the weights: all distances are multiples of itemsize.
-    View3 dx                   # (T, N, I), contiguous columns. May be d_output where I = H
+    # (T, N, I), contiguous columns. May be d_output where I = H and one call runs. Of two calls that
+    # run side by side, the second has a buffer here, which is added to dx of the first.
+    View3 dx
+    bint need_dx
     View3 dh_0                 # (N, H)
-    char *dweight_ih           # (3H, I), C order; set, not added to, like all gradients
+    char *dweight_ih           # (3H, I), C order
     char *dweight_hh           # (3H, H)
     char *dbias_ih             # (3H), or both NULL
     char *dbias_hh
+    bint need_grads            # else no gradients of parameters
+    bint accumulate            # they are added to what is there; else set
+    # ---- options of rows, which a backward needs as its forward had them
+    const Ragged *ragged       # or NULL: all rows have T steps. Rows past their end are not touched
+    bint x_packed              # with `ragged`: x is packed; else in the caller's order
+    bint output_packed         # the same of output and d_output
+    bint dx_packed
+    const unsigned char *marks # (T, N), rows longest first; or NULL
+    # Multipliers, with contiguous columns and rows in the caller's order; or NULL.
+    View3 dropout              # (T, N, H), of output
+    View3 input_dropout        # (N, I), of x
+    View3 recurrent_dropout    # (N, H), of h in the products with W_hh
+    # ---- how it runs
     # saved_size bytes of any alignment. A forward in TRAINING writes them. The backward reads them
-    # at the same address, with the same layer, steps, rows, reverse, x_stays and, if that, x.
+    # at the same address, with the same layer, steps, rows, reverse, options, x_stays and, if that,
+    # x.
     void *saved
     bint keep_saved            # the backward leaves `saved` unchanged; else it may overwrite it
     void *workspace            # workspace_size bytes of any alignment, for this call alone
-    int max_threads            # >= 1
+    int max_threads            # >= 1, for all calls that run side by side
     # Called on the calling thread after each chunk of steps, in a forward after that of each block
     # of rows. Or NULL; the plan sets it to NULL in a short call.
     poll_t poll
@@ -108,12 +143,15 @@ cdef struct Call:
     int team
     bint by_units              # the team partitions the units of all rows; else the rows
     bint merged                # rows are few, and the layer has w_hh_merged
+    bint has_options           # of rows
     bint x_in_place            # products read the caller's x; no copy
     Py_ssize_t chunk           # steps whose products with x, or dx and dW, are made at once
     int levels                 # of `sums`
+    Py_ssize_t blocks          # of rows that are summed
     Py_ssize_t scratch_size    # bytes per thread
     # ---- buffers, which the entry places
     View3 input                # what products read as x: (T or chunk, N, I)
+    # Of T steps, packed; of a chunk, not.
     char *gates                # (T or chunk, N, ld_gates)
     # Saved: (T + 1, N, ld_h). Step t reads slot t and writes slot t + 1; with reverse it reads slot
     # t + 1 and writes slot t.
@@ -121,6 +159,7 @@ cdef struct Call:
     # In inference: slot s is h_slots[s mod 2], (N, ld_h). In a call of one step they may be the
     # caller's h_0 and h_n.
     char *h_slots[2]
+    char *dropped[2]           # with recurrent_dropout: slot s times it is dropped[s mod 2]
     char *dgates               # (T, N, ld_gates), may be `gates`
     char *dh                   # (N, ld_h): the part of dL/dh that goes through no product
     char *dh_hidden            # (N, ld_h): the part that came through W_hh
@@ -131,6 +170,7 @@ cdef struct Call:
     # ---- the team
     Barrier barrier
     int stop_round             # threads stop at their first check in this round or later; 0: none
+    const Call *beside         # the call that runs at the same time; or NULL
 
 # What one thread of a team works on: some rows, or some units of all rows.
 cdef struct Partition:

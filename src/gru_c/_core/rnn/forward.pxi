@@ -20,11 +20,12 @@ cdef void forward_rank(void *argument, int rank, int team) noexcept nogil:
     """All steps of one thread's rows or units: h_0 -> output, h_n, and in training `saved`."""
     cdef:
         Call *call = <Call *> argument
-        Partition part = partition_of(call, rank, team), own = own_rows(&part), block
+        Partition part = partition_of(call, rank, team), own = own_rows(&part), block, active
         Py_ssize_t blocks = ceil_div(part.row_end - part.row, MAX_BLOCK_ROWS), i, t
         Py_ssize_t chunks = ceil_div(call.steps, call.chunk), c, start, stop, s
         Py_ssize_t next_chunk = -call.chunk if call.reverse else call.chunk
         Prefetch next_gates = Prefetch(NULL, 0, 0)
+        const Partition *now
         int round_ = 0
     load_state(call, &own)
     if call.mode == INFERENCE:                             # all chunks share one buffer
@@ -32,6 +33,7 @@ cdef void forward_rank(void *argument, int rank, int team) noexcept nogil:
     barrier_wait(part.barrier, part.sharers)
     for i in range(blocks):
         block = block_of(&part, i, blocks)
+        now = &block
         for c in range(chunks):
             round_ += 1
             if stops(call, round_):
@@ -48,7 +50,11 @@ cdef void forward_rank(void *argument, int rank, int team) noexcept nogil:
                 if s + 1 == stop - start:
                     # Threads without a barrier stop at their next chunk.
                     check_stop(call, &part, round_ + 1 if part.sharers > 1 else 1)
-                forward_step(call, t, &block, &next_gates)
+                if call.ragged != NULL:
+                    active = active_part(call, t, &block)
+                    now = &active
+                if now.row < now.row_end:
+                    forward_step(call, t, now, &next_gates)
     store_state(call, &own)
 
 
@@ -57,8 +63,8 @@ cdef void project_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
     """a_n, a_r, a_z = b + W_i x of steps t .. stop."""
     cdef:
         const PackedLayer *layer = call.layer
-        Py_ssize_t rows = part.row_end - part.row, steps = 1, plane
-        bint streams = exceeds_l2(layer, layer.input_size, rows)
+        Py_ssize_t rows, steps, plane
+        bint streams = exceeds_l2(layer, layer.input_size, part.row_end - part.row)
         GateView gates
         View2 x
         Prefetch prefetch = Prefetch(NULL, 0, 0)
@@ -66,21 +72,33 @@ cdef void project_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
         clear_padding(call, t, stop, part)
     if not call.x_in_place:
         copy_input(call, t, stop, part)
-    if rows == call.rows and rows_adjoin(&call.input, rows):
-        steps = stop - t                                   # the rows of these steps adjoin
     while t < stop:
+        steps = adjoining_steps(call, t, stop, part)
+        rows = (rows_before(call, t + steps) - rows_before(call, t) if steps > 1
+                else max(<Py_ssize_t> 0, min(part.row_end, active_rows(call, t)) - part.row))
         x = input_rows(call, t, part.row)
         gates = gate_rows(call, call.gates, t, part.row)
         for plane in range(3):
             if streams:                                    # each product prefetches the next panels
                 prefetch = prefetch_panels(&layer.w_ih[plane], part.panel + 1, part.panel_end)
-            gemm(&layer.w_ih[plane], part.panel, part.panel_end, steps * rows, x,
+            gemm(&layer.w_ih[plane], part.panel, part.panel_end, rows, x,
                  bias_row(layer, plane), plane_of(gates, plane),
                  &prefetch if streams or call.mode == TRAINING else NULL)
         if call.merged and layer.reset_after:              # the product with h adds to q, too
-            layer.context.store_rows(steps * rows, layer.plane, bias_row(layer, Q_PLANE).data, 0,
+            layer.context.store_rows(rows, layer.plane, bias_row(layer, Q_PLANE).data, 0,
                                      plane_of(gates, Q_PLANE).data, gates.ld)
         t += steps
+
+
+cdef Py_ssize_t adjoining_steps(const Call *call, Py_ssize_t t, Py_ssize_t stop,
+                                const Partition *part) noexcept nogil:
+    """Steps from t on whose rows of x and of the gates are evenly apart: stop - t, or 1."""
+    cdef bint even = part.row == 0 and part.row_end == call.rows
+    if call.ragged != NULL:
+        even = even and call.mode == TRAINING              # both are packed
+    elif call.x_in_place:
+        even = even and rows_adjoin(&call.input, call.rows)
+    return stop - t if even else 1
 
 
 cdef void forward_step(const Call *call, Py_ssize_t t, const Partition *part,
@@ -88,27 +106,28 @@ cdef void forward_step(const Call *call, Py_ssize_t t, const Partition *part,
     """h after step t from h before it and the input projection."""
     cdef:
         const PackedLayer *layer = call.layer
-        const Context *context = layer.context
+        const Pointwise *pointwise = layer.pointwise
         Py_ssize_t rows = part.row_end - part.row, i, panel, j
         bint save = call.mode == TRAINING
         GateView gates = gate_rows(call, call.gates, t, part.row), own_gates
         View2 n = plane_of(gates, N_PLANE), q = plane_of(gates, Q_PLANE)
         const char *h_prev = state_rows(call, t + call.reverse, part.row)
+        const char *factor = factor_rows(call, t, part.row)
         char *h = state_rows(call, t + 1 - call.reverse, part.row)
     for i in range(part.panel_end - part.panel):
         panel = panel_of(part, t, i)
         j = panel * PANEL_BYTES
         own_gates = gates_from(gates, j)
         # a_r += W_hr h, a_z += W_hz h, q = W_hn h + b_hn
-        project_state(call, gates, h_prev, t, i, part, next_gates)
+        project_state(call, gates, factor, t, i, part, next_gates)
         if layer.reset_after:
             # r, z, n, h' = n + z (h - n)
-            context.gates_forward(rows, panel_width(layer, panel), &own_gates, h_prev + j, h + j,
-                                  layer.ld_h, save)
+            pointwise.gates_forward(rows, panel_width(layer, panel), &own_gates, h_prev + j, h + j,
+                                    layer.ld_h, save)
         else:
             # r, q = r h
-            context.reset_forward(rows, panel_width(layer, panel), &own_gates, h_prev + j,
-                                  layer.ld_h)
+            pointwise.reset_forward(rows, panel_width(layer, panel), &own_gates, factor + j,
+                                    layer.ld_h)
     if not layer.reset_after:
         barrier_wait(part.barrier, part.sharers)           # q of all units
         for i in range(part.panel_end - part.panel):
@@ -118,14 +137,18 @@ cdef void forward_step(const Call *call, Py_ssize_t t, const Partition *part,
             gemm(&layer.w_hh[2], panel, panel + 1, rows, q, n, n, NULL)
             own_gates = gates_from(gates, j)
             # z, n, h' = n + z (h - n)
-            context.blend_forward(rows, panel_width(layer, panel), &own_gates, h_prev + j, h + j,
-                                  layer.ld_h, save)
+            pointwise.blend_forward(rows, panel_width(layer, panel), &own_gates, h_prev + j, h + j,
+                                    layer.ld_h, save)
+    if call.marks != NULL:
+        hold_states(call, t, part)
     if call.output.data != NULL:
         store_output(call, h, t, part)
+    if call.has_options:
+        prepare_states(call, t + 1 - 2 * call.reverse, part)
     barrier_wait(part.barrier, part.sharers)               # h_t of all units
 
 
-cdef void project_state(const Call *call, GateView gates, const char *h_prev, Py_ssize_t t,
+cdef void project_state(const Call *call, GateView gates, const char *factor, Py_ssize_t t,
                         Py_ssize_t i, const Partition *part,
                         const Prefetch *next_gates) noexcept nogil:
     """a_r += W_hr h, a_z += W_hz h, with reset_after q = W_hn h + b_hn: the i-th panel of step t.
@@ -140,7 +163,7 @@ cdef void project_state(const Call *call, GateView gates, const char *h_prev, Py
         Py_ssize_t panel = panel_of(part, t, i), next_panel = panel_of(part, t, i + 1), size
         int count = 3 if layer.reset_after else 2, gate
         bint streams = exceeds_l2(layer, layer.hidden_size, rows)
-        View2 h = View2(<char *> h_prev, layer.ld_h), c
+        View2 h = View2(<char *> factor, layer.ld_h), c
         Prefetch prefetch
     if call.merged:
         c = plane_of(gates, R_PLANE)
@@ -164,58 +187,188 @@ cdef void store_output(const Call *call, const char *h, Py_ssize_t t,
     """output_t = h_t; rows of the caller's array are not padded."""
     cdef:
         const PackedLayer *layer = call.layer
-        Py_ssize_t first = part.panel * PANEL_BYTES
+        Py_ssize_t first = part.panel * PANEL_BYTES, row = part.row, count
         Py_ssize_t width = own_width(part, layer.hidden_size * layer.context.itemsize)
-        View2 output = rows_at(&call.output, t, part.row)
-    layer.context.store_rows(part.row_end - part.row, width, h + first, layer.ld_h,
-                             output.data + first, output.ld)
+        View3 output = call.output, dropout = call.dropout
+        View2 target
+    if not call.has_options:
+        target = rows_at(&output, t, row)
+        layer.context.store_rows(part.row_end - row, width, h + first, layer.ld_h,
+                                 target.data + first, target.ld)
+        return
+    output.data += first
+    if dropout.data != NULL:
+        dropout.data += first
+    while row < part.row_end:
+        count = output_rows(call, row, part)
+        target = outer_rows(call, &output, call.output_packed, t, row)
+        if call.marks != NULL and has_mark(call, t, row, SILENT << call.reverse):
+            memset(target.data, 0, width)
+        else:
+            store_times(call, count, width, View2(<char *> h + first, layer.ld_h), &dropout, t,
+                        row, target)
+        h += count * layer.ld_h
+        row += count
+
+
+cdef inline Py_ssize_t output_rows(const Call *call, Py_ssize_t row,
+                                   const Partition *part) noexcept nogil:
+    """How many rows of output can be stored together, or their gradients be added."""
+    if call.marks != NULL:
+        return 1
+    return even_rows(call, call.output_packed and call.dropout.data == NULL, row, part.row_end)
+
+
+# ---- rows that hold or lose their state ----------------------------------------------------------
+
+cdef void hold_states(const Call *call, Py_ssize_t t, const Partition *part) noexcept nogil:
+    """h_t = h_{t-1} in rows that are held, and z = 1, n = h_{t-1}, so that their gates get zeros.
+
+    With r = q = 0 in them the backward needs no line of its own: dh_{t-1} = d z.
+    """
+    cdef:
+        const PackedLayer *layer = call.layer
+        Py_ssize_t row, first = part.panel * PANEL_BYTES, width = own_width(part, layer.plane)
+        const char *h_prev
+        GateView gates
+    for row in range(part.row, part.row_end):
+        if not has_mark(call, t, row, HELD):
+            continue
+        h_prev = state_rows(call, t + call.reverse, row) + first
+        memcpy(state_rows(call, t + 1 - call.reverse, row) + first, h_prev, width)
+        if call.mode == TRAINING:
+            gates = gates_from(gate_rows(call, call.gates, t, row), first)
+            memcpy(plane_of(gates, N_PLANE).data, h_prev, width)
+            memset(plane_of(gates, R_PLANE).data, 0, width)
+            set_ones(layer.context.itemsize, width, plane_of(gates, Z_PLANE).data)
+            memset(plane_of(gates, Q_PLANE).data, 0, width)
+
+
+cdef void set_ones(Py_ssize_t itemsize, Py_ssize_t size, char *data) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(size // itemsize):
+        if itemsize == sizeof(float):
+            (<float *> data)[i] = 1
+        else:
+            (<double *> data)[i] = 1
+
+
+cdef void prepare_states(const Call *call, Py_ssize_t t, const Partition *part) noexcept nogil:
+    """Before step t: h = 0 in rows that are reset, and h times its multipliers for the products."""
+    cdef:
+        const PackedLayer *layer = call.layer
+        Py_ssize_t first = part.panel * PANEL_BYTES, width = own_width(part, layer.plane)
+        Py_ssize_t slot = t + call.reverse, row = part.row, count
+        View3 multipliers = call.recurrent_dropout
+        char *h
+    if not 0 <= t < call.steps:
+        return
+    for row in range(part.row, part.row_end if call.marks != NULL else part.row):
+        if has_mark(call, t, row, RESET):
+            memset(state_rows(call, slot, row) + first, 0, width)
+    if multipliers.data == NULL:
+        return
+    multipliers.data += first
+    width = own_width(part, layer.hidden_size * layer.context.itemsize)
+    row = part.row
+    while row < part.row_end:
+        count = even_rows(call, False, row, part.row_end)
+        h = call.dropped[slot & 1] + row * layer.ld_h + first
+        store_times(call, count, width, View2(state_rows(call, slot, row) + first, layer.ld_h),
+                    &multipliers, t, row, View2(h, layer.ld_h))
+        row += count
 
 
 # ---- before, between and after the steps ---------------------------------------------------------
 
+cdef inline Py_ssize_t steps_of(const Call *call, Py_ssize_t row) noexcept nogil:
+    return call.steps if call.ragged == NULL else call.ragged.lengths[row]
+
+
 cdef void load_state(const Call *call, const Partition *part) noexcept nogil:
-    """The slot of h that the first step reads = h_0, or zeros."""
+    """The slot of h that the first step of a row reads = h_0, or zeros."""
     cdef:
         const PackedLayer *layer = call.layer
-        Py_ssize_t rows = part.row_end - part.row
-        char *h = state_rows(call, mirrored(0, call.steps + 1, call.reverse), part.row)
-    if call.h_0.data == NULL or layer.plane > layer.hidden_size * layer.context.itemsize:
-        memset(h, 0, rows * layer.ld_h)
-    if call.h_0.data != NULL and h != rows_at(&call.h_0, 0, part.row).data:
-        copy_matrix(rows, layer.hidden_size, layer.context.itemsize,
-                    rows_at(&call.h_0, 0, part.row), call.h_0.column, View2(h, layer.ld_h),
-                    layer.context.itemsize)
+        Py_ssize_t itemsize = layer.context.itemsize, steps
+        Partition rows = part[0]
+        View2 h_0
+        char *h
+    rows.panel, rows.panel_end = 0, ceil_div(layer.plane, PANEL_BYTES)     # all units
+    while rows.row < part.row_end:
+        rows.row_end = rows.row + even_rows(call, False, rows.row, part.row_end)
+        steps = steps_of(call, rows.row)
+        h = state_rows(call, mirrored(0, steps + 1, call.reverse), rows.row)
+        h_0 = outer_rows(call, &call.h_0, False, 0, rows.row)
+        if call.h_0.data == NULL or layer.plane > layer.hidden_size * itemsize:
+            memset(h, 0, (rows.row_end - rows.row) * layer.ld_h)
+        if call.h_0.data != NULL and h != h_0.data:
+            copy_matrix(rows.row_end - rows.row, layer.hidden_size, itemsize, h_0, call.h_0.column,
+                        View2(h, layer.ld_h), itemsize)
+        if call.has_options and steps > 0:
+            prepare_states(call, mirrored(0, steps, call.reverse), &rows)
+        rows.row = rows.row_end
 
 
 cdef void store_state(const Call *call, const Partition *part) noexcept nogil:
-    """h_n = the slot of h that the last step wrote."""
+    """h_n = the slot of h that the last step of a row wrote."""
     cdef:
         const PackedLayer *layer = call.layer
-        char *h = state_rows(call, mirrored(call.steps, call.steps + 1, call.reverse), part.row)
-    if call.h_n.data != NULL and h != rows_at(&call.h_n, 0, part.row).data:
-        copy_matrix(part.row_end - part.row, layer.hidden_size, layer.context.itemsize,
-                    View2(h, layer.ld_h), layer.context.itemsize,
-                    rows_at(&call.h_n, 0, part.row), call.h_n.column)
+        Py_ssize_t row = part.row, count, steps
+        View2 h_n
+        char *h
+    while call.h_n.data != NULL and row < part.row_end:
+        count = even_rows(call, False, row, part.row_end)
+        steps = steps_of(call, row)
+        h = state_rows(call, mirrored(steps, steps + 1, call.reverse), row)
+        h_n = outer_rows(call, &call.h_n, False, 0, row)
+        if h != h_n.data:
+            copy_matrix(count, layer.hidden_size, layer.context.itemsize, View2(h, layer.ld_h),
+                        layer.context.itemsize, h_n, call.h_n.column)
+        row += count
 
 
 cdef void copy_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
                      const Partition *part) noexcept nogil:
-    """Copy x of steps t .. stop to `input`.
+    """Copy x of steps t .. stop to `input`, times its multipliers.
 
     In training x may change before the backward; in inference products cannot read it in place.
     """
     cdef:
         const PackedLayer *layer = call.layer
         Partition own = own_rows(part)
-        Py_ssize_t rows = own.row_end - own.row, steps = 1
-    if rows == call.rows and rows_adjoin(&call.x, rows):
-        steps = stop - t                                   # the rows of these steps adjoin
-    while t < stop:
-        copy_matrix(steps * rows, layer.input_size, layer.context.itemsize,
+        Py_ssize_t rows = own.row_end - own.row
+    if not call.has_options and rows == call.rows and rows_adjoin(&call.x, rows):
+        copy_matrix((stop - t) * rows, layer.input_size, layer.context.itemsize,
                     rows_at(&call.x, t, own.row), call.x.column, input_rows(call, t, own.row),
                     layer.context.itemsize)
-        t += steps
+        t = stop
+    while t < stop:
+        copy_step(call, t, &own)
+        t += 1
     barrier_wait(part.barrier, part.sharers)
+
+
+cdef void copy_step(const Call *call, Py_ssize_t t, const Partition *part) noexcept nogil:
+    """Copy x of one step; zeros where a row is held, since that x may be NaN."""
+    cdef:
+        const PackedLayer *layer = call.layer
+        Py_ssize_t row = part.row, row_end = min(part.row_end, active_rows(call, t)), count
+        Py_ssize_t itemsize = layer.context.itemsize, size = layer.input_size * itemsize
+        View2 target
+    while row < row_end:
+        count = even_rows(call, call.x_packed and call.input_dropout.data == NULL, row, row_end)
+        if call.marks != NULL:
+            count = 1
+        target = input_rows(call, t, row)
+        if call.marks != NULL and has_mark(call, t, row, HELD):
+            memset(target.data, 0, size)
+        else:
+            copy_matrix(count, layer.input_size, itemsize,
+                        outer_rows(call, &call.x, call.x_packed, t, row), call.x.column, target,
+                        itemsize)
+            if call.input_dropout.data != NULL:
+                store_times(call, count, size, target, &call.input_dropout, t, row, target)
+        row += count
 
 
 cdef void clear_padding(const Call *call, Py_ssize_t t, Py_ssize_t stop,
@@ -226,13 +379,15 @@ cdef void clear_padding(const Call *call, Py_ssize_t t, Py_ssize_t stop,
     """
     cdef:
         const PackedLayer *layer = call.layer
-        Py_ssize_t computed = layer.w_ih[0].n_computed, row, plane
+        Py_ssize_t computed = layer.w_ih[0].n_computed, row, row_end = part.row_end, plane
         GateView gates
     if computed == layer.plane or part.panel_end * PANEL_BYTES < layer.plane:
         return
     while t < stop:
         gates = gate_rows(call, call.gates, t, part.row)
-        for row in range(part.row_end - part.row):
+        if call.mode == TRAINING:
+            row_end = min(part.row_end, active_rows(call, t))
+        for row in range(row_end - part.row):
             for plane in range(4):
                 memset(gates.data + row * gates.ld + plane * gates.plane + computed, 0,
                        layer.plane - computed)

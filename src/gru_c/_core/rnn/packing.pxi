@@ -11,9 +11,18 @@ cdef void init_layer(PackedLayer *layer, const Context *context, Py_ssize_t inpu
     layer.context = context
     layer.input_size, layer.hidden_size = input_size, hidden_size
     layer.reset_after = reset_after
+    layer.pointwise = &context.sigmoid_tanh
     layer.plane = round_up(hidden_size * context.itemsize, LINE)
     layer.ld_gates = leading_dimension(4 * layer.plane)
     layer.ld_h = leading_dimension(layer.plane)
+
+
+cdef void set_activations(PackedLayer *layer, Activations activations) noexcept nogil:
+    """Of all but the `low` and `high` of each; in place of sigmoid and tanh."""
+    layer.activations = activations
+    layer.context.set_ends(&layer.activations.r_z)
+    layer.context.set_ends(&layer.activations.n)
+    layer.pointwise = &layer.context.any_activations
 
 
 cdef size_t place_forward_weights(PackedLayer *layer, void *memory) noexcept nogil:

@@ -11,24 +11,30 @@ cdef enum:
     MANY_WEIGHTS = 1 << 23         # bytes of a layer
 
 
-cdef void plan_call(Call *call) noexcept nogil:
+cdef void plan_call(Call *call, int count) noexcept nogil:
     """Set the chunks, the team, and whether x is read in place."""
     cdef const PackedLayer *layer = call.layer
     call.chunk = backward_chunk(call) if call.mode == BACKWARD else forward_chunk(call)
+    call.has_options = (call.ragged != NULL or call.marks != NULL or call.dropout.data != NULL
+                        or call.input_dropout.data != NULL or call.recurrent_dropout.data != NULL)
     call.merged = layer.w_hh_merged.data != NULL and call.rows <= MERGED_ROWS
-    call.x_in_place = (reads_in_place(&call.x, layer.context.itemsize) if call.mode == INFERENCE
-                       else call.x_stays)
+    call.x_in_place = call.x_stays
+    if call.mode == INFERENCE:
+        call.x_in_place = (reads_in_place(&call.x, layer.context.itemsize)
+                           and call.input_dropout.data == NULL
+                           and (call.ragged == NULL or call.x_packed))
     call.team, call.by_units = 1, False
     if call.max_threads > 1:
-        plan_team(call)
+        plan_team(call, count)
     call.barrier = Barrier(0, 0, False)
     call.stop_round = 0
+    call.beside = NULL
     if call.steps <= call.chunk and call.rows <= BACKWARD_ROWS:      # too short to stop in
         call.poll = NULL
 
 
-cdef void plan_team(Call *call) noexcept nogil:
-    """How many threads, and what they partition.
+cdef void plan_team(Call *call, int count) noexcept nogil:
+    """How many threads, and what they partition. Calls side by side have half of the threads each.
 
     The team partitions the rows where there are enough: rows are independent. Partitioning the
     units costs a barrier per step, but each thread then reads only its own weights. That pays with
@@ -36,15 +42,28 @@ cdef void plan_team(Call *call) noexcept nogil:
     """
     cdef:
         const PackedLayer *layer = call.layer
-        Py_ssize_t limit = call.max_threads
+        Py_ssize_t limit = call.max_threads // count
         Py_ssize_t weights = 3 * layer.plane * (layer.input_size + layer.hidden_size)
         double step = 3.0 * layer.hidden_size * layer.hidden_size * call.rows
-        double work = call.steps * (step + 3.0 * layer.hidden_size * layer.input_size * call.rows)
-        double team = min(<double> limit, work / THREAD_WORK)
+        double team = min(<double> limit, work_of(call) / THREAD_WORK)
     call.by_units = call.rows < 4 * limit or call.rows < 16 * limit and weights > MANY_WEIGHTS
     if call.by_units:
         team = min(min(team, layer.plane // PANEL_BYTES), step / STEP_WORK)
     call.team = max(1, <int> team)
+
+
+cdef double work_of(const Call *call) noexcept nogil:
+    """Multiply-adds of a forward."""
+    cdef const PackedLayer *layer = call.layer
+    return (3.0 * layer.hidden_size * (layer.hidden_size + layer.input_size)
+            * rows_before(call, call.steps))
+
+
+cdef int team_of_two(const Call *calls) noexcept nogil:
+    """Threads of two calls side by side; 1 where it is faster to run one after the other."""
+    if calls.max_threads < 2 or work_of(calls) < THREAD_WORK:
+        return 1
+    return calls[0].team + calls[1].team
 
 
 cdef Py_ssize_t forward_chunk(const Call *call) noexcept nogil:
@@ -74,12 +93,24 @@ cdef Partition partition_of(Call *call, int rank, int team) noexcept nogil:
         part.panel = partition(panels, rank, team)
         part.panel_end = partition(panels, rank + 1, team)
         part.sharers = team
-    else:
-        part.row = partition(call.rows, rank, team)
-        part.row_end = partition(call.rows, rank + 1, team)
+    elif team > 1:
+        part.row = first_row(call, rank, team)
+        part.row_end = first_row(call, rank + 1, team)
     if call.mode == BACKWARD:
         part.scratch = call.scratch + rank * call.scratch_size
     return part
+
+
+cdef Py_ssize_t first_row(const Call *call, int rank, int team) noexcept nogil:
+    """The first row of a thread. Threads have equal numbers of rows, over all steps."""
+    cdef Py_ssize_t row = 0, left
+    if call.ragged == NULL:
+        return partition(call.rows, rank, team)
+    left = partition(rows_before(call, call.steps), rank, team)
+    while row < call.rows and left > 0:
+        left -= call.ragged.lengths[row]
+        row += 1
+    return call.rows if rank == team else row
 
 
 cdef Partition own_rows(const Partition *part) noexcept nogil:
@@ -104,16 +135,22 @@ cdef Partition block_of(const Partition *part, Py_ssize_t i, Py_ssize_t blocks) 
 # plain flag would not do: after one barrier, a slow thread could read one set for the next.
 
 cdef inline void check_stop(Call *call, const Partition *part, int round_) noexcept nogil:
-    """Thread 0 asks whether to stop, and publishes the round."""
-    cdef int answer
-    if call.poll == NULL or part.rank != 0:
+    """Thread 0 asks whether to stop, and publishes the round.
+
+    Of two calls at the same time, the one on the caller's thread asks; the other follows it.
+    """
+    cdef int answer = GO_ON
+    if part.rank != 0:
         return
-    answer = call.poll(call.poll_argument)
-    if answer & STOP or answer & FORKED and part.team > 1:
+    if call.poll != NULL:
+        answer = call.poll(call.poll_argument)
+    elif call.beside != NULL and atomic_load(&call.beside.stop_round):
+        answer = STOP
+    if answer & STOP or answer & FORKED and (part.team > 1 or call.beside != NULL):
         part.barrier.abandoned = answer & FORKED != 0
         atomic_store(&call.stop_round, round_)
 
 
 cdef inline bint stops(const Call *call, int round_) noexcept nogil:
-    cdef int stop = 0 if call.poll == NULL else atomic_load(&call.stop_round)
+    cdef int stop = atomic_load(&call.stop_round)
     return 0 < stop <= round_

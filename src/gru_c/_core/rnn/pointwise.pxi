@@ -10,8 +10,9 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.string cimport memcpy, memset
 
 from gru_c._core.gemm.context cimport (
-    Context, GateView, View2, activation_t, column_sums_t, gemm_packed_t, gemm_t,
-    pointwise_backward_t, pointwise_forward_t, reset_backward_t, reset_forward_t, rows_t,
+    Activation, Activations, Context, GateView, Pointwise, View2, activate_t, column_sums_t,
+    gemm_packed_t, gemm_t, multiply_rows_t, pointwise_backward_t, pointwise_forward_t,
+    reset_backward_t, reset_forward_t, rows_t,
 )
 from gru_c._core.rnn.layout cimport N_PLANE, Q_PLANE, R_PLANE, Z_PLANE
 from gru_c._core.sizes cimport ceil_div
@@ -25,8 +26,20 @@ cdef extern from "kernels.h" nogil:
     vec_f64 tanh_f64(vec_f64 x) noexcept
     vec_f32 nan_to_zero_f32(vec_f32 x) noexcept
     vec_f64 nan_to_zero_f64(vec_f64 x) noexcept
+    vec_f32 activate_f32(const Activation *f, vec_f32 x) noexcept
+    vec_f64 activate_f64(const Activation *f, vec_f64 x) noexcept
+    vec_f32 derivative_f32(const Activation *f, vec_f32 y) noexcept
+    vec_f64 derivative_f64(const Activation *f, vec_f64 y) noexcept
+    void set_ends_f32(Activation *f) noexcept
+    void set_ends_f64(Activation *f) noexcept
     gemm_t gemm_f32, gemm_f64, gemm_prefetch_f32, gemm_prefetch_f64    # functions in C
     gemm_packed_t gemm_packed_f32, gemm_packed_f64
+
+cdef extern from "gates.h" nogil:
+    ctypedef struct SigmoidTanhView "gru_gate_view":
+        char *data
+        Py_ssize_t ld
+        Py_ssize_t plane
 
 cdef extern from "gemm/config.h" nogil:
     Py_ssize_t MR "GRU_MR", NR "GRU_NR", KC "GRU_KC", UNIT "GRU_UNIT"
@@ -43,6 +56,11 @@ cdef enum:
 ctypedef fused vec:
     vec_f32
     vec_f64
+
+# Each function of the gates is compiled twice: for sigmoid and tanh, and for any activations.
+ctypedef fused gate_view:
+    SigmoidTanhView
+    GateView
 
 
 cdef inline vec sigmoid(vec x) noexcept nogil:
@@ -66,11 +84,55 @@ cdef inline vec nan_to_zero(vec x) noexcept nogil:
         return nan_to_zero_f64(x)
 
 
+cdef inline vec activate(const Activation *f, vec x) noexcept nogil:
+    if vec is vec_f32:
+        return activate_f32(f, x)
+    else:
+        return activate_f64(f, x)
+
+
+cdef inline vec derivative(const Activation *f, vec y) noexcept nogil:
+    if vec is vec_f32:
+        return derivative_f32(f, y)
+    else:
+        return derivative_f64(f, y)
+
+
+# ---- activations: y = f(a), and da = dy f'(a), which follows from y ----------------------------
+
+cdef inline vec activate_r_z(const gate_view *gates, vec a) noexcept nogil:
+    if gate_view is SigmoidTanhView:
+        return sigmoid(a)
+    else:
+        return activate(&gates.activations.r_z, a)
+
+
+cdef inline vec activate_n(const gate_view *gates, vec a) noexcept nogil:
+    if gate_view is SigmoidTanhView:
+        return tanh(a)
+    else:
+        return activate(&gates.activations.n, a)
+
+
+cdef inline vec undo_r_z(const gate_view *gates, vec dy, vec y) noexcept nogil:
+    if gate_view is SigmoidTanhView:
+        return dy * y * (1 - y)
+    else:
+        return dy * derivative(&gates.activations.r_z, y)
+
+
+cdef inline vec undo_n(const gate_view *gates, vec dy, vec y) noexcept nogil:
+    if gate_view is SigmoidTanhView:
+        return dy * (1 - y * y)
+    else:
+        return dy * derivative(&gates.activations.n, y)
+
+
 # ---- reset_after=True --------------------------------------------------------------------------
 
-cdef void gates_forward(Py_ssize_t rows, Py_ssize_t width, const GateView *gates, const vec *h_prev,
-                        vec *h, Py_ssize_t ld_h, bint save) noexcept nogil:
-    """r, z = sigmoid(a_r), sigmoid(a_z);  n = tanh(a_n + r q);  h = n + z (h_prev - n)."""
+cdef void gates_forward(Py_ssize_t rows, Py_ssize_t width, const gate_view *gates,
+                        const vec *h_prev, vec *h, Py_ssize_t ld_h, bint save) noexcept nogil:
+    """r, z = f(a_r), f(a_z);  n = f_n(a_n + r q);  h = n + z (h_prev - n)."""
     cdef:
         Py_ssize_t i, j, count = width // sizeof(vec), plane = gates.plane // sizeof(vec)
         Py_ssize_t ld = gates.ld // sizeof(vec), ld_state = ld_h // sizeof(vec)
@@ -80,12 +142,12 @@ cdef void gates_forward(Py_ssize_t rows, Py_ssize_t width, const GateView *gates
     for i in range(rows):
         # A loop of its own, so that n does not wait for r: 87 -> 94 GFLOP/s (H = 128, AVX2).
         for j in range(count):
-            r = sigmoid(g[R_PLANE * plane + j])
+            r = activate_r_z(gates, g[R_PLANE * plane + j])
             g[R_PLANE * plane + j] = r
         for j in range(count):
             r = g[R_PLANE * plane + j]
-            z = sigmoid(g[Z_PLANE * plane + j])
-            n = tanh(g[N_PLANE * plane + j] + r * g[Q_PLANE * plane + j])
+            z = activate_r_z(gates, g[Z_PLANE * plane + j])
+            n = activate_n(gates, g[N_PLANE * plane + j] + r * g[Q_PLANE * plane + j])
             h[j] = n + z * (h_prev[j] - n)
             if i + PREFETCH_ROWS < rows:                   # beyond L2: 1.5 -> 1.0 ns per unit
                 prefetch_write(g + next_g + j)
@@ -98,7 +160,7 @@ cdef void gates_forward(Py_ssize_t rows, Py_ssize_t width, const GateView *gates
         h += ld_state
 
 
-cdef void gates_backward(Py_ssize_t rows, Py_ssize_t width, const GateView *gates, vec *dg,
+cdef void gates_backward(Py_ssize_t rows, Py_ssize_t width, const gate_view *gates, vec *dg,
                          const vec *h_prev, vec *dh, const vec *dh_hidden,
                          Py_ssize_t ld_h) noexcept nogil:
     """Undo `gates_forward`: da_n, da_r, da_z, dq from n, r, z, q;  dh = d z with d = dL/dh."""
@@ -119,11 +181,14 @@ cdef void gates_backward(Py_ssize_t rows, Py_ssize_t width, const GateView *gate
             z = g[Z_PLANE * plane + j]
             q = g[Q_PLANE * plane + j]
             d = dh[j] + dh_hidden[j]
-            da_n = d * (1 - z) * (1 - n * n)               # n = tanh(a_n + r q)
+            da_n = undo_n(gates, d * (1 - z), n)           # n = f_n(a_n + r q)
             dq = da_n * r
             dg[N_PLANE * plane + j] = da_n
-            dg[R_PLANE * plane + j] = dq * q * (1 - r)     # r = sigmoid(a_r), dr = da_n q
-            dg[Z_PLANE * plane + j] = d * (h_prev[j] - n) * z * (1 - z)    # z = sigmoid(a_z)
+            if gate_view is SigmoidTanhView:
+                dg[R_PLANE * plane + j] = dq * q * (1 - r)                 # da_n q r (1 - r)
+            else:
+                dg[R_PLANE * plane + j] = undo_r_z(gates, da_n * q, r)     # r = f(a_r)
+            dg[Z_PLANE * plane + j] = undo_r_z(gates, d * (h_prev[j] - n), z)      # z = f(a_z)
             dg[Q_PLANE * plane + j] = dq
             dh[j] = d * z
         g += ld
@@ -135,9 +200,9 @@ cdef void gates_backward(Py_ssize_t rows, Py_ssize_t width, const GateView *gate
 
 # ---- reset_after=False: a product stands between the reset gate and the new gate ---------------
 
-cdef void reset_forward(Py_ssize_t rows, Py_ssize_t width, const GateView *gates, const vec *h_prev,
-                        Py_ssize_t ld_h) noexcept nogil:
-    """r = sigmoid(a_r);  q = r h_prev, the left factor of the product W_hn (r h)."""
+cdef void reset_forward(Py_ssize_t rows, Py_ssize_t width, const gate_view *gates,
+                        const vec *h_prev, Py_ssize_t ld_h) noexcept nogil:
+    """r = f(a_r);  q = r h_prev, the left factor of the product W_hn (r h)."""
     cdef:
         Py_ssize_t i, j, count = width // sizeof(vec), plane = gates.plane // sizeof(vec)
         Py_ssize_t ld = gates.ld // sizeof(vec), ld_state = ld_h // sizeof(vec)
@@ -145,16 +210,16 @@ cdef void reset_forward(Py_ssize_t rows, Py_ssize_t width, const GateView *gates
         vec r
     for i in range(rows):
         for j in range(count):
-            r = sigmoid(g[R_PLANE * plane + j])
+            r = activate_r_z(gates, g[R_PLANE * plane + j])
             g[R_PLANE * plane + j] = r
             g[Q_PLANE * plane + j] = r * h_prev[j]
         g += ld
         h_prev += ld_state
 
 
-cdef void blend_forward(Py_ssize_t rows, Py_ssize_t width, const GateView *gates, const vec *h_prev,
-                        vec *h, Py_ssize_t ld_h, bint save) noexcept nogil:
-    """z = sigmoid(a_z);  n = tanh(a_n);  h = n + z (h_prev - n)."""
+cdef void blend_forward(Py_ssize_t rows, Py_ssize_t width, const gate_view *gates,
+                        const vec *h_prev, vec *h, Py_ssize_t ld_h, bint save) noexcept nogil:
+    """z = f(a_z);  n = f_n(a_n);  h = n + z (h_prev - n)."""
     cdef:
         Py_ssize_t i, j, count = width // sizeof(vec), plane = gates.plane // sizeof(vec)
         Py_ssize_t ld = gates.ld // sizeof(vec), ld_state = ld_h // sizeof(vec)
@@ -162,8 +227,8 @@ cdef void blend_forward(Py_ssize_t rows, Py_ssize_t width, const GateView *gates
         vec z, n
     for i in range(rows):
         for j in range(count):
-            z = sigmoid(g[Z_PLANE * plane + j])
-            n = tanh(g[N_PLANE * plane + j])
+            z = activate_r_z(gates, g[Z_PLANE * plane + j])
+            n = activate_n(gates, g[N_PLANE * plane + j])
             h[j] = n + z * (h_prev[j] - n)
             if save:
                 g[N_PLANE * plane + j] = n
@@ -173,7 +238,7 @@ cdef void blend_forward(Py_ssize_t rows, Py_ssize_t width, const GateView *gates
         h += ld_state
 
 
-cdef void blend_backward(Py_ssize_t rows, Py_ssize_t width, const GateView *gates, vec *dg,
+cdef void blend_backward(Py_ssize_t rows, Py_ssize_t width, const gate_view *gates, vec *dg,
                          const vec *h_prev, vec *dh, const vec *dh_hidden,
                          Py_ssize_t ld_h) noexcept nogil:
     """Undo `blend_forward`: da_n, da_z from n, z;  dh = d z with d = dL/dh."""
@@ -187,8 +252,8 @@ cdef void blend_backward(Py_ssize_t rows, Py_ssize_t width, const GateView *gate
             n = g[N_PLANE * plane + j]
             z = g[Z_PLANE * plane + j]
             d = dh[j] + dh_hidden[j]
-            dg[N_PLANE * plane + j] = d * (1 - z) * (1 - n * n)            # n = tanh(a_n)
-            dg[Z_PLANE * plane + j] = d * (h_prev[j] - n) * z * (1 - z)    # z = sigmoid(a_z)
+            dg[N_PLANE * plane + j] = undo_n(gates, d * (1 - z), n)        # n = f_n(a_n)
+            dg[Z_PLANE * plane + j] = undo_r_z(gates, d * (h_prev[j] - n), z)      # z = f(a_z)
             dh[j] = d * z
         g += ld
         dg += ld
@@ -197,7 +262,7 @@ cdef void blend_backward(Py_ssize_t rows, Py_ssize_t width, const GateView *gate
         dh_hidden += ld_state
 
 
-cdef void reset_backward(Py_ssize_t rows, Py_ssize_t width, const GateView *gates, vec *dg,
+cdef void reset_backward(Py_ssize_t rows, Py_ssize_t width, const gate_view *gates, vec *dg,
                          const vec *h_prev, const vec *dq, vec *dh, Py_ssize_t ld_h) noexcept nogil:
     """Undo `reset_forward`: da_r from r and dq = da_n W_hn;  dh += dq r."""
     cdef:
@@ -208,7 +273,7 @@ cdef void reset_backward(Py_ssize_t rows, Py_ssize_t width, const GateView *gate
     for i in range(rows):
         for j in range(count):
             r = g[R_PLANE * plane + j]
-            dg[R_PLANE * plane + j] = dq[j] * h_prev[j] * r * (1 - r)      # r = sigmoid(a_r)
+            dg[R_PLANE * plane + j] = undo_r_z(gates, dq[j] * h_prev[j], r)        # r = f(a_r)
             dh[j] = dh[j] + dq[j] * r                                      # q = r h_prev
         g += ld
         dg += ld
@@ -241,20 +306,47 @@ cdef void store_rows(Py_ssize_t rows, Py_ssize_t width, const void *source, Py_s
 
 cdef void add_rows(Py_ssize_t rows, Py_ssize_t width, const vec *source, Py_ssize_t ld_source,
                    vec *target, Py_ssize_t ld_target) noexcept nogil:
-    """target += source: undo `store_rows`, dh += dL/d output. The target has whole lines."""
+    """target += source: undo `store_rows`, dh += dL/d output."""
+    cdef:
+        Py_ssize_t i, j, count = width // sizeof(vec)
+        size_t rest = width % sizeof(vec)
+        vec last, total
+    for i in range(rows):
+        for j in range(count):
+            target[j] = target[j] + source[j]
+        if rest:
+            last = partial(source + count, rest)
+            total = partial(target + count, rest) + last
+            memcpy(target + count, &total, rest)
+        source = <const vec *> (<const char *> source + ld_source)
+        target = <vec *> (<char *> target + ld_target)
+
+
+cdef void multiply_rows(Py_ssize_t rows, Py_ssize_t width, const vec *source, Py_ssize_t ld_source,
+                        const vec *by, Py_ssize_t ld_by, vec *target,
+                        Py_ssize_t ld_target) noexcept nogil:
+    """target = source * by; dropout, and its backward."""
     cdef:
         Py_ssize_t i, j, count = width // sizeof(vec)
         size_t rest = width % sizeof(vec)
         vec last
     for i in range(rows):
         for j in range(count):
-            target[j] = target[j] + source[j]
+            target[j] = source[j] * by[j]
         if rest:
-            memset(&last, 0, sizeof(vec))
-            memcpy(&last, source + count, rest)
-            target[count] = target[count] + last
+            last = partial(source + count, rest) * partial(by + count, rest)
+            memcpy(target + count, &last, rest)
         source = <const vec *> (<const char *> source + ld_source)
+        by = <const vec *> (<const char *> by + ld_by)
         target = <vec *> (<char *> target + ld_target)
+
+
+cdef inline vec partial(const vec *source, size_t size) noexcept nogil:
+    """The first bytes of a vector, and zeros."""
+    cdef vec found
+    memset(&found, 0, sizeof(vec))
+    memcpy(&found, source, size)
+    return found
 
 
 # ---- sums of rows, activations -----------------------------------------------------------------
@@ -309,16 +401,10 @@ cdef inline void add_totals(Py_ssize_t count, const vec *total, bint accumulate,
         sums[j] = sum_
 
 
-cdef void sigmoid_all(Py_ssize_t size, const vec *x, vec *y) noexcept nogil:
+cdef void activate_all(Py_ssize_t size, const Activation *f, const vec *x, vec *y) noexcept nogil:
     cdef Py_ssize_t j, count = size // sizeof(vec)
     for j in range(count):
-        y[j] = sigmoid(x[j])
-
-
-cdef void tanh_all(Py_ssize_t size, const vec *x, vec *y) noexcept nogil:
-    cdef Py_ssize_t j, count = size // sizeof(vec)
-    for j in range(count):
-        y[j] = tanh(x[j])
+        y[j] = activate(f, x[j])
 
 
 # ---- the contexts ------------------------------------------------------------------------------
@@ -333,26 +419,33 @@ cdef void fill(Context *context, const vec *_) noexcept nogil:
         context.gemm = gemm_f32
         context.gemm_prefetch = gemm_prefetch_f32
         context.gemm_packed = gemm_packed_f32
+        context.set_ends = set_ends_f32
     else:
         context.itemsize = sizeof(double)
         context.gemm = gemm_f64
         context.gemm_prefetch = gemm_prefetch_f64
         context.gemm_packed = gemm_packed_f64
+        context.set_ends = set_ends_f64
     context.mr = MR
     context.nr = NR
     context.kc = KC
     context.unit = UNIT
-    context.gates_forward = <pointwise_forward_t> gates_forward[vec]
-    context.gates_backward = <pointwise_backward_t> gates_backward[vec]
-    context.reset_forward = <reset_forward_t> reset_forward[vec]
-    context.blend_forward = <pointwise_forward_t> blend_forward[vec]
-    context.blend_backward = <pointwise_backward_t> blend_backward[vec]
-    context.reset_backward = <reset_backward_t> reset_backward[vec]
+    fill_pointwise(&context.sigmoid_tanh, <const SigmoidTanhView *> NULL, <const vec *> NULL)
+    fill_pointwise(&context.any_activations, <const GateView *> NULL, <const vec *> NULL)
     context.store_rows = store_rows
     context.add_rows = <rows_t> add_rows[vec]
+    context.multiply_rows = <multiply_rows_t> multiply_rows[vec]
     context.column_sums = <column_sums_t> column_sums[vec]
-    context.sigmoid = <activation_t> sigmoid_all[vec]
-    context.tanh = <activation_t> tanh_all[vec]
+    context.activate = <activate_t> activate_all[vec]
+
+
+cdef void fill_pointwise(Pointwise *functions, const gate_view *_, const vec *__) noexcept nogil:
+    functions.gates_forward = <pointwise_forward_t> gates_forward[gate_view, vec]
+    functions.gates_backward = <pointwise_backward_t> gates_backward[gate_view, vec]
+    functions.reset_forward = <reset_forward_t> reset_forward[gate_view, vec]
+    functions.blend_forward = <pointwise_forward_t> blend_forward[gate_view, vec]
+    functions.blend_backward = <pointwise_backward_t> blend_backward[gate_view, vec]
+    functions.reset_backward = <reset_backward_t> reset_backward[gate_view, vec]
 
 
 cdef Context *filled_contexts() noexcept nogil:

@@ -6,25 +6,56 @@ cdef inline View2 rows_at(const View3 *view, Py_ssize_t t, Py_ssize_t row) noexc
     return View2(view.data + t * view.step + row * view.row, view.row)
 
 
+cdef inline Py_ssize_t rows_before(const Call *call, Py_ssize_t t) noexcept nogil:
+    """Rows of all steps before t."""
+    return t * call.rows if call.ragged == NULL else call.ragged.offsets[t]
+
+
+cdef inline Py_ssize_t active_rows(const Call *call, Py_ssize_t t) noexcept nogil:
+    """Rows that have a step t: the first ones."""
+    return (call.rows if call.ragged == NULL
+            else call.ragged.offsets[t + 1] - call.ragged.offsets[t])
+
+
+cdef inline Py_ssize_t buffer_row(const Call *call, Py_ssize_t t) noexcept nogil:
+    """Where the rows of step t begin in a buffer: of a chunk in inference, else of T steps."""
+    return t % call.chunk * call.rows if call.mode == INFERENCE else rows_before(call, t)
+
+
+cdef inline View2 outer_rows(const Call *call, const View3 *view, bint packed, Py_ssize_t t,
+                             Py_ssize_t row) noexcept nogil:
+    """The rows of step t from `row` on in a view of the description; see `even_rows`."""
+    if call.ragged == NULL:
+        return rows_at(view, t, row)
+    if packed:
+        return View2(view.data + (rows_before(call, t) + row) * view.row, view.row)
+    return rows_at(view, t, call.ragged.order[row])
+
+
+cdef inline Py_ssize_t even_rows(const Call *call, bint packed, Py_ssize_t row,
+                                 Py_ssize_t row_end) noexcept nogil:
+    """How many rows of a step are evenly apart there: all, or one where they have an order."""
+    return row_end - row if call.ragged == NULL or packed else min(<Py_ssize_t> 1, row_end - row)
+
+
 cdef inline View2 input_rows(const Call *call, Py_ssize_t t, Py_ssize_t row) noexcept nogil:
-    """x of step t. In inference, a copy of x holds one chunk."""
-    if call.mode == INFERENCE and not call.x_in_place:
-        t = t % call.chunk
-    return rows_at(&call.input, t, row)
+    """x of step t as products read it."""
+    if call.x_in_place:
+        return outer_rows(call, &call.input, True, t, row)
+    return View2(call.input.data + (buffer_row(call, t) + row) * call.input.row, call.input.row)
 
 
 cdef inline GateView gate_rows(const Call *call, char *gates, Py_ssize_t t,
                                Py_ssize_t row) noexcept nogil:
-    """The gates of step t, or their gradients. In inference, the buffer holds one chunk."""
+    """The gates of step t, or their gradients."""
     cdef const PackedLayer *layer = call.layer
-    if call.mode == INFERENCE:
-        t = t % call.chunk
-    return GateView(gates + (t * call.rows + row) * layer.ld_gates, layer.ld_gates, layer.plane)
+    return GateView(gates + (buffer_row(call, t) + row) * layer.ld_gates, layer.ld_gates,
+                    layer.plane, &layer.activations)
 
 
 cdef inline GateView gates_from(GateView gates, Py_ssize_t j) noexcept nogil:
     """The gates of the units from byte j on."""
-    return GateView(gates.data + j, gates.ld, gates.plane)
+    return GateView(gates.data + j, gates.ld, gates.plane, gates.activations)
 
 
 cdef inline View2 plane_of(GateView gates, Py_ssize_t plane) noexcept nogil:
@@ -36,6 +67,34 @@ cdef inline char *state_rows(const Call *call, Py_ssize_t slot, Py_ssize_t row) 
     if call.mode == INFERENCE:
         return call.h_slots[slot & 1] + row * call.layer.ld_h
     return call.h + (slot * call.rows + row) * call.layer.ld_h
+
+
+cdef void store_times(const Call *call, Py_ssize_t rows, Py_ssize_t width, View2 source,
+                      const View3 *multipliers, Py_ssize_t t, Py_ssize_t row,
+                      View2 target) noexcept nogil:
+    """target = source times the multipliers of rows of step t, if there are any."""
+    cdef:
+        const Context *context = call.layer.context
+        View2 by
+    if multipliers.data == NULL:
+        context.store_rows(rows, width, source.data, source.ld, target.data, target.ld)
+        return
+    by = outer_rows(call, multipliers, False, t, row)
+    context.multiply_rows(rows, width, source.data, source.ld, by.data, by.ld, target.data,
+                          target.ld)
+
+
+cdef inline const char *factor_rows(const Call *call, Py_ssize_t t,
+                                    Py_ssize_t row) noexcept nogil:
+    """What W_hh multiplies in step t: h before it, or h times its multipliers."""
+    cdef Py_ssize_t slot = t + call.reverse
+    if call.recurrent_dropout.data == NULL:
+        return state_rows(call, slot, row)
+    return call.dropped[slot & 1] + row * call.layer.ld_h
+
+
+cdef inline bint has_mark(const Call *call, Py_ssize_t t, Py_ssize_t row, int mark) noexcept nogil:
+    return call.marks[t * call.rows + row] & mark
 
 
 cdef inline Py_ssize_t mirrored(Py_ssize_t i, Py_ssize_t count, bint reverse) noexcept nogil:
@@ -69,6 +128,13 @@ cdef inline Py_ssize_t panel_of(const Partition *part, Py_ssize_t t, Py_ssize_t 
     return part.panel_end - 1 - i if t & 1 else part.panel + i
 
 
+cdef Partition active_part(const Call *call, Py_ssize_t t, const Partition *part) noexcept nogil:
+    """The same with only the rows that have a step t."""
+    cdef Partition active = part[0]
+    active.row_end = max(part.row, min(part.row_end, active_rows(call, t)))
+    return active
+
+
 cdef Prefetch gates_to_prefetch(const Call *call, const Partition *part, const Partition *block,
                                 Py_ssize_t t, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     """The gates of step t of a block; outside the steps first .. last, those of the next block.
@@ -82,7 +148,7 @@ cdef Prefetch gates_to_prefetch(const Call *call, const Partition *part, const P
         t += last - first if t < first else first - last
         row = block.row_end
     if rows >= call.layer.context.mr and part.sharers == 1 and row < part.row_end:
-        prefetch.data = call.gates + (t * call.rows + row) * call.layer.ld_gates
+        prefetch.data = gate_rows(call, call.gates, t, row).data
         prefetch.size = min(<Py_ssize_t> PREFETCH_BYTES, rows * call.layer.ld_gates)
     return prefetch
 

@@ -15,11 +15,13 @@ cdef void input_gradients(const Call *call, Py_ssize_t start, Py_ssize_t stop,
     """
     cdef:
         const PackedMatrix *w = &call.layer.w_ih_t
-        Py_ssize_t first = partition((stop - start) * call.rows, part.rank, part.team), rows
-        Py_ssize_t last = partition((stop - start) * call.rows, part.rank + 1, part.team)
+        Py_ssize_t row = rows_before(call, start), total = rows_before(call, stop) - row, rows
+        Py_ssize_t first = partition(total, part.rank, part.team)
+        Py_ssize_t last = partition(total, part.rank + 1, part.team)
         Py_ssize_t size = call.layer.input_size * call.layer.context.itemsize
-        Py_ssize_t row = start * call.rows
-        bint direct = w.n == size and rows_adjoin(&call.dx, call.rows)
+        bint direct = (w.n == size and call.input_dropout.data == NULL
+                       and (call.dx_packed if call.ragged != NULL
+                            else rows_adjoin(&call.dx, call.rows)))
         GateView dgates = gate_rows(call, call.dgates, start, 0)
         View2 target = View2(part.scratch, w.n)
         Prefetch only_c = Prefetch(NULL, 0, 0)
@@ -31,26 +33,46 @@ cdef void input_gradients(const Call *call, Py_ssize_t start, Py_ssize_t stop,
              View2(dgates.data + first * dgates.ld, dgates.ld), View2(NULL, 0), target,
              &only_c if direct else NULL)
         if not direct:
-            store_input_gradients(call, row + first, rows, target)
+            store_input_gradients(call, start, row + first, rows, target)
         first += rows
 
 
-cdef void store_input_gradients(const Call *call, Py_ssize_t first, Py_ssize_t rows,
+cdef void store_input_gradients(const Call *call, Py_ssize_t t, Py_ssize_t first, Py_ssize_t rows,
                                 View2 source) noexcept nogil:
-    """Copy rows first .. first + rows of all T*N to their places in dx."""
+    """Copy rows first .. first + rows of all steps to their places in dx; none is before step t."""
     cdef:
-        Py_ssize_t size = call.layer.input_size * call.layer.context.itemsize, count
-        Py_ssize_t t = first // call.rows, row = first % call.rows
-        bint even = rows_adjoin(&call.dx, call.rows)
-        View2 target
+        Py_ssize_t size = call.layer.input_size * call.layer.context.itemsize, row, row_end, count
+    if call.ragged == NULL and call.input_dropout.data == NULL and rows_adjoin(&call.dx, call.rows):
+        copy_rows(rows, size, source.data, source.ld, call.dx.data + first * call.dx.row,
+                  call.dx.row)
+        return
     while rows > 0:
-        count = rows if even else min(rows, call.rows - row)
-        target = rows_at(&call.dx, t, row)
-        copy_rows(count, size, source.data, source.ld, target.data, target.ld)
+        while rows_before(call, t + 1) <= first:
+            t += 1
+        row = first - rows_before(call, t)
+        row_end = min(row + rows, active_rows(call, t))
+        count = even_rows(call, call.dx_packed and call.input_dropout.data == NULL, row, row_end)
+        # dx = dL/d(x times its multipliers), times them
+        store_times(call, count, size, source, &call.input_dropout, t, row,
+                    outer_rows(call, &call.dx, call.dx_packed, t, row))
         source.data += count * source.ld
+        first += count
         rows -= count
-        row = 0
-        t += 1
+
+
+cdef void add_input_gradients(const Call *call, const Call *other) noexcept nogil:
+    """dx of the first of two calls += dx of the second."""
+    cdef:
+        Py_ssize_t size = call.layer.input_size * call.layer.context.itemsize, t, row, rows, count
+        View2 dx, more
+    for t in range(call.steps):
+        row, rows = 0, active_rows(call, t)
+        while row < rows:
+            count = even_rows(call, call.dx_packed, row, rows)
+            dx = outer_rows(call, &call.dx, call.dx_packed, t, row)
+            more = outer_rows(other, &other.dx, other.dx_packed, t, row)
+            call.layer.context.add_rows(count, size, more.data, more.ld, dx.data, dx.ld)
+            row += count
 
 
 # ---- sums over all rows --------------------------------------------------------------------------
@@ -60,10 +82,20 @@ cdef Py_ssize_t sum_steps(Py_ssize_t rows) noexcept nogil:
     return max(1, SUM_ROWS // max(1, rows))
 
 
-cdef int sum_levels(Py_ssize_t steps, Py_ssize_t rows) noexcept nogil:
-    cdef:
-        Py_ssize_t blocks = ceil_div(steps, sum_steps(rows)) * ceil_div(rows, SUM_ROWS)
-        int levels = 1
+cdef Py_ssize_t sum_blocks(const Call *call) noexcept nogil:
+    """Blocks of rows in a sum over all steps."""
+    cdef Py_ssize_t steps = sum_steps(call.rows), blocks = 0, t = 0, stop
+    if call.ragged == NULL:
+        return ceil_div(call.steps, steps) * ceil_div(call.rows, SUM_ROWS)
+    while t < call.steps:
+        stop = min(t + steps, call.steps)
+        blocks += ceil_div(rows_before(call, stop) - rows_before(call, t), SUM_ROWS)
+        t = stop
+    return blocks
+
+
+cdef int sum_levels(Py_ssize_t blocks) noexcept nogil:
+    cdef int levels = 1
     while blocks > SUM_BLOCKS and levels < SUM_LEVELS:
         blocks = ceil_div(blocks, SUM_BLOCKS)
         levels += 1
@@ -81,44 +113,49 @@ cdef Py_ssize_t own_units(const PackedLayer *layer, const Partition *part) noexc
     return max(0, last - first_unit(layer, part.rank, part.team))
 
 
-cdef Py_ssize_t sum_scratch(const PackedLayer *layer, Py_ssize_t rows) noexcept nogil:
-    """Bytes that `add_block` needs in a chunk of so many rows."""
-    rows = min(<Py_ssize_t> SUM_ROWS, rows)
-    return rows * PANEL_BYTES + 4 * packed_a_size(
-        layer.context, rows, layer.plane // layer.context.itemsize)
+cdef Py_ssize_t sum_scratch(const Call *call, Py_ssize_t rows) noexcept nogil:
+    """Bytes that `add_block` needs for a block of so many rows."""
+    cdef:
+        const PackedLayer *layer = call.layer
+        Py_ssize_t units = layer.plane // layer.context.itemsize
+        Py_ssize_t size = rows * PANEL_BYTES + 4 * packed_a_size(layer.context, rows, units)
+    return size if factors_adjoin(call) else size + rows * layer.ld_h
 
 
-cdef void weight_gradients(const Call *call, Py_ssize_t start, Py_ssize_t stop,
-                           const Partition *part) noexcept nogil:
+cdef Py_ssize_t weight_gradients(const Call *call, Py_ssize_t start, Py_ssize_t stop,
+                                 Py_ssize_t done, const Partition *part) noexcept nogil:
     """dW_ih += [da_r da_z da_n]^T x, dW_hh += [da_r da_z dq]^T h, and the biases, of a chunk.
 
     Adding rows one by one to a running sum loses digits as the sum grows. So rows are summed in
     blocks, and blocks in the first level of `sums`. After each SUM_BLOCKS blocks, that is added to
     the second level, and so on. Blocks are numbered from the forward's first step on, and come in
-    reverse: what is summed with what depends on T, N and the direction, not on chunks or threads.
-    The team partitions the units, so one thread computes each sum. `start` is a multiple of
-    `sum_steps`.
+    reverse: what is summed with what depends on the rows of each step and the direction, not on
+    chunks or threads. The team partitions the units, so one thread computes each sum. `start` is a
+    multiple of `sum_steps`. Returns the number of blocks done, `done` before.
     """
     cdef:
-        Py_ssize_t steps = sum_steps(call.rows), parts = ceil_div(call.rows, SUM_ROWS), first, last
-        Py_ssize_t blocks = ceil_div(call.steps, steps) * parts, block, row, i
-        Py_ssize_t count = ceil_div(stop - start, steps) * parts     # in this chunk
+        Py_ssize_t steps = sum_steps(call.rows), groups = ceil_div(stop - start, steps)
+        Py_ssize_t i, j, t, parts, first, rows, block, row, row_end
         bint new_sum
-    for i in range(count):
-        block = start // steps * parts + mirrored(i, count, not call.reverse)
-        first = block // parts * steps * call.rows
-        last = min(first + steps * call.rows, call.steps * call.rows)
-        row = first + partition(last - first, block % parts, parts)
-        last = first + partition(last - first, block % parts + 1, parts)
-        block = mirrored(block, blocks, call.reverse)
-        new_sum = call.levels > 1 and (block + 1) % SUM_BLOCKS == 0
-        add_block(call, row, last - row, block == blocks - 1, new_sum, part)
-        carry(call, block, blocks, part)
+    for i in range(groups):
+        t = start + mirrored(i, groups, not call.reverse) * steps
+        first = rows_before(call, t)
+        rows = rows_before(call, min(t + steps, stop)) - first
+        parts = ceil_div(rows, SUM_ROWS)
+        for j in range(parts):
+            row = partition(rows, mirrored(j, parts, not call.reverse), parts)
+            row_end = partition(rows, mirrored(j, parts, not call.reverse) + 1, parts)
+            done += 1
+            block = call.blocks - done
+            new_sum = call.levels > 1 and (block + 1) % SUM_BLOCKS == 0
+            add_block(call, t, first + row, row_end - row, done == 1, new_sum, part)
+            carry(call, block, part)
+    return done
 
 
-cdef void add_block(const Call *call, Py_ssize_t row, Py_ssize_t rows, bint first_block,
-                    bint new_sum, const Partition *part) noexcept nogil:
-    """Add rows row .. row + rows of all T*N to the first level.
+cdef void add_block(const Call *call, Py_ssize_t t, Py_ssize_t row, Py_ssize_t rows,
+                    bint first_block, bint new_sum, const Partition *part) noexcept nogil:
+    """Add rows row .. row + rows of all steps, none before step t, to the first level.
 
     The first block of a call sets the level, and so does `new_sum`. The biases have no levels.
     """
@@ -132,7 +169,7 @@ cdef void add_block(const Call *call, Py_ssize_t row, Py_ssize_t rows, bint firs
         bint add = not (first_block or new_sum)
         View2 dgates = View2(call.dgates + row * layer.ld_gates + place, layer.ld_gates)
         View2 x = View2(call.input.data + row * call.input.row, call.input.row)
-        View2 h = View2(state_rows(call, call.reverse, row), layer.ld_h)
+        View2 h = View2(state_rows(call, call.reverse, 0) + row * layer.ld_h, layer.ld_h)
         View2 q = View2(call.gates + row * layer.ld_gates + Q_PLANE * layer.plane, layer.ld_gates)
         View2 dw_ih = View2(call.sums[0].dweight_ih + first * layer.w_ih_t.n, layer.w_ih_t.n)
         View2 dw_hh = View2(call.sums[0].dweight_hh + first * layer.plane, layer.plane)
@@ -141,6 +178,9 @@ cdef void add_block(const Call *call, Py_ssize_t row, Py_ssize_t rows, bint firs
         int[3] to_hidden = [R_PLANE, Z_PLANE, Q_PLANE]
     if units == 0:
         return
+    if not factors_adjoin(call):
+        h.data = packed + 4 * packed_a_size(context, rows, layer.plane // itemsize)
+        copy_factors(call, t, row, rows, h)
     for plane in range(4 if layer.reset_after else 3):
         context.column_sums(rows, (last - first) * itemsize, dgates, not first_block,
                             call.dbias + plane * layer.plane + place,
@@ -190,8 +230,30 @@ cdef void add_products(const Call *call, Py_ssize_t rows, Py_ssize_t units, cons
                 View2(c.data + gate * call.layer.hidden_size * c.ld + j, c.ld))
 
 
-cdef void carry(const Call *call, Py_ssize_t block, Py_ssize_t blocks,
-                const Partition *part) noexcept nogil:
+cdef bint factors_adjoin(const Call *call) noexcept nogil:
+    """Whether what W_hh multiplied lies in `h`, row for row beside the gates."""
+    return call.ragged == NULL and call.recurrent_dropout.data == NULL
+
+
+cdef void copy_factors(const Call *call, Py_ssize_t t, Py_ssize_t first, Py_ssize_t rows,
+                       View2 target) noexcept nogil:
+    """Copy what W_hh multiplied, for rows first .. first + rows of all steps; none before step t."""
+    cdef Py_ssize_t row, row_end, count
+    while rows > 0:
+        while rows_before(call, t + 1) <= first:
+            t += 1
+        row = first - rows_before(call, t)
+        row_end = min(row + rows, active_rows(call, t))
+        count = even_rows(call, call.recurrent_dropout.data == NULL, row, row_end)
+        store_times(call, count, call.layer.hidden_size * call.layer.context.itemsize,
+                    View2(state_rows(call, t + call.reverse, row), call.layer.ld_h),
+                    &call.recurrent_dropout, t, row, target)
+        target.data += count * target.ld
+        first += count
+        rows -= count
+
+
+cdef void carry(const Call *call, Py_ssize_t block, const Partition *part) noexcept nogil:
     """Add each level of the sums that ends with this block to the next."""
     cdef:
         Py_ssize_t size = 1                                # of a sum of the level, in blocks
@@ -202,7 +264,7 @@ cdef void carry(const Call *call, Py_ssize_t block, Py_ssize_t blocks,
         if block % size:
             return
         new_sum = level + 2 < call.levels and (block // size + 1) % SUM_BLOCKS == 0
-        add_sums(call, level, block + size >= blocks or new_sum, part)
+        add_sums(call, level, block + size >= call.blocks or new_sum, part)
 
 
 cdef void add_sums(const Call *call, int level, bint first, const Partition *part) noexcept nogil:

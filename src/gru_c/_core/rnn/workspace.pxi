@@ -23,35 +23,42 @@ cdef size_t place_saved(Call *call, void *memory) noexcept nogil:
     """Place the buffers that a forward leaves for its backward."""
     cdef:
         const PackedLayer *layer = call.layer
-        Py_ssize_t rows = call.steps * call.rows
+        Py_ssize_t rows = rows_before(call, call.steps)
         size_t end = whole_lines(<size_t> memory)
     call.gates = place(&end, rows * layer.ld_gates)
-    call.h = place(&end, (rows + call.rows) * layer.ld_h)
-    place_input(call, &end, call.steps)
+    call.h = place(&end, (call.steps + 1) * call.rows * layer.ld_h)
+    place_input(call, &end, rows)
     return end - <size_t> memory + LINE
 
 
-cdef size_t workspace_size(Call *call) noexcept nogil:
-    """Plan the call. Returns the bytes of its workspace."""
-    plan_call(call)
+cdef size_t workspace_size(Call *call, int count) noexcept nogil:
+    """Plan a call, of `count` that run side by side. Returns the bytes of its workspace."""
+    plan_call(call, count)
     return place_workspace(call, NULL)
 
 
 cdef size_t place_workspace(Call *call, void *memory) noexcept nogil:
     """Place the buffers of this call alone."""
-    cdef size_t end = whole_lines(<size_t> memory)
+    cdef:
+        size_t end = whole_lines(<size_t> memory)
+        Py_ssize_t state = call.rows * call.layer.ld_h, rows = call.chunk * call.rows
     if call.mode == INFERENCE:                             # two steps of h, a chunk of gates and x
-        call.h_slots[0] = place(&end, call.rows * call.layer.ld_h)
-        call.h_slots[1] = place(&end, call.rows * call.layer.ld_h)
-        call.gates = place(&end, call.chunk * call.rows * call.layer.ld_gates)
-        place_input(call, &end, call.chunk)
+        call.h_slots[0] = place(&end, state)
+        call.h_slots[1] = place(&end, state)
+        call.gates = place(&end, rows * call.layer.ld_gates)
+        place_input(call, &end, rows)
     elif call.mode == BACKWARD:
         place_backward(call, &end)
+    if call.recurrent_dropout.data != NULL:
+        call.dropped[0] = place(&end, state)
+        call.dropped[1] = place(&end, state)
     return end - <size_t> memory + LINE
 
 
 cdef void use_states_in_place(Call *call) noexcept nogil:
     """A single step reads h_0 and writes h_n in place, if they are laid out as slots of h."""
+    if call.ragged != NULL or call.marks != NULL:          # they have another order, or h_0 changes
+        return
     if is_state(call, &call.h_n):
         call.h_slots[1 - call.reverse] = call.h_n.data
     if is_state(call, &call.h_0) and call.h_0.data != call.h_n.data:
@@ -66,12 +73,12 @@ cdef bint is_state(const Call *call, const View3 *view) noexcept nogil:
             and reads_in_place(view, layer.context.itemsize))
 
 
-cdef void place_input(Call *call, size_t *end, Py_ssize_t steps) noexcept nogil:
-    """x in place, or room for a copy of `steps`."""
+cdef void place_input(Call *call, size_t *end, Py_ssize_t rows) noexcept nogil:
+    """x in place, or room for a copy of so many rows."""
     cdef Py_ssize_t size = call.layer.input_size * call.layer.context.itemsize
     call.input = call.x
     if not call.x_in_place:
-        call.input = View3(place(end, steps * call.rows * size), call.rows * size, size,
+        call.input = View3(place(end, rows * size), call.rows * size, size,
                            call.layer.context.itemsize)
 
 
@@ -85,14 +92,15 @@ cdef void place_backward(Call *call, size_t *end) noexcept nogil:
         bint last
     call.dgates = call.gates
     if call.keep_saved:
-        call.dgates = place(end, call.steps * call.rows * layer.ld_gates)
+        call.dgates = place(end, rows_before(call, call.steps) * layer.ld_gates)
     call.dh = place(end, state)
     call.dh_hidden = place(end, state)
     call.dq = place(end, 0 if layer.reset_after else state)
     call.dbias = place(end, 8 * layer.plane)
-    call.levels = sum_levels(call.steps, call.rows)
-    for level in range(call.levels):
-        last = level == call.levels - 1
+    call.blocks = sum_blocks(call)
+    call.levels = sum_levels(call.blocks)
+    for level in range(call.levels if call.need_grads else 0):
+        last = level == call.levels - 1 and not call.accumulate
         call.sums[level] = Sums(call.dweight_ih, call.dweight_hh)
         if not last or layer.w_ih_t.n != layer.input_size * itemsize:
             call.sums[level].dweight_ih = place(end, 3 * H * layer.w_ih_t.n)
@@ -100,6 +108,6 @@ cdef void place_backward(Call *call, size_t *end) noexcept nogil:
             call.sums[level].dweight_hh = place(end, 3 * H * layer.plane)
     # Per thread: for sums over rows, rows of dx, or rows of a d_output with gaps.
     call.scratch_size = round_up(max(
-        sum_scratch(layer, chunk_rows),
+        sum_scratch(call, min(<Py_ssize_t> SUM_ROWS, chunk_rows)),
         min(<Py_ssize_t> MAX_BLOCK_ROWS, chunk_rows) * max(layer.w_ih_t.n, layer.plane)), LINE)
     call.scratch = place(end, call.team * call.scratch_size)

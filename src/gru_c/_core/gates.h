@@ -1,0 +1,43 @@
+/* The gates of a layer and their activations, which Cython and C share. */
+#ifndef GRU_C_GATES_H
+#define GRU_C_GATES_H
+
+#include <stddef.h>
+
+/* The functions; vmath/activations.h has their formulas. Others are special cases: _activations.py. */
+enum {
+    GRU_SIGMOID,
+    GRU_HARD_SIGMOID,
+    GRU_SCALED_TANH,
+    GRU_AFFINE,
+    GRU_THRESHOLDED_RELU,
+    GRU_LEAKY_RELU,
+    GRU_ELU,
+    GRU_SOFTSIGN,
+    GRU_SOFTPLUS
+};
+
+/* y = f(x) with x held between -clip and clip. */
+typedef struct {
+    int function;
+    double alpha;
+    double beta;
+    double clip; /* infinity for none */
+    double low;  /* f(-clip) and f(clip), where the derivative is 0 */
+    double high;
+} gru_activation;
+
+typedef struct {
+    gru_activation r_z; /* of the reset gate and the update gate */
+    gru_activation n;   /* of the new gate */
+} gru_activations;
+
+/* The planes of the gates (see rnn/layout.pxd) of successive rows. */
+typedef struct {
+    char *data;
+    ptrdiff_t ld;    /* bytes from row to row */
+    ptrdiff_t plane; /* bytes from gate to gate */
+    const gru_activations *activations; /* read by the pointwise functions `any_activations` alone */
+} gru_gate_view;
+
+#endif
