@@ -236,7 +236,4 @@ BREAKS = [
           "6 * sum(self.lengths)", "6 * self.T * self.N", BENCH),
     Break("padding-is-compared", "bench/peers/base.py",
           "if self.ends is not None:", "if False:", BENCH),
-    Break("reverse-begins-in-the-padding", "bench/peers/oracle.py",
-          "np.where(t < lengths, lengths - 1 - t, t)", "len(sequence) - 1 - t + 0 * lengths",
-          BENCH),
 ]
