@@ -26,7 +26,7 @@ from gru_c._core.core cimport (
 from gru_c._core.core cimport backward as run_backward, forward as run_forward
 from gru_c._core.gemm.context cimport Activation, Activations, Context, View2, real
 from gru_c._core.rnn.call cimport (
-    BACKWARD, FINISHED, FORKED, GO_ON, INFERENCE, RESET, STOP, STOPPED, TRAINING, Call, Mode,
+    BACKWARD, FINISHED, FORKED, GO_ON, HELD, INFERENCE, RESET, STOP, STOPPED, TRAINING, Call, Mode,
     PackedLayer, Ragged, Status, View3,
 )
 from gru_c._core.sizes cimport LINE, copy_rows, round_up
@@ -174,19 +174,22 @@ cdef cnp.ndarray kept_from(cnp.ndarray a, cnp.ndarray target):
     return a.copy() if a is not None and target is not None and overlap(a, target) else a
 
 
+cdef inline Py_ssize_t column_stride(cnp.ndarray a) noexcept:
+    cdef int last = cnp.PyArray_NDIM(a) - 1
+    if cnp.PyArray_DIM(a, last) == 1:                      # NumPy leaves it undefined
+        return cnp.PyArray_ITEMSIZE(a)
+    return cnp.PyArray_STRIDE(a, last)
+
+
 cdef inline void set_view(View3 *view, cnp.ndarray a, int step_axis, int row_axis) noexcept:
     """The view of an array; NULL for None. An axis that is not there is -1."""
-    cdef int last
     view.data = NULL
     if a is None:
         return
-    last = cnp.PyArray_NDIM(a) - 1
     view.data = <char *> cnp.PyArray_DATA(a)
     view.step = cnp.PyArray_STRIDE(a, step_axis) if step_axis >= 0 else 0
     view.row = cnp.PyArray_STRIDE(a, row_axis) if row_axis >= 0 else 0
-    view.column = cnp.PyArray_STRIDE(a, last)
-    if cnp.PyArray_DIM(a, last) == 1:                      # NumPy leaves the stride undefined
-        view.column = cnp.PyArray_ITEMSIZE(a)
+    view.column = column_stride(a)
 
 
 cdef void set_sequence_view(View3 *view, cnp.ndarray a, const Shape *shape) noexcept:
@@ -279,9 +282,9 @@ def forward(tuple layers, x, h_0, h_n_out, TrainingState state, asked=None):
                                         form == BATCH_FIRST_FORM, training))
         state.begin()                                      # a conversion may have run the model
         output = asked_output(asked, options, &shape, layer, h_n)
-        if asked.out is not None:
+        if output is asked.out:
             x_array, h_array = kept_from(x_array, output), kept_from(h_array, output)
-            if options.is_ragged:
+            if options.is_ragged and output is not None:
                 output.fill(0)
     elif form <= BATCH_FIRST_FORM:
         output = new_array(&shape.output, layer)
@@ -291,21 +294,28 @@ def forward(tuple layers, x, h_0, h_n_out, TrainingState state, asked=None):
     set_sequence_view(&call.x, x_array, &shape)
     set_sequence_view(&call.output, output, &shape)
     run_layers(layers, None, &call, &shape, options, h_array, h_n, state if training else None)
+    if asked is not None and asked.out is not None and output is not asked.out:
+        cnp.PyArray_CopyInto(asked.out, output)
+        output = asked.out
     return (output, h_n) if form <= BATCH_FIRST_FORM else h_n
 
 
 cdef cnp.ndarray asked_output(asked, Options options, const Shape *shape, Layer layer,
                               cnp.ndarray h_n):
-    """The array of output, or None. Rows past their end are zero."""
+    """The array of output, or None. Rows past their end are zero.
+
+    It is the caller's, unless that has gaps between columns.
+    """
     cdef cnp.ndarray output
     if not asked.return_output:
         return None
-    if asked.out is None:
-        return new_array(&shape.output, layer, options.is_ragged)
-    output = check_out(asked.out, "out", &shape.output, layer)
-    if overlap(output, h_n):
-        _checks.refuse_overlap()
-    return output
+    if asked.out is not None:
+        output = check_out(asked.out, "out", &shape.output, layer)
+        if overlap(output, h_n):
+            _checks.refuse_overlap()
+        if column_stride(output) == cnp.PyArray_ITEMSIZE(output):
+            return output
+    return new_array(&shape.output, layer, options.is_ragged)
 
 
 cdef struct Plan:              # bytes of the memory of all calls
@@ -418,7 +428,8 @@ cdef void set_between(Call *call, const Shape *shape, Options options, Py_ssize_
     between = View3(NULL, call.rows * row, row, itemsize)
     if index >= D:
         call.x, call.dx, call.need_dx = between, between, True
-        call.x_stays = call.mode == TRAINING and call.input_dropout.data == NULL
+        call.x_stays = (call.mode == TRAINING and call.input_dropout.data == NULL
+                        and (options is None or not options.holds))
     if index % D == 1:
         row = call.layer.input_size * itemsize
         call.dx, call.dx_packed = View3(NULL, call.rows * row, row, itemsize), True

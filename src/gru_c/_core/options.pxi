@@ -9,6 +9,7 @@ cdef class Options:
         bint is_ragged
         cnp.ndarray marks              # or None
         bint output_is_h               # what a layer passes on is its hidden states, all of them
+        bint holds                     # some rows hold their state in some steps
         list multipliers               # of each call: of output, input and h, or None
         tuple arrays                   # the memory of `ragged`
 
@@ -22,6 +23,7 @@ cdef class Options:
             self.ragged = Ragged(<Py_ssize_t *> cnp.PyArray_DATA(order),
                                  <Py_ssize_t *> cnp.PyArray_DATA(lengths),
                                  <Py_ssize_t *> cnp.PyArray_DATA(offsets))
+        self.holds = self.marks is not None and bool((self.marks & HELD).any())
         self.output_is_h = not (
             self.is_ragged or self.marks is not None and (self.marks & RESET).any()
             or self.multipliers is not None and any(of_output is not None for of_output, *_ in

@@ -65,6 +65,7 @@ cdef void backward_step(const Call *call, Py_ssize_t t, const Partition *part,
         # r, z, n, h' = n + z (h - n):  da_n, da_r, da_z, dq, dh = d z
         pointwise.gates_backward(rows, width, &gates, dgates + j, h_prev, dh + j,
                                  dh_hidden.data + j, layer.ld_h)
+        zero_held(call, dgates, t, part)
     else:
         undo_reset_before(call, t, part)
     barrier_wait(part.barrier, part.sharers)               # da_r, da_z, dq of all units
@@ -88,6 +89,7 @@ cdef void undo_reset_before(const Call *call, Py_ssize_t t, const Partition *par
     # z, n, h' = n + z (h - n):  da_n, da_z, dh = d z
     pointwise.blend_backward(rows, width, &gates, dgates.data + j, h_prev, call.dh + state + j,
                              call.dh_hidden + state + j, layer.ld_h)
+    zero_held(call, dgates.data, t, part)
     barrier_wait(part.barrier, part.sharers)               # da_n of all units
     # a_n += W_hn q:  dq = da_n W_hn
     gemm(&layer.w_hn_t, part.panel, part.panel_end, rows, View2(dgates.data, dgates.ld),
@@ -97,6 +99,23 @@ cdef void undo_reset_before(const Call *call, Py_ssize_t t, const Partition *par
     # r, q = r h:  da_r, dh += dq r
     pointwise.reset_backward(rows, width, &gates, dgates.data + j, h_prev, dq.data + j,
                              call.dh + state + j, layer.ld_h)
+    zero_held(call, dgates.data, t, part)
+
+
+cdef void zero_held(const Call *call, char *dgates, Py_ssize_t t,
+                    const Partition *part) noexcept nogil:
+    """The gates of held rows get no gradient, not even that of a NaN."""
+    cdef:
+        const PackedLayer *layer = call.layer
+        Py_ssize_t row, plane, width = own_width(part, layer.plane)
+    if call.marks == NULL:
+        return
+    dgates += part.panel * PANEL_BYTES
+    for row in range(part.row, part.row_end):
+        if has_mark(call, t, row, HELD):
+            for plane in range(4):
+                memset(dgates + plane * layer.plane, 0, width)
+        dgates += layer.ld_gates
 
 
 cdef void undo_project_state(const Call *call, Py_ssize_t t, const Partition *part,

@@ -222,23 +222,22 @@ cdef inline Py_ssize_t output_rows(const Call *call, Py_ssize_t row,
 # ---- rows that hold or lose their state ----------------------------------------------------------
 
 cdef void hold_states(const Call *call, Py_ssize_t t, const Partition *part) noexcept nogil:
-    """h_t = h_{t-1} in rows that are held, and z = 1, n = h_{t-1}, so that their gates get zeros.
+    """h_t = h_{t-1} in rows that are held.
 
-    With r = q = 0 in them the backward needs no line of its own: dh_{t-1} = d z.
+    With z = 1 in them, the backward needs no line for dh_{t-1} = d z. Nor does a NaN of h reach
+    other rows, with r = q = 0.
     """
     cdef:
         const PackedLayer *layer = call.layer
         Py_ssize_t row, first = part.panel * PANEL_BYTES, width = own_width(part, layer.plane)
-        const char *h_prev
         GateView gates
     for row in range(part.row, part.row_end):
         if not has_mark(call, t, row, HELD):
             continue
-        h_prev = state_rows(call, t + call.reverse, row) + first
-        memcpy(state_rows(call, t + 1 - call.reverse, row) + first, h_prev, width)
+        memcpy(state_rows(call, t + 1 - call.reverse, row) + first,
+               state_rows(call, t + call.reverse, row) + first, width)
         if call.mode == TRAINING:
             gates = gates_from(gate_rows(call, call.gates, t, row), first)
-            memcpy(plane_of(gates, N_PLANE).data, h_prev, width)
             memset(plane_of(gates, R_PLANE).data, 0, width)
             set_ones(layer.context.itemsize, width, plane_of(gates, Z_PLANE).data)
             memset(plane_of(gates, Q_PLANE).data, 0, width)

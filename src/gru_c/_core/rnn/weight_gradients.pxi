@@ -232,22 +232,32 @@ cdef void add_products(const Call *call, Py_ssize_t rows, Py_ssize_t units, cons
 
 cdef bint factors_adjoin(const Call *call) noexcept nogil:
     """Whether what W_hh multiplied lies in `h`, row for row beside the gates."""
-    return call.ragged == NULL and call.recurrent_dropout.data == NULL
+    return call.ragged == NULL and call.marks == NULL and call.recurrent_dropout.data == NULL
 
 
 cdef void copy_factors(const Call *call, Py_ssize_t t, Py_ssize_t first, Py_ssize_t rows,
                        View2 target) noexcept nogil:
-    """Copy what W_hh multiplied, for rows first .. first + rows of all steps; none before step t."""
-    cdef Py_ssize_t row, row_end, count
+    """Copy what W_hh multiplied, for rows first .. first + rows of all steps; none before step t.
+
+    Of held rows, zeros: their h may be NaN.
+    """
+    cdef:
+        Py_ssize_t row, row_end, count
+        Py_ssize_t size = call.layer.hidden_size * call.layer.context.itemsize
     while rows > 0:
         while rows_before(call, t + 1) <= first:
             t += 1
         row = first - rows_before(call, t)
         row_end = min(row + rows, active_rows(call, t))
         count = even_rows(call, call.recurrent_dropout.data == NULL, row, row_end)
-        store_times(call, count, call.layer.hidden_size * call.layer.context.itemsize,
-                    View2(state_rows(call, t + call.reverse, row), call.layer.ld_h),
-                    &call.recurrent_dropout, t, row, target)
+        if call.marks != NULL:
+            count = 1
+        if call.marks != NULL and has_mark(call, t, row, HELD):
+            memset(target.data, 0, size)
+        else:
+            store_times(call, count, size,
+                        View2(state_rows(call, t + call.reverse, row), call.layer.ld_h),
+                        &call.recurrent_dropout, t, row, target)
         target.data += count * target.ld
         first += count
         rows -= count
