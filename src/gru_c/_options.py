@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_c import _checks
+from gru_c._core import longest_first
+from gru_c._core import marks as core_marks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from gru_c._types import Array
-
-HELD, RESET, SILENT, SILENT_REVERSE = 1, 2, 4, 8           # as in _core/rnn/call.pxd
 
 
 class Options:
@@ -34,53 +34,31 @@ class Options:
                 training: bool) -> tuple[Any, Any, Any]:
         """(order, lengths, offsets) or None; marks or None; multipliers of each call or None.
 
-        Marks have the rows longest first.
+        Marks have the rows longest first. `batch_first` only of a batched input.
         """
-        lengths = None
+        ragged = marks = None
         if self.lengths is not None:
             given = self.lengths if batched else np.atleast_1d(self.lengths)
-            lengths = _checks.lengths(given, rows, steps)
-        shape = (rows, steps) if batched and batch_first else (steps, rows) if batched else (steps,)
-        marks = [None if given is None else
-                 _time_major(_checks.marks(given, name, shape), batched, batch_first, steps)
-                 for given, name in ((self.mask, "mask"), (self.resets, "resets"))]
-        ragged = None if lengths is None else _ragged(lengths, steps)
-        return (ragged, _marks(*marks, lengths, ragged),
-                self.dropout.multipliers(self.dropout_masks, steps, rows, batched, batch_first,
-                                         training))
+            lengths = _checks.lengths(given, rows)
+            ragged = longest_first(lengths, steps)
+            if ragged is None:
+                _checks.lengths_within(lengths, steps)
+        if self.mask is not None or self.resets is not None:
+            marks = core_marks(self._marks("mask", steps, rows, batched, batch_first),
+                               self._marks("resets", steps, rows, batched, batch_first),
+                               ragged, steps, rows)
+        return ragged, marks, self.dropout.multipliers(
+            self.dropout_masks, steps, rows, batched, batch_first, training)
 
-
-def _time_major(a: Array, batched: bool, batch_first: bool, steps: int) -> Array:
-    return a.swapaxes(0, 1) if batched and batch_first else a.reshape(steps, -1, *a.shape[2:])
-
-
-def _ragged(lengths: Array, steps: int) -> tuple[Array, Array, Array]:
-    """The rows longest first, their lengths, and the number of rows of all steps before each."""
-    order = np.argsort(-lengths, kind="stable")
-    ends = np.bincount(lengths, minlength=steps + 1)[:steps]           # rows of exactly t steps
-    active = len(lengths) - np.cumsum(ends)
-    offsets = np.concatenate([[0], np.cumsum(active)])
-    return tuple(np.ascontiguousarray(a, np.intp) for a in (order, lengths[order], offsets))
-
-
-def _marks(mask: Array | None, resets: Array | None, lengths: Array | None,
-           ragged: tuple[Array, Array, Array] | None) -> Array | None:
-    """A byte for each step and row, none past the end of a row."""
-    if mask is None and resets is None:
-        return None
-    steps, rows = (mask if mask is not None else resets).shape
-    marks = np.zeros((steps, rows), np.uint8)
-    within = np.ones((steps, rows), bool)
-    if lengths is not None:
-        within = np.arange(steps)[:, None] < lengths
-    if resets is not None:
-        marks[resets & within] |= RESET
-    if mask is not None:
-        counts = mask & within
-        marks[~mask & within] |= HELD
-        marks[~np.logical_or.accumulate(counts, axis=0) & within] |= SILENT
-        marks[~np.logical_or.accumulate(counts[::-1], axis=0)[::-1] & within] |= SILENT_REVERSE
-    return np.ascontiguousarray(marks if ragged is None else marks[:, ragged[0]])
+    def _marks(self, name: str, steps: int, rows: int, batched: bool,
+               batch_first: bool) -> Array | None:
+        """`mask` or `resets`, contiguous, (T, N)."""
+        given = getattr(self, name)
+        if given is None:
+            return None
+        shape = (steps,) if not batched else (rows, steps) if batch_first else (steps, rows)
+        marks = _checks.marks(given, name, shape)
+        return np.ascontiguousarray(marks.T if batch_first else marks)
 
 
 class Dropout:
@@ -107,7 +85,7 @@ class Dropout:
         given = _checks.dropout_masks(given, training)
         last, above, width = self.suffixes[-self.directions], {}, self.directions * self.hidden_size
         row = (rows,) if batched else ()
-        time = (rows, steps) if batched and batch_first else (steps, *row)
+        time = (rows, steps) if batch_first else (steps, *row)
         wanted = {}
         for suffix, inputs in zip(self.suffixes, self.inputs, strict=True):
             above[suffix] = f"output_{suffix.removesuffix('_reverse')}"
@@ -119,7 +97,7 @@ class Dropout:
         for name, a in masks.items():
             if not name.startswith("output"):
                 masks[name] = a.reshape(-1, a.shape[-1])
-            elif batched and batch_first:
+            elif batch_first:
                 masks[name] = a.swapaxes(0, 1)
             else:
                 masks[name] = a.reshape(steps, -1, width)

@@ -26,8 +26,8 @@ from gru_c._core.core cimport (
 from gru_c._core.core cimport backward as run_backward, forward as run_forward
 from gru_c._core.gemm.context cimport Activation, Activations, Context, View2, real
 from gru_c._core.rnn.call cimport (
-    BACKWARD, FINISHED, FORKED, GO_ON, HELD, INFERENCE, RESET, STOP, STOPPED, TRAINING, Call, Mode,
-    PackedLayer, Ragged, Status, View3,
+    BACKWARD, FINISHED, FORKED, GO_ON, HELD, INFERENCE, RESET, SILENT,
+    SILENT_REVERSE, STOP, STOPPED, TRAINING, Call, Mode, PackedLayer, Ragged, Status, View3,
 )
 from gru_c._core.sizes cimport LINE, copy_rows, round_up
 
@@ -279,7 +279,7 @@ def forward(tuple layers, x, h_0, h_n_out, TrainingState state, asked=None):
             h_array = kept_from(h_array, h_n)
     if asked is not None:
         options = Options(asked.arrange(shape.steps, shape.rows, shape.row_axis >= 0,
-                                        form == BATCH_FIRST_FORM, training))
+                                        shape.time_axis == 1, training))
         state.begin()                                      # a conversion may have run the model
         output = asked_output(asked, options, &shape, layer, h_n)
         if output is asked.out:
