@@ -225,6 +225,8 @@ cdef inline char *extreme(cnp.ndarray a, int sign) noexcept:
 cdef bint overlap(cnp.ndarray a, cnp.ndarray b) noexcept:
     """Whether the address ranges of two arrays of one dtype intersect."""
     cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(a)
+    if cnp.PyArray_SIZE(a) == 0 or cnp.PyArray_SIZE(b) == 0:
+        return False
     return extreme(a, -1) < extreme(b, 1) + size and extreme(b, -1) < extreme(a, 1) + size
 
 
