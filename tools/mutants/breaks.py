@@ -214,7 +214,7 @@ BREAKS = [
     Break("masks-in-the-order-of-memory", "src/gru_c/_options.py",
           "np.ascontiguousarray(marks.T if batch_first else marks)", "np.ascontiguousarray(marks)",
           FAMILY),
-    Break("an-error-draws", "src/gru_c/_options.py",
+    Break("given-masks-are-drawn", "src/gru_c/_options.py",
           "if name not in masks and p > 0:", "if p > 0:", OPTIONS),
     Break("gradients-of-any-shape-add-up", CORE + "binding.pyx",
           '_checks.shape(found, (<object> weight).shape, f"grads[{name!r}]")', "pass", ERRORS),
