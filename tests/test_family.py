@@ -54,6 +54,7 @@ def test_float32(case, batch_first, count):
     assert_close(found, by_reference(case), gru)
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("activation", SMOOTH + OTHERS, ids=title)
 def test_activations(activation, dtype, reset_after):
     """In either role, with clip and without; of sizes that are no multiple of anything."""
@@ -155,6 +156,25 @@ def test_parts_of_a_backward(case, dtype):
     same(found, (dx, dh_0))
     for name, value in grads.items():
         assert error(gru.grads[name], 2 * value) <= tolerance(dtype, 100, 20, backward=True), name
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["one", "two"])
+def test_results_over_inputs(layers, bidirectional, dtype, reset_after):
+    """out= may be x, and h_n_out= h_0; a backward does not miss them."""
+    drawn = case(5, 4, (18 if bidirectional else 9, 9), layers=layers, bidirectional=bidirectional,
+                 ragged=("lengths", "mask", "resets"), reset_after=reset_after)
+    gru = build(drawn, dtype)
+    wanted = run_case(gru, drawn)
+    for mode in (True, False):
+        call = arguments(gru.train(mode), drawn, backward=False)
+        output, h_n = gru(**call, out=call["x"], h_n_out=call["h_0"])
+        found = {"output": output, "h_n": h_n}
+        if mode:
+            deltas = arguments(gru, drawn)
+            found["dx"], found["dh_0"] = gru.backward(deltas["d_output"], deltas["d_h_n"])
+            found |= gru.grads
+        assert_same_bits(found, {name: wanted[name] for name in found})
 
 
 def test_unbatched(dtype, reset_after):
