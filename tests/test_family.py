@@ -22,9 +22,21 @@ from family import (
     threads,
     title,
 )
-from helpers import F32, F64, assert_close, assert_same_bits, error, run, same, tolerance
+from helpers import (
+    F32,
+    F64,
+    assert_close,
+    assert_same_array,
+    assert_same_bits,
+    error,
+    run,
+    same,
+    tolerance,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from gru_c import GRUCell
 
 drawing = settings(deadline=None, derandomize=True, database=None, max_examples=60)
 wide = cases(least_hidden=3)                               # for float32, too
@@ -64,6 +76,24 @@ def test_activations(activation, dtype, reset_after):
                          **{role: activation}, clip=clip)
             gru = build(drawn, dtype)
             assert_close(run_case(gru, drawn), by_reference(drawn), gru)
+
+
+@pytest.mark.parametrize("activation", SMOOTH + OTHERS, ids=title)
+def test_cell_and_step(activation, dtype, reset_after):
+    """A GRUCell, and step of a model, are one step of it."""
+    for role in ("activation", "recurrent_activation"):
+        options = {role: activation, "clip": 0.4, "reset_after": reset_after}
+        drawn = case(1, 5, (4, 19), scale=0.5, absent=("d_output",), **options)
+        gru, cell = build(drawn, dtype), GRUCell(4, 19, dtype=dtype, **options)
+        cell.load_state_dict({name[:-3]: value for name, value in gru.state_dict().items()})
+        call = arguments(gru, drawn)
+        wanted = run(gru, **call)
+        found = {"output": cell(call["x"][0], call["h_0"][0])}
+        found["dx"], found["dh_0"] = cell.backward(call["d_h_n"][0])
+        found |= {f"{name}_l0": value for name, value in cell.grads.items()}
+        assert_same_bits(found, {name: wanted[name] if name.endswith("_l0") else wanted[name][0]
+                                 for name in found})
+        assert_same_array(gru.step(call["x"][0], call["h_0"]), wanted["h_n"])
 
 
 @pytest.mark.parametrize("sizes", [(5, 65), (130, 100), (3, 257)], ids=str)
