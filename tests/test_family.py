@@ -5,11 +5,12 @@ count (x past a row's end or at a masked step, d_output where the output is zero
 reaches nothing. A BLAS is held to the tolerance instead (see helpers.py).
 """
 
+from itertools import product
+
 import numpy as np
 import pytest
 from family import (
-    OTHERS,
-    SMOOTH,
+    ACTIVATIONS,
     arguments,
     build,
     by_reference,
@@ -29,6 +30,7 @@ from helpers import (
     assert_same_array,
     assert_same_bits,
     error,
+    kernels_of,
     run,
     same,
     tolerance,
@@ -36,7 +38,7 @@ from helpers import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gru_c import GRUCell
+from gru_c import GRUCell, _core
 
 drawing = settings(deadline=None, derandomize=True, database=None, max_examples=60)
 wide = cases(least_hidden=3)                               # for float32, too
@@ -66,19 +68,20 @@ def test_float32(case, batch_first, count):
     assert_close(found, by_reference(case), gru)
 
 
-@pytest.mark.usefixtures("kernels")
-@pytest.mark.parametrize("activation", SMOOTH + OTHERS, ids=title)
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=title)
 def test_activations(activation, dtype, reset_after):
     """In either role, with clip and without; of sizes that are no multiple of anything."""
-    for role in ("activation", "recurrent_activation"):
-        for clip in (None, 0.4):
-            drawn = case(3, 5, (4, 19), reset_after=reset_after, scale=0.5,
-                         **{role: activation}, clip=clip)
-            gru = build(drawn, dtype)
-            assert_close(run_case(gru, drawn), by_reference(drawn), gru)
+    for role, clip in product(("activation", "recurrent_activation"), (None, 0.4)):
+        drawn = case(3, 5, (4, 19), reset_after=reset_after, scale=0.5, **{role: activation},
+                     clip=clip)
+        wanted = by_reference(drawn)
+        for kernels in product(_core.core.instruction_sets(), _core.ENGINES):
+            with kernels_of(*kernels):
+                gru = build(drawn, dtype)
+                assert_close(run_case(gru, drawn), wanted, gru)
 
 
-@pytest.mark.parametrize("activation", SMOOTH + OTHERS, ids=title)
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=title)
 def test_cell_and_step(activation, dtype, reset_after):
     """A GRUCell, and step of a model, are one step of it."""
     for role in ("activation", "recurrent_activation"):
