@@ -187,18 +187,26 @@ cdef void store_output(const Call *call, const char *h, Py_ssize_t t,
     """output_t = h_t; rows of the caller's array are not padded."""
     cdef:
         const PackedLayer *layer = call.layer
+        Py_ssize_t first = part.panel * PANEL_BYTES
+        Py_ssize_t width = own_width(part, layer.hidden_size * layer.context.itemsize)
+        View2 output
+    if call.has_options:
+        store_output_rows(call, h, t, part)
+        return
+    output = rows_at(&call.output, t, part.row)
+    layer.context.store_rows(part.row_end - part.row, width, h + first, layer.ld_h,
+                             output.data + first, output.ld)
+
+
+cdef void store_output_rows(const Call *call, const char *h, Py_ssize_t t,
+                            const Partition *part) noexcept nogil:
+    """The same with options: times the multipliers, and zeros before a step has counted."""
+    cdef:
+        const PackedLayer *layer = call.layer
         Py_ssize_t first = part.panel * PANEL_BYTES, row = part.row, count
         Py_ssize_t width = own_width(part, layer.hidden_size * layer.context.itemsize)
-        View3 output = call.output, dropout = call.dropout
+        View3 output = columns_of(&call.output, first), dropout = columns_of(&call.dropout, first)
         View2 target
-    if not call.has_options:
-        target = rows_at(&output, t, row)
-        layer.context.store_rows(part.row_end - row, width, h + first, layer.ld_h,
-                                 target.data + first, target.ld)
-        return
-    output.data += first
-    if dropout.data != NULL:
-        dropout.data += first
     while row < part.row_end:
         count = output_rows(call, row, part)
         target = outer_rows(call, &output, call.output_packed, t, row)
@@ -258,7 +266,7 @@ cdef void prepare_states(const Call *call, Py_ssize_t t, const Partition *part) 
         const PackedLayer *layer = call.layer
         Py_ssize_t first = part.panel * PANEL_BYTES, width = own_width(part, layer.plane)
         Py_ssize_t slot = t + call.reverse, row = part.row, count
-        View3 multipliers = call.recurrent_dropout
+        View3 multipliers = columns_of(&call.recurrent_dropout, first)
         char *h
     if not 0 <= t < call.steps:
         return
@@ -267,7 +275,6 @@ cdef void prepare_states(const Call *call, Py_ssize_t t, const Partition *part) 
             memset(state_rows(call, slot, row) + first, 0, width)
     if multipliers.data == NULL:
         return
-    multipliers.data += first
     width = own_width(part, layer.hidden_size * layer.context.itemsize)
     row = part.row
     while row < part.row_end:
