@@ -141,7 +141,8 @@ class GRU(Module):
             warnings.warn("dropout option adds dropout after all but last recurrent layer, so "
                           "non-zero dropout expects num_layers greater than 1, but got "
                           f"dropout={dropout} and num_layers=1", stacklevel=2)
-        super().__init__(BATCH_FIRST if self.batch_first else SEQUENCE)
+        super().__init__(BATCH_FIRST if self.batch_first else SEQUENCE,
+                         max(self.dropout, self.input_dropout, self.recurrent_dropout) > 0)
         suffixes = [f"l{layer}{reverse}" for layer in range(self.num_layers)
                     for reverse in ("", "_reverse")[:directions]]
         sizes = [self.input_size] * directions
@@ -195,7 +196,7 @@ class GRU(Module):
         asked = None
         if (lengths is not None or mask is not None or resets is not None or out is not None
                 or dropout_masks is not None or not return_output
-                or self._dropout.active and state.training):
+                or state.has_dropout and state.training):
             asked = Options(lengths, mask, resets, dropout_masks, self._dropout, return_output, out)
         try:
             return forward(self._layers, x, h_0, h_n_out, state, asked)
