@@ -500,9 +500,14 @@ cdef inline void connect_saved(Call *calls, Py_ssize_t index, const Shape *shape
             calls[index].x.data += calls[index].x.step
 
 
+cdef inline bint suits(Memory memory, size_t size) noexcept:
+    """Whether memory is large enough, and not much too large: ragged batches differ in size."""
+    return size <= memory.size <= 2 * size
+
+
 cdef list new_saved(tuple layers, Call *calls, const Shape *shape, Options options,
                     const Plan *plan, TrainingState state):
-    """Saved activations with memory; earlier ones give theirs if it has the right size.
+    """Saved activations with memory; earlier ones give theirs if it suits.
 
     The first direction of a layer also has the array between that layer and the one below.
     """
@@ -520,7 +525,7 @@ cdef list new_saved(tuple layers, Call *calls, const Shape *shape, Options optio
             between = plan.between if index >= D and index % D == 0 else 0
             new = Saved.__new__(Saved)
             new.layer, new.options = layers[index], options
-            if reuse and (<Saved> old[index]).memory.size == size + between:
+            if reuse and suits((<Saved> old[index]).memory, size + between):
                 new.memory = (<Saved> old[index]).memory
             else:
                 new.memory = Memory(size + between)
