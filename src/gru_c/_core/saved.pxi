@@ -156,6 +156,10 @@ cdef class TrainingState:
 
     cdef void finish(self, dict grads, list consumed) noexcept:
         """A backward has ended well. The next forward may use the memory of what it consumed."""
+        cdef Saved entry
+        if consumed is not None:
+            for entry in consumed:
+                entry.options = None                       # which may hold masks of all steps
         with cython.critical_section(self):
             self.grads = grads
             if consumed is not None:
