@@ -19,7 +19,7 @@ HELD, RESET, SILENT, SILENT_REVERSE = 1, 2, 4, 8           # as in _core/rnn/cal
 
 
 class Options:
-    """What a caller asks of one forward."""
+    """What a caller asks of one forward; the arguments are those of `GRU.forward`."""
 
     def __init__(self, lengths: ArrayLike | None, mask: ArrayLike | None, resets: ArrayLike | None,
                  dropout_masks: Mapping[str, ArrayLike] | None, dropout: Dropout,
@@ -32,9 +32,10 @@ class Options:
 
     def arrange(self, steps: int, rows: int, batched: bool, batch_first: bool,
                 training: bool) -> tuple[Any, Any, Any]:
-        """(order, lengths, offsets) or None; marks or None; multipliers of each call or None.
+        """What `Options` of _core/options.pxi takes, checked against T, N and the arrangement of x.
 
-        Marks have the rows longest first.
+        (order, lengths, offsets) of `Ragged` in rnn/call.pxd, or None; marks (T, N), the rows
+        longest first, or None; `Dropout.multipliers`.
         """
         lengths = None
         if self.lengths is not None:
@@ -51,6 +52,7 @@ class Options:
 
 
 def _time_major(a: Array, batched: bool, batch_first: bool, steps: int) -> Array:
+    """(T, N, ...) of an array with the first axes of x."""
     return a.swapaxes(0, 1) if batched and batch_first else a.reshape(steps, -1, *a.shape[2:])
 
 
@@ -65,7 +67,7 @@ def _ragged(lengths: Array, steps: int) -> tuple[Array, Array, Array]:
 
 def _marks(mask: Array | None, resets: Array | None, lengths: Array | None,
            ragged: tuple[Array, Array, Array] | None) -> Array | None:
-    """A byte for each step and row, none past the end of a row."""
+    """Bits of HELD ... SILENT_REVERSE, a byte (T, N) for each step and row; 0 past a row's end."""
     if mask is None and resets is None:
         return None
     steps, rows = (mask if mask is not None else resets).shape
@@ -101,7 +103,10 @@ class Dropout:
 
     def multipliers(self, given: Mapping[str, ArrayLike] | None, steps: int, rows: int,
                     batched: bool, batch_first: bool, training: bool) -> list[Any] | None:
-        """(of output, of input, recurrent) for each call, time-major; each an array or None."""
+        """(of output, of input, recurrent) for each layer and direction; each an array or None.
+
+        Of output they are (T, N, D*H), the same for both directions. None if nothing is dropped.
+        """
         if given is None and not (training and self.active):
             return None
         given = _checks.dropout_masks(given, training)
@@ -128,7 +133,7 @@ class Dropout:
 
     def _mask(self, given: dict[str, ArrayLike], name: str, shape: tuple[int, ...],
               p: float) -> Array | None:
-        """The mask that the caller gave, or a drawn one."""
+        """The mask that the caller gave, taken out of `given`, or a drawn one; None without."""
         if name in given:
             mask = _checks.array(given.pop(name), f"dropout_masks[{name!r}]", self.dtype)
             _checks.shape(mask, shape, f"dropout_masks[{name!r}]")
