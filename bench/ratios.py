@@ -13,6 +13,7 @@ above its limit. Shapes that are given have no limit, unless they are usual ones
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 
 from . import peers
@@ -27,31 +28,35 @@ RAGGED_LIMITS = {(100, 64, 128, 256): 0.60}
 DIRECTIONS_LIMITS = {(100, rows, 128, 256): 1.15 for rows in (64, 8, 1)}
 
 
-def checked(problem: dict, truth: dict, threads: int, training: bool) -> Peer:
-    """gru_c for a problem, after its first call was found right."""
-    peer = Peer(problem, threads, training)
+@functools.cache
+def solved(made: Shape) -> tuple[dict, dict]:
+    """A problem of this shape and its truth."""
+    problem = peers.random_problem(made)
+    return problem, peers.truth(problem)
+
+
+def checked(made: Shape, threads: int, training: bool, padded: bool = False) -> Peer:
+    """gru_c at a shape, after its first call was found right."""
+    problem, truth = solved(made)
+    peer = Peer(peers.padded(problem) if padded else problem, threads, training)
     peer.run()
     for name, value in peer.results().items():
         error = peers.relative_error(value, truth[name])
         if not error <= TOLERANCE["float32"]:
-            raise SystemExit(f"{peer.shape.label}: {name} is off by {error:.1e}")
+            raise SystemExit(f"{made.label}: {name} is off by {error:.1e}")
     return peer
 
 
 def ragged(sizes: tuple, threads: int, training: bool) -> list[Peer]:
     """Both sides of the ratio: ragged rows, the same rows padded."""
-    problem = peers.random_problem(shape(*sizes, **VARIANTS["ragged"]))
-    truth = peers.truth(problem)
-    return [checked(form, truth, threads, training) for form in (problem, peers.padded(problem))]
+    made = shape(*sizes, **VARIANTS["ragged"])
+    return [checked(made, threads, training), checked(made, threads, training, padded=True)]
 
 
 def directions(sizes: tuple, threads: int, training: bool) -> list[Peer]:
     """Both sides of the ratio: two directions on `threads` threads, one direction on one."""
-    def side(made: Shape, threads: int) -> Peer:
-        problem = peers.random_problem(made)
-        return checked(problem, peers.truth(problem), threads, training)
-
-    return [side(shape(*sizes, **VARIANTS["bidirectional"]), threads), side(shape(*sizes), 1)]
+    two = shape(*sizes, **VARIANTS["bidirectional"])
+    return [checked(two, threads, training), checked(shape(*sizes), 1, training)]
 
 
 def ratio(sides: list[Peer], seconds: float, rounds: int) -> float:

@@ -10,7 +10,6 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import gru_c
@@ -594,39 +593,6 @@ def test_a_partial_run_does_not_replace_the_published_results():
 
 VARIANTS = [{}, *bench.shapes.VARIANTS.values(),
             {"ragged": True, "directions": 2}, {"ragged": True, "layers": 3, "directions": 2}]
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_the_truth_of_a_variant_against_finite_differences(variant):
-    peers = bench.peers
-    problem = peers.random_problem(bench.shapes.shape(6, 4, 3, 5, **variant), "float64")
-    rng, truth = np.random.default_rng(1), peers.truth(problem)
-    moved = {name: rng.standard_normal(value.shape) for name, value in problem.items()
-             if f"d{name}" in truth}
-    assert len(moved) == len(truth) - 1
-
-    def loss(step):
-        there = problem | {name: problem[name] + step * way for name, way in moved.items()}
-        return np.sum(peers.truth(there)["output"] * problem["d_output"])
-
-    slope = (loss(1e-5) - loss(-1e-5)) / 2e-5
-    assert slope == pytest.approx(sum(np.sum(truth[f"d{n}"] * way) for n, way in moved.items()))
-
-
-def test_the_truth_of_a_ragged_row_is_that_of_the_row_alone():
-    peers = bench.peers
-    variant = {"ragged": True, "layers": 2, "directions": 2}
-    problem = peers.random_problem(bench.shapes.shape(6, 4, 3, 5, **variant), "float64")
-    truth = peers.truth(problem)
-    assert len(set(problem["lengths"])) > 2
-    for row, length in enumerate(problem["lengths"]):
-        cut = {name: problem[name][:length, [row]] for name in ("x", "d_output")}
-        alone = {name: value for name, value in problem.items() if name != "lengths"}
-        found = peers.truth(alone | cut | {"h_0": problem["h_0"][:, [row]]})
-        for name in ("output", "dx"):
-            np.testing.assert_allclose(truth[name][:length, [row]], found[name], rtol=1e-13)
-            assert not truth[name][length:, row].any()
-        np.testing.assert_allclose(truth["dh_0"][:, [row]], found["dh_0"], rtol=1e-13)
 
 
 @pytest.mark.parametrize("sizes, variant", [

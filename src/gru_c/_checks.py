@@ -153,16 +153,20 @@ def shape(a: np.ndarray, expected: tuple, name: str) -> None:
 
 # ---- options of a sequence ----------------------------------------------------------------------
 
-def lengths(value, rows: int, steps: int) -> np.ndarray:
-    """Integers (rows,), each from 0 to `steps`."""
+def lengths(value, rows: int) -> np.ndarray:
+    """Integers (rows,), contiguous."""
     a = any_array(value, "lengths")
     if a.size and a.dtype.kind not in "iu":
         raise TypeError(f"lengths must be integers, got {a.dtype}")
     shape(a, (rows,), "lengths")
+    return np.ascontiguousarray(a, np.intp)
+
+
+def lengths_within(a: np.ndarray, steps: int) -> None:
+    """Refuse lengths that are not from 0 to `steps`."""
     wrong = np.flatnonzero((a < 0) | (a > steps))
     if wrong.size:
         raise ValueError(f"lengths[{wrong[0]}] is {a[wrong[0]]}, expected 0 to {steps}")
-    return a.astype(np.intp)
 
 
 def marks(value, name: str, expected: tuple) -> np.ndarray:

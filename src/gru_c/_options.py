@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_c import _checks
+from gru_c._core import longest_first
+from gru_c._core import marks as core_marks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from gru_c._types import Array
-
-HELD, RESET, SILENT, SILENT_REVERSE = 1, 2, 4, 8           # as in _core/rnn/call.pxd
 
 
 class Options:
@@ -35,54 +35,31 @@ class Options:
         """What `Options` of _core/options.pxi takes, checked against T, N and the arrangement of x.
 
         (order, lengths, offsets) of `Ragged` in rnn/call.pxd, or None; marks (T, N), the rows
-        longest first, or None; `Dropout.multipliers`.
+        longest first, or None; `Dropout.multipliers`. `batch_first` only of a batched input.
         """
-        lengths = None
+        ragged = marks = None
         if self.lengths is not None:
             given = self.lengths if batched else np.atleast_1d(self.lengths)
-            lengths = _checks.lengths(given, rows, steps)
-        shape = (rows, steps) if batched and batch_first else (steps, rows) if batched else (steps,)
-        marks = [None if given is None else
-                 _time_major(_checks.marks(given, name, shape), batched, batch_first, steps)
-                 for given, name in ((self.mask, "mask"), (self.resets, "resets"))]
-        ragged = None if lengths is None else _ragged(lengths, steps)
-        return (ragged, _marks(*marks, lengths, ragged),
-                self.dropout.multipliers(self.dropout_masks, steps, rows, batched, batch_first,
-                                         training))
+            lengths = _checks.lengths(given, rows)
+            ragged = longest_first(lengths, steps)
+            if ragged is None:
+                _checks.lengths_within(lengths, steps)
+        if self.mask is not None or self.resets is not None:
+            marks = core_marks(self._marks("mask", steps, rows, batched, batch_first),
+                               self._marks("resets", steps, rows, batched, batch_first),
+                               ragged, steps, rows)
+        return ragged, marks, self.dropout.multipliers(
+            self.dropout_masks, steps, rows, batched, batch_first, training)
 
-
-def _time_major(a: Array, batched: bool, batch_first: bool, steps: int) -> Array:
-    """(T, N, ...) of an array with the first axes of x."""
-    return a.swapaxes(0, 1) if batched and batch_first else a.reshape(steps, -1, *a.shape[2:])
-
-
-def _ragged(lengths: Array, steps: int) -> tuple[Array, Array, Array]:
-    """The rows longest first, their lengths, and the number of rows of all steps before each."""
-    order = np.argsort(-lengths, kind="stable")
-    ends = np.bincount(lengths, minlength=steps + 1)[:steps]           # rows of exactly t steps
-    active = len(lengths) - np.cumsum(ends)
-    offsets = np.concatenate([[0], np.cumsum(active)])
-    return tuple(np.ascontiguousarray(a, np.intp) for a in (order, lengths[order], offsets))
-
-
-def _marks(mask: Array | None, resets: Array | None, lengths: Array | None,
-           ragged: tuple[Array, Array, Array] | None) -> Array | None:
-    """Bits of HELD ... SILENT_REVERSE, a byte (T, N) for each step and row; 0 past a row's end."""
-    if mask is None and resets is None:
-        return None
-    steps, rows = (mask if mask is not None else resets).shape
-    marks = np.zeros((steps, rows), np.uint8)
-    within = np.ones((steps, rows), bool)
-    if lengths is not None:
-        within = np.arange(steps)[:, None] < lengths
-    if resets is not None:
-        marks[resets & within] |= RESET
-    if mask is not None:
-        counts = mask & within
-        marks[~mask & within] |= HELD
-        marks[~np.logical_or.accumulate(counts, axis=0) & within] |= SILENT
-        marks[~np.logical_or.accumulate(counts[::-1], axis=0)[::-1] & within] |= SILENT_REVERSE
-    return np.ascontiguousarray(marks if ragged is None else marks[:, ragged[0]])
+    def _marks(self, name: str, steps: int, rows: int, batched: bool,
+               batch_first: bool) -> Array | None:
+        """`mask` or `resets`, contiguous, (T, N)."""
+        given = getattr(self, name)
+        if given is None:
+            return None
+        shape = (steps,) if not batched else (rows, steps) if batch_first else (steps, rows)
+        marks = _checks.marks(given, name, shape)
+        return np.ascontiguousarray(marks.T if batch_first else marks)
 
 
 class Dropout:
@@ -110,35 +87,41 @@ class Dropout:
         if given is None and not (training and self.active):
             return None
         given = _checks.dropout_masks(given, training)
-        width = self.directions * self.hidden_size
+        last, above, width = self.suffixes[-self.directions], {}, self.directions * self.hidden_size
         row = (rows,) if batched else ()
-        time = (rows, steps) if batched and batch_first else (steps, *row)
-        above, found = {}, []
+        time = (rows, steps) if batch_first else (steps, *row)
+        wanted = {}
         for suffix, inputs in zip(self.suffixes, self.inputs, strict=True):
-            layer = suffix.removesuffix("_reverse")
-            if layer not in above:
-                last = layer == self.suffixes[-1].removesuffix("_reverse")
-                a = None if last else self._mask(given, f"output_{layer}", (*time, width),
-                                                 self.output)
-                above[layer] = None if a is None else (
-                    a.swapaxes(0, 1) if batched and batch_first else a.reshape(steps, -1, width))
-            found.append((above[layer], *(
-                a if a is None else a.reshape(-1, size) for a, size in (
-                    (self._mask(given, f"input_{suffix}", (*row, inputs), self.input), inputs),
-                    (self._mask(given, f"recurrent_{suffix}", (*row, self.hidden_size),
-                                self.recurrent), self.hidden_size)))))
-        if given:
-            raise ValueError(f"dropout_masks has unexpected names: {', '.join(map(repr, given))}")
-        return found
+            above[suffix] = f"output_{suffix.removesuffix('_reverse')}"
+            if above[suffix] != f"output_{last}":
+                wanted[above[suffix]] = (*time, width), self.output
+            wanted[f"input_{suffix}"] = (*row, inputs), self.input
+            wanted[f"recurrent_{suffix}"] = (*row, self.hidden_size), self.recurrent
+        masks = self._masks(given, wanted)
+        for name, a in masks.items():
+            if not name.startswith("output"):
+                masks[name] = a.reshape(-1, a.shape[-1])
+            elif batch_first:
+                masks[name] = a.swapaxes(0, 1)
+            else:
+                masks[name] = a.reshape(steps, -1, width)
+        return [(masks.get(above[suffix]), masks.get(f"input_{suffix}"),
+                 masks.get(f"recurrent_{suffix}")) for suffix in self.suffixes]
 
-    def _mask(self, given: dict[str, ArrayLike], name: str, shape: tuple[int, ...],
-              p: float) -> Array | None:
-        """The mask that the caller gave, taken out of `given`, or a drawn one; None without."""
-        if name in given:
-            mask = _checks.array(given.pop(name), f"dropout_masks[{name!r}]", self.dtype)
-            _checks.shape(mask, shape, f"dropout_masks[{name!r}]")
-            return np.array(mask, order="C")
-        if p == 0:
-            return None
-        kept = self.rng.random(shape, np.float32) >= p
-        return np.multiply(kept, 0 if p == 1 else 1 / (1 - p), dtype=self.dtype)
+    def _masks(self, given: dict[str, ArrayLike],
+               wanted: dict[str, tuple[tuple[int, ...], float]]) -> dict[str, Array]:
+        """Copies of the masks that the caller gave, then drawn ones: an error draws nothing."""
+        unexpected = [name for name in given if name not in wanted]
+        if unexpected:
+            raise ValueError("dropout_masks has unexpected names: "
+                             f"{', '.join(map(repr, unexpected))}")
+        masks = {}
+        for name, value in given.items():
+            mask = _checks.array(value, f"dropout_masks[{name!r}]", self.dtype)
+            _checks.shape(mask, wanted[name][0], f"dropout_masks[{name!r}]")
+            masks[name] = np.array(mask, order="C")
+        for name, (shape, p) in wanted.items():
+            if name not in masks and p > 0:
+                kept = self.rng.random(shape, np.float32) >= p
+                masks[name] = np.multiply(kept, 0 if p == 1 else 1 / (1 - p), dtype=self.dtype)
+        return masks

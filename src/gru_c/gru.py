@@ -269,8 +269,9 @@ class GRU(Module):
         """
         state = self._state
         asked = None
-        if not (lengths is mask is resets is dropout_masks is out is None
-                and return_output is True and not self._dropout.active):
+        if (lengths is not None or mask is not None or resets is not None or out is not None
+                or dropout_masks is not None or not return_output
+                or self._dropout.active and state.training):
             asked = Options(lengths, mask, resets, dropout_masks, self._dropout, return_output, out)
         try:
             return forward(self._layers, x, h_0, h_n_out, state, asked)

@@ -100,7 +100,8 @@ def unpad_sequences(padded: ArrayLike, lengths: ArrayLike,
         raise ValueError(f"Expected padded to be at least 2D, got {padded.ndim}D instead "
                          f"(padded of shape {padded.shape})")
     rows = _rows(padded, batch_first)
-    lengths = _checks.lengths(lengths, *rows.shape[:2])
+    lengths = _checks.lengths(lengths, len(rows))
+    _checks.lengths_within(lengths, rows.shape[1])
     return [row[:length] for row, length in zip(rows, lengths, strict=True)]
 
 

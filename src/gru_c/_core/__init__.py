@@ -15,7 +15,9 @@ from gru_c._core import core, cpus
 from gru_c._core.binding import BATCH_FIRST, CELL, SEQUENCE, STEP
 
 # isort: split
-from gru_c._core.binding import Layer, TrainingState, backward, bind, forward, swap
+from gru_c._core.binding import (
+    Layer, TrainingState, backward, bind, forward, longest_first, marks, swap,
+)
 from gru_c._core.gemm import blas
 
 ENGINES = ("panel", "blas")
@@ -77,4 +79,4 @@ bind(contexts(isa, engine))
 STEPS = TrainingState(STEP, False)                         # of GRU.step, which saves nothing
 
 __all__ = ["BATCH_FIRST", "CELL", "SEQUENCE", "STEPS", "Layer", "TrainingState", "backward", "blas",
-           "contexts", "core", "engine", "forward", "isa", "swap"]
+           "contexts", "core", "engine", "forward", "isa", "longest_first", "marks", "swap"]

@@ -26,8 +26,8 @@ from gru_c._core.core cimport (
 from gru_c._core.core cimport backward as run_backward, forward as run_forward
 from gru_c._core.gemm.context cimport Activation, Activations, Context, View2, real
 from gru_c._core.rnn.call cimport (
-    BACKWARD, FINISHED, FORKED, GO_ON, HELD, INFERENCE, RESET, STOP, STOPPED, TRAINING, Call, Mode,
-    PackedLayer, Ragged, Status, View3,
+    BACKWARD, FINISHED, FORKED, GO_ON, HELD, INFERENCE, RESET, SILENT,
+    SILENT_REVERSE, STOP, STOPPED, TRAINING, Call, Mode, PackedLayer, Ragged, Status, View3,
 )
 from gru_c._core.sizes cimport LINE, copy_rows, round_up
 
@@ -279,7 +279,7 @@ def forward(tuple layers, x, h_0, h_n_out, TrainingState state, asked=None):
             h_array = kept_from(h_array, h_n)
     if asked is not None:
         options = Options(asked.arrange(shape.steps, shape.rows, shape.row_axis >= 0,
-                                        form == BATCH_FIRST_FORM, training))
+                                        shape.time_axis == 1, training))
         state.begin()                                      # a conversion may have run the model
         output = asked_output(asked, options, &shape, layer, h_n)
         if output is asked.out:
@@ -358,8 +358,8 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, O
         elif state is not None:
             saved = new_saved(layers, calls, shape, options, &plan, state)
         with nogil:
-            for done in range(count // directions):
-                index = directions * (count // directions - 1 - done if back else done)
+            for done in range(count if directions == 1 else count // 2):
+                index = count - directions * (done + 1) if back else directions * done
                 connect_saved(calls, index, shape)
                 status = (run_backward(&calls[index], directions) if back
                           else run_forward(&calls[index], directions))
@@ -470,11 +470,12 @@ cdef void connect(Call *calls, const Shape *shape, const Plan *plan, void *memor
         Py_ssize_t D = shape.directions, index
         char *start = <char *> round_up(<Py_ssize_t> <size_t> memory, LINE)
         char *second_dx = start + plan.buffers * plan.between
-    for index in range(shape.calls):
-        calls[index].workspace = second_dx + plan.second_dx + index % D * plan.workspace
+    calls.workspace = second_dx + plan.second_dx
+    for index in range(1, shape.calls):
+        calls[index].workspace = calls.workspace + index % D * plan.workspace
         if index % D == 1:
             calls[index].dx.data = second_dx
-        if plan.buffers and index >= D and index % D == 0:
+        elif plan.buffers:
             connect_below(calls, index, D, start + index // D % plan.buffers * plan.between)
 
 
@@ -606,7 +607,8 @@ cdef cnp.ndarray gradient_array(dict old, str name, cnp.ndarray weight, Layer la
                                 bint accumulate):
     """The old gradient if nobody else holds it or its dict, else a new array like the weight.
 
-    To accumulate, that is a copy of the old one. New memory costs page faults: 1.6 % of the training of 10,64,161,1760, whose dW_hh has 37 MB.
+    To accumulate, that is a copy of the old one, which may be anything that the caller put there.
+    New memory costs page faults: 1.6 % of the training of 10,64,161,1760, whose dW_hh has 37 MB.
     """
     if old is not None and Py_REFCNT(old) == 1:            # the caller's reference
         found = old.get(name)
@@ -617,7 +619,9 @@ cdef cnp.ndarray gradient_array(dict old, str name, cnp.ndarray weight, Layer la
                 and cnp.PyArray_CHKFLAGS(found, cnp.NPY_ARRAY_OWNDATA)):
             return found
     if accumulate and old is not None:
-        return old[name].copy()
+        found = _checks.array(old.get(name), f"grads[{name!r}]", layer.dtype)
+        _checks.shape(found, (<object> weight).shape, f"grads[{name!r}]")
+        return <cnp.ndarray> cnp.PyArray_NewCopy(found, cnp.NPY_CORDER)
     return <cnp.ndarray> cnp.PyArray_EMPTY(
         cnp.PyArray_NDIM(weight), cnp.PyArray_DIMS(weight), layer.type_number, 0)
 

@@ -1,4 +1,4 @@
-# Options of a sequence: what the calls of a forward, and of its backward, are told about their rows.
+# Options of a sequence: what the calls of a forward and of its backward are told about their rows.
 
 
 @cython.final
@@ -28,6 +28,85 @@ cdef class Options:
             self.is_ragged or self.marks is not None and (self.marks & RESET).any()
             or self.multipliers is not None and any(of_output is not None for of_output, *_ in
                                                     self.multipliers))
+
+
+def longest_first(cnp.ndarray lengths, Py_ssize_t steps):
+    """(order, lengths, offsets) of a Ragged, or None if a length is not from 0 to `steps`.
+
+    `lengths` is contiguous, of Py_ssize_t. Rows of one length keep their order.
+    """
+    cdef:
+        cnp.npy_intp rows = cnp.PyArray_DIM(lengths, 0), ends = steps + 1, row, t
+        cnp.ndarray order = cnp.PyArray_EMPTY(1, &rows, cnp.NPY_INTP, 0)
+        cnp.ndarray sorted_ = cnp.PyArray_EMPTY(1, &rows, cnp.NPY_INTP, 0)
+        cnp.ndarray offsets = cnp.PyArray_EMPTY(1, &ends, cnp.NPY_INTP, 0)
+        cnp.ndarray firsts = cnp.PyArray_ZEROS(1, &ends, cnp.NPY_INTP, 0)
+        Py_ssize_t *given = <Py_ssize_t *> cnp.PyArray_DATA(lengths)
+        Py_ssize_t *offset = <Py_ssize_t *> cnp.PyArray_DATA(offsets)
+        Py_ssize_t *first = <Py_ssize_t *> cnp.PyArray_DATA(firsts)
+        Py_ssize_t longer = 0, count
+    for row in range(rows):
+        if not 0 <= given[row] <= steps:
+            return None
+        first[given[row]] += 1
+    for t in range(steps, -1, -1):                         # first[t] = rows of more than t steps
+        count, first[t] = first[t], longer
+        longer += count
+    offset[0] = 0
+    for t in range(steps):
+        offset[t + 1] = offset[t] + first[t]
+    for row in range(rows):
+        count = first[given[row]]
+        first[given[row]] += 1
+        (<Py_ssize_t *> cnp.PyArray_DATA(order))[count] = row
+        (<Py_ssize_t *> cnp.PyArray_DATA(sorted_))[count] = given[row]
+    return order, sorted_, offsets
+
+
+def marks(cnp.ndarray mask, cnp.ndarray resets, tuple ragged, cnp.npy_intp steps, cnp.npy_intp rows):
+    """The marks of steps and rows; `mask` and `resets` are contiguous bools (T, N), or None."""
+    cdef:
+        cnp.npy_intp[2] shape = [steps, rows]
+        cnp.ndarray found = cnp.PyArray_ZEROS(2, shape, cnp.NPY_UINT8, 0)
+        const unsigned char *counts = NULL
+        const unsigned char *resets_ = NULL
+        unsigned char *mark = <unsigned char *> cnp.PyArray_DATA(found)
+        Py_ssize_t *order = NULL
+        Py_ssize_t *lengths = NULL
+        Py_ssize_t row, place
+    if mask is not None:
+        counts = <const unsigned char *> cnp.PyArray_DATA(mask)
+    if resets is not None:
+        resets_ = <const unsigned char *> cnp.PyArray_DATA(resets)
+    if ragged is not None:
+        order = <Py_ssize_t *> cnp.PyArray_DATA(<cnp.ndarray> ragged[0])
+        lengths = <Py_ssize_t *> cnp.PyArray_DATA(<cnp.ndarray> ragged[1])
+    for row in range(rows):
+        place = row if order == NULL else order[row]
+        mark_row(counts + place if counts != NULL else NULL,
+                 resets_ + place if resets_ != NULL else NULL, rows,
+                 steps if lengths == NULL else lengths[row], mark + row)
+    return found
+
+
+cdef void mark_row(const unsigned char *counts, const unsigned char *resets, Py_ssize_t rows,
+                   Py_ssize_t steps, unsigned char *marks) noexcept:
+    """The marks of one row; its steps are `rows` apart."""
+    cdef:
+        Py_ssize_t t
+        bint begun = False
+    for t in range(steps if resets != NULL else 0):
+        if resets[t * rows]:
+            marks[t * rows] |= RESET
+    for t in range(steps if counts != NULL else 0):
+        begun = begun or counts[t * rows]
+        if not counts[t * rows]:
+            marks[t * rows] |= HELD if begun else HELD | SILENT
+    begun = False
+    for t in range(steps - 1 if counts != NULL else -1, -1, -1):
+        begun = begun or counts[t * rows]
+        if not begun:
+            marks[t * rows] |= SILENT_REVERSE
 
 
 cdef void set_options(Call *call, Options options, const Shape *shape, Py_ssize_t index) noexcept:
