@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Options:
-    """What a caller asks of one forward."""
+    """What a caller asks of one forward; the arguments are those of `GRU.forward`."""
 
     def __init__(self, lengths: ArrayLike | None, mask: ArrayLike | None, resets: ArrayLike | None,
                  dropout_masks: Mapping[str, ArrayLike] | None, dropout: Dropout,
@@ -32,9 +32,10 @@ class Options:
 
     def arrange(self, steps: int, rows: int, batched: bool, batch_first: bool,
                 training: bool) -> tuple[Any, Any, Any]:
-        """(order, lengths, offsets) or None; marks or None; multipliers of each call or None.
+        """What `Options` of _core/options.pxi takes, checked against T, N and the arrangement of x.
 
-        Marks have the rows longest first. `batch_first` only of a batched input.
+        (order, lengths, offsets) of `Ragged` in rnn/call.pxd, or None; marks (T, N), the rows
+        longest first, or None; `Dropout.multipliers`. `batch_first` only of a batched input.
         """
         ragged = marks = None
         if self.lengths is not None:
@@ -79,7 +80,10 @@ class Dropout:
 
     def multipliers(self, given: Mapping[str, ArrayLike] | None, steps: int, rows: int,
                     batched: bool, batch_first: bool, training: bool) -> list[Any] | None:
-        """(of output, of input, recurrent) for each call, time-major; each an array or None."""
+        """(of output, of input, recurrent) for each layer and direction; each an array or None.
+
+        Of output they are (T, N, D*H), the same for both directions. None if nothing is dropped.
+        """
         if given is None and not (training and self.active):
             return None
         given = _checks.dropout_masks(given, training)

@@ -360,8 +360,8 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, O
         elif state is not None:
             saved = new_saved(layers, calls, shape, options, &plan, state)
         with nogil:
-            for done in range(count // directions):
-                index = directions * (count // directions - 1 - done if back else done)
+            for done in range(count if directions == 1 else count // 2):
+                index = count - directions * (done + 1) if back else directions * done
                 connect_saved(calls, index, shape)
                 status = (run_backward(&calls[index], directions) if back
                           else run_forward(&calls[index], directions))
@@ -472,11 +472,12 @@ cdef void connect(Call *calls, const Shape *shape, const Plan *plan, void *memor
         Py_ssize_t D = shape.directions, index
         char *start = <char *> round_up(<Py_ssize_t> <size_t> memory, LINE)
         char *second_dx = start + plan.buffers * plan.between
-    for index in range(shape.calls):
-        calls[index].workspace = second_dx + plan.second_dx + index % D * plan.workspace
+    calls.workspace = second_dx + plan.second_dx
+    for index in range(1, shape.calls):
+        calls[index].workspace = calls.workspace + index % D * plan.workspace
         if index % D == 1:
             calls[index].dx.data = second_dx
-        if plan.buffers and index >= D and index % D == 0:
+        elif plan.buffers:
             connect_below(calls, index, D, start + index // D % plan.buffers * plan.between)
 
 
@@ -501,9 +502,14 @@ cdef inline void connect_saved(Call *calls, Py_ssize_t index, const Shape *shape
             calls[index].x.data += calls[index].x.step
 
 
+cdef inline bint suits(Memory memory, size_t size) noexcept:
+    """Whether memory is large enough, and not much too large: ragged batches differ in size."""
+    return size <= memory.size <= 2 * size
+
+
 cdef list new_saved(tuple layers, Call *calls, const Shape *shape, Options options,
                     const Plan *plan, TrainingState state):
-    """Saved activations with memory; earlier ones give theirs if it has the right size.
+    """Saved activations with memory; earlier ones give theirs if it suits.
 
     The first direction of a layer also has the array between that layer and the one below.
     """
@@ -521,7 +527,7 @@ cdef list new_saved(tuple layers, Call *calls, const Shape *shape, Options optio
             between = plan.between if index >= D and index % D == 0 else 0
             new = Saved.__new__(Saved)
             new.layer, new.options = layers[index], options
-            if reuse and (<Saved> old[index]).memory.size == size + between:
+            if reuse and suits((<Saved> old[index]).memory, size + between):
                 new.memory = (<Saved> old[index]).memory
             else:
                 new.memory = Memory(size + between)
