@@ -195,6 +195,20 @@ def test_out_writes_nothing_else(ragged, training):
 
 @both_modes
 @kinds_of_rows
+def test_outputs_between_each_other(ragged, training):
+    """Columns of one array: those of x, of the output, and in the first step those of h_n."""
+    drawn = case(5, 3, (3, 4), ragged=ragged)
+    gru = build(drawn, F32).train(training)
+    call = arguments(gru, drawn, backward=False)
+    memory = np.zeros((5, 3, 11), F32)
+    x, out, h_n_out = memory[..., :3], memory[..., 3:7], memory[:1, :, 7:]
+    x[...] = call["x"]
+    same(gru(**call | {"x": x}, out=out, h_n_out=h_n_out), gru(**call))
+    same([x, out, h_n_out, memory[1:, :, 7:]], [call["x"], *gru(**call), np.zeros((4, 3, 4), F32)])
+
+
+@both_modes
+@kinds_of_rows
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize(("steps", "rows", "hidden"), [
     (4, 3, 4), (1, 1, 16), (1, 5, 16), (3, 40, 17), (2, 1, 64)])

@@ -271,8 +271,8 @@ class GRU(Module):
         state = self._state
         asked = None
         if (lengths is not None or mask is not None or resets is not None or out is not None
-                or dropout_masks is not None or not return_output
-                or state.has_dropout and state.training):
+                or dropout_masks is not None or return_output is not True
+                or (state.has_dropout and state.training)):
             asked = Options(lengths, mask, resets, dropout_masks, self._dropout, return_output, out)
         try:
             return forward(self._layers, x, h_0, h_n_out, state, asked)

@@ -16,7 +16,14 @@ from gru_c._core.binding import BATCH_FIRST, CELL, SEQUENCE, STEP
 
 # isort: split
 from gru_c._core.binding import (
-    Layer, TrainingState, backward, bind, forward, longest_first, marks, swap,
+    Layer,
+    TrainingState,
+    backward,
+    bind,
+    forward,
+    longest_first,
+    marks,
+    swap,
 )
 from gru_c._core.gemm import blas
 

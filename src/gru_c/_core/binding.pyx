@@ -314,7 +314,7 @@ cdef cnp.ndarray asked_output(asked, Options options, const Shape *shape, Layer 
     if asked.out is not None:
         output = check_out(asked.out, "out", &shape.output, layer)
         if overlap(output, h_n):
-            _checks.refuse_overlap()
+            _checks.refuse_overlap(output, h_n)
         if column_stride(output) == cnp.PyArray_ITEMSIZE(output):
             return output
     return new_array(&shape.output, layer, options.is_ragged)
