@@ -124,9 +124,9 @@ def any_array(value, name: str) -> np.ndarray:
     try:
         return np.asarray(value)
     except ValueError as error:
-        advice = ("; pad sequences of different lengths with gru_c.pad_sequences, and give lengths"
+        advice = (". Pad sequences of different lengths with gru_c.pad_sequences, and give lengths"
                   if name == "input" else "")
-        raise ValueError(f"{name} is not an array: {error}{advice}") from None
+        raise ValueError(f"{name} is not an array: {str(error).rstrip('.')}{advice}") from None
 
 
 def converts(value, a: np.ndarray, dtype: np.dtype) -> bool:
