@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FIXED = frozenset(("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dtype",
                    "reset_after", "bidirectional", "dropout", "input_dropout", "recurrent_dropout",
-                   "activation", "recurrent_activation", "clip"))
+                   "activation", "recurrent_activation", "clip", "checkpoint"))
 
 # Names that are meant for a parameter, of any layer: to set one that is not there is an error.
 PARAMETER_LIKE = re.compile(r"(weight|bias)_(([ih]{2}|hr)(_?l?\d+)?|[ihnr]*_?l\d+)(_reverse)?")

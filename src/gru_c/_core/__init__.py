@@ -16,7 +16,8 @@ from gru_c._core.binding import BATCH_FIRST, CELL, SEQUENCE, STEP
 
 # isort: split
 from gru_c._core.binding import (
-    Layer, TrainingState, backward, bind, forward, longest_first, marks, swap,
+    Carry, Layer, TrainingState, backward, bind, forward, longest_first, marks, sum_steps, swap,
+    undo_window,
 )
 from gru_c._core.gemm import blas
 
@@ -78,5 +79,6 @@ bind(contexts(isa, engine))
 
 STEPS = TrainingState(STEP, False)                         # of GRU.step, which saves nothing
 
-__all__ = ["BATCH_FIRST", "CELL", "SEQUENCE", "STEPS", "Layer", "TrainingState", "backward", "blas",
-           "contexts", "core", "engine", "forward", "isa", "longest_first", "marks", "swap"]
+__all__ = ["BATCH_FIRST", "CELL", "SEQUENCE", "STEPS", "Carry", "Layer", "TrainingState", "backward",
+           "blas", "contexts", "core", "engine", "forward", "isa", "longest_first", "marks",
+           "sum_steps", "swap", "undo_window"]

@@ -30,7 +30,10 @@ cdef class Memory:
 
 @cython.final
 cdef class Saved:
-    """The saved activations of one layer; see Call for the buffers."""
+    """The saved activations of one layer; see Call for the buffers.
+
+    A forward in windows saves one alone, which has `windows` instead.
+    """
     cdef:
         Shape shape
         View3 input
@@ -38,6 +41,7 @@ cdef class Saved:
         char *gates
         char *h
         Options options
+        object windows                 # of _checkpoint.py
     cdef readonly:
         Layer layer
         Memory memory
@@ -137,6 +141,10 @@ cdef class TrainingState:
             layer_saved.shape = shape[0]
             layer_saved.input, layer_saved.x_stays = calls[index].input, calls[index].x_stays
             layer_saved.gates, layer_saved.h = calls[index].gates, calls[index].h
+        self.keep(saved)
+
+    cdef void keep(self, list saved) noexcept:
+        """The rest of `store`, for saved activations that are complete."""
         with cython.critical_section(self):
             self.unfinished = None
             if self.training:
@@ -159,6 +167,11 @@ cdef class TrainingState:
             self.grads = grads
             if consumed is not None:
                 self.spare = consumed if self.training else None
+
+    cdef void claim(self) noexcept:
+        """The call of this thread has acquired the contents. One by a signal handler resets it."""
+        with cython.critical_section(self):
+            self.owner = PyThread_get_thread_ident()
 
     def abort(self, str call):
         """An exception ended a call of this thread. Drop the contents if it had acquired them."""

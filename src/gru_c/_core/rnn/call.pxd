@@ -127,13 +127,21 @@ cdef struct Call:
     View3 dropout              # (T, N, H), of output
     View3 input_dropout        # (N, I), of x
     View3 recurrent_dropout    # (N, H), of h in the products with W_hh
+    # ---- of a backward: where the call is one window of a sequence. Windows are whole blocks of the
+    # sums, each with a row that has its steps. They are undone in turn, the forward's last first,
+    # with one workspace that keeps its contents. dh_0 and gradients of parameters are written by
+    # the last backward.
+    Py_ssize_t blocks_done     # blocks of rows in the windows that are undone already
+    Py_ssize_t blocks_left     # in those that come later
     # ---- how it runs
     # saved_size bytes of any alignment. A forward in TRAINING writes them. The backward reads them
     # at the same address, with the same layer, steps, rows, reverse, options, x_stays and, if that,
     # x.
     void *saved
     bint keep_saved            # the backward leaves `saved` unchanged; else it may overwrite it
-    void *workspace            # workspace_size bytes of any alignment, for this call alone
+    # workspace_size bytes of any alignment, for this call alone, or for all windows: as many as the
+    # largest needs, all at one address or at a copy of it with the same alignment to lines.
+    void *workspace
     int max_threads            # >= 1, for all calls that run side by side
     # Called on the calling thread after each chunk of steps, in a forward after that of each block
     # of rows. Or NULL; the plan sets it to NULL in a short call.
@@ -147,7 +155,7 @@ cdef struct Call:
     bint x_in_place            # products read the caller's x; no copy
     Py_ssize_t chunk           # steps whose products with x, or dx and dW, are made at once
     int levels                 # of `sums`
-    Py_ssize_t blocks          # of rows that are summed
+    Py_ssize_t blocks          # of rows that are summed, in all windows
     Py_ssize_t scratch_size    # bytes per thread
     # ---- buffers, which the entry places
     View3 input                # what products read as x: (T or chunk, N, I)
