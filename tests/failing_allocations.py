@@ -354,6 +354,7 @@ KINDS = {
         (N, 5), F64, layers=2, batch_first=True, reset_after=False),
     "unbatched": lambda: gru((5,)),
     "chunks": lambda: gru((160, N)),
+    "windows": lambda: gru((3, 256), inputs=8, hidden=12, checkpoint=1),
     "conversions": conversions,
 }
 
