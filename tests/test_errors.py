@@ -133,17 +133,38 @@ def test_rng(kind, rng, error):
     raises(error, ["rng"], lambda: kind(3, 4, rng=rng))
 
 
-def test_not_supported_yet():
-    raises(ValueError, ["bidirectional=True is not supported yet"],
-           lambda: gru_c.GRU(3, 4, bidirectional=True))
-    for zero in (0, 0.0, F32(0), F64(0), np.int64(0), np.array(0.0)):
-        gru_c.GRU(3, 4, dropout=zero)
-    for value in (0.5, F32(0.5), 1, -0.1, float("nan"), None, "0", np.array([0.0])):
-        raises(ValueError, [f"dropout is not supported yet: got {value!r}, expected 0.0"],
-               lambda value=value: gru_c.GRU(3, 4, dropout=value))
-    for lengths in ([5, 3], np.array([5, 3]), 5, False):
-        refused(make_gru, lambda gru, lengths=lengths: gru(zeros(5, 2, 3), lengths=lengths),
-                ValueError, ["lengths is not supported yet"])
+PROBABILITIES = ("dropout", "input_dropout", "recurrent_dropout")
+
+
+@pytest.mark.parametrize("name", PROBABILITIES)
+@pytest.mark.parametrize("value", [0, 1, 0.0, F32(0.5), F64(1), np.int64(1), np.array(0.25)],
+                         ids=repr)
+def test_ways_to_say_a_probability(name, value):
+    found = getattr(gru_c.GRU(3, 4, num_layers=2, **{name: value}), name)
+    assert found == value
+    assert type(found) is float
+
+
+@pytest.mark.parametrize("name", PROBABILITIES)
+@pytest.mark.parametrize(("value", "error", "words"), [
+    *((value, ValueError, "in range [0, 1] representing the probability of an element being "
+       f"zeroed, got {value}") for value in (-0.1, 1.5, -1, float("nan"), float("inf"), 10**400)),
+    *((value, TypeError, f", got: {type(value).__name__}")
+      for value in (None, "0", True, np.False_, 0j, [0.5], np.array([0.5]), np.array(False)))])
+def test_no_probability(name, value, error, words):
+    raises(error, [f"{name} should be a number", words],
+           lambda: gru_c.GRU(3, 4, num_layers=2, **{name: value}))
+
+
+def test_dropout_of_one_layer():
+    """As PyTorch has it. The other kinds drop something in one layer, too."""
+    words = ("dropout option adds dropout after all but last recurrent layer, so non-zero dropout "
+             "expects num_layers greater than 1, but got dropout=0.5 and num_layers=1")
+    with pytest.warns(UserWarning, match=words) as caught:
+        gru_c.GRU(3, 4, dropout=0.5)
+    assert caught[0].filename == __file__
+    gru_c.GRU(3, 4, input_dropout=0.5, recurrent_dropout=0.5)
+    gru_c.GRU(3, 4, 2, dropout=0.5)
 
 
 # ---- shapes --------------------------------------------------------------------------------------
@@ -384,6 +405,201 @@ def test_out(make_out, error, words, training):
     refused(make_gru if training else lambda: make_gru().eval(),
             lambda gru: gru.step(zeros(3), out=out), error, [words])      # (L, H) is (2, 4) too
     np.testing.assert_array_equal(np.array(out), before)
+
+
+# ---- options of a sequence -----------------------------------------------------------------------
+
+def masked(array):
+    return np.ma.masked_array(array, mask=np.zeros(array.shape, bool))
+
+
+def marks(*shape):
+    return np.zeros(shape, bool)
+
+
+# Of x (5, 2, 3), with two layers of four units.
+WRONG_OPTIONS = [
+    ({"lengths": [5]}, ValueError, "lengths has shape (1,), expected (2,)"),
+    ({"lengths": [[5, 3]]}, ValueError, "lengths has shape (1, 2), expected (2,)"),
+    ({"lengths": 5}, ValueError, "lengths has shape (), expected (2,)"),
+    ({"lengths": []}, ValueError, "lengths has shape (0,), expected (2,)"),
+    ({"lengths": [[5], [3, 1]]}, ValueError, "lengths is not an array"),
+    ({"lengths": [5, -1]}, ValueError, "lengths[1] is -1, expected 0 to 5"),
+    ({"lengths": np.array([6, 0], np.uint8)}, ValueError, "lengths[0] is 6, expected 0 to 5"),
+    ({"lengths": np.array([0, 2**64 - 2], np.uint64)}, ValueError, "lengths[1] is", "0 to 5"),
+    ({"lengths": [5.0, 3.0]}, TypeError, "lengths must be integers, got float64"),
+    ({"lengths": [True, False]}, TypeError, "lengths must be integers, got bool"),
+    ({"lengths": [5, None]}, TypeError, "lengths must be integers, got object"),
+    ({"lengths": [5, 2**70]}, TypeError, "lengths must be integers, got object"),
+    ({"lengths": "53"}, TypeError, "lengths must be integers, got <U2"),
+    ({"lengths": False}, TypeError, "lengths must be integers, got bool"),
+    ({"lengths": masked(np.array([5, 3]))}, TypeError, "lengths is a masked array"),
+    *(case for name in ("mask", "resets") for case in (
+        ({name: marks(2, 5)}, ValueError, f"{name} has shape (2, 5), expected (5, 2)"),
+        ({name: marks(5)}, ValueError, f"{name} has shape (5,), expected (5, 2)"),
+        ({name: marks(5, 1)}, ValueError, f"{name} has shape (5, 1), expected (5, 2)"),
+        ({name: marks(5, 2, 1)}, ValueError, f"{name} has shape (5, 2, 1), expected (5, 2)"),
+        ({name: True}, ValueError, f"{name} has shape (), expected (5, 2)"),
+        ({name: zeros(5, 2)}, TypeError, f"{name} must be of dtype bool, got float32"),
+        ({name: zeros(5, 2, dtype=int)}, TypeError, f"{name} must be of dtype bool, got int64"),
+        ({name: [[None, True]] * 5}, TypeError, f"{name} must be of dtype bool, got object"),
+        ({name: masked(marks(5, 2))}, TypeError, f"{name} is a masked array"))),
+    ({"return_output": 0}, TypeError, "return_output should be of type bool, got: int"),
+    ({"return_output": None}, TypeError, "return_output should be of type bool, got: NoneType"),
+    ({"return_output": False, "out": zeros(5, 2, 4)}, ValueError,
+     "out takes the output, but return_output is False"),
+    *(case for name, shape in (("out", (5, 2, 4)), ("h_n_out", (2, 2, 4))) for case in (
+        ({name: zeros(*shape).tolist()}, TypeError, f"{name} must be a numpy array, got list"),
+        ({name: masked(zeros(*shape))}, TypeError, f"{name} is a masked array"),
+        ({name: zeros(*shape, dtype=F64)}, TypeError,
+         f"{name} dtype (float64) does not match weight dtype (float32)"),
+        ({name: zeros(*shape, dtype=">f4")}, TypeError,
+         f"{name} dtype (>f4) does not match weight dtype (float32)"),
+        ({name: zeros(*shape[1:])}, ValueError, f"{name} has shape (2, 4), expected {shape}"),
+        ({name: zeros(*shape[:-1], 8)}, ValueError,
+         f"{name} has shape {(*shape[:-1], 8)}, expected {shape}"),
+        ({name: read_only(zeros(*shape))}, ValueError, f"{name} is read-only"),
+        ({name: np.broadcast_to(zeros(4), shape)}, ValueError, f"{name} is read-only"))),
+]
+WRONG_MASKS = [
+    ([("input_l0", zeros(2, 3))], TypeError, "dropout_masks must be a mapping, got list"),
+    (zeros(5, 2, 4), TypeError, "dropout_masks must be a mapping, got ndarray"),
+    (0.5, TypeError, "dropout_masks must be a mapping, got float"),
+    # there is no dropout after the last layer, nor a reverse direction
+    ({"output_l1": zeros(5, 2, 4)}, ValueError, "dropout_masks has unexpected names: 'output_l1'"),
+    ({"input_l0_reverse": zeros(2, 3), 1: 2}, ValueError,
+     "dropout_masks has unexpected names: 'input_l0_reverse', 1"),
+    ({"output_l0": zeros(2, 5, 4)}, ValueError,
+     "dropout_masks['output_l0'] has shape (2, 5, 4), expected (5, 2, 4)"),
+    ({"input_l0": zeros(2, 4)}, ValueError,
+     "dropout_masks['input_l0'] has shape (2, 4), expected (2, 3)"),
+    ({"input_l1": zeros(4)}, ValueError,
+     "dropout_masks['input_l1'] has shape (4,), expected (2, 4)"),
+    ({"recurrent_l0": zeros(5, 2, 4)}, ValueError,
+     "dropout_masks['recurrent_l0'] has shape (5, 2, 4), expected (2, 4)"),
+    ({"recurrent_l1": 2.0}, ValueError,
+     "dropout_masks['recurrent_l1'] has shape (), expected (2, 4)"),
+    ({"input_l0": zeros(2, 3, dtype=F64)}, TypeError,
+     "dropout_masks['input_l0'] dtype (float64) does not match weight dtype (float32)"),
+    ({"input_l0": None}, TypeError, "dropout_masks['input_l0'] dtype (object)"),
+    ({"input_l0": masked(zeros(2, 3))}, TypeError, "dropout_masks['input_l0'] is a masked array"),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "words"), [
+    pytest.param(options, error, words, id=words[0].replace(" ", "_"))
+    for options, error, *words in WRONG_OPTIONS])
+@pytest.mark.parametrize("training", [True, False])
+def test_options_of_a_sequence(options, error, words, training):
+    before = {name: np.array(value) for name, value in options.items() if name[-3:] == "out"}
+    refused(lambda: make_gru().train(training), lambda gru: gru(np.ones((5, 2, 3), F32), **options),
+            error, words)
+    same([np.array(options[name]) for name in before], before.values())
+
+
+@pytest.mark.parametrize(("masks", "error", "words"), [
+    pytest.param(masks, error, words, id=words[0].replace(" ", "_"))
+    for masks, error, *words in WRONG_MASKS])
+def test_dropout_masks(masks, error, words):
+    """Nothing is drawn, even where others are to be drawn before the wrong one."""
+    def make():
+        return make_gru(dropout=0.5, input_dropout=0.5, recurrent_dropout=0.5)
+
+    def call(gru):
+        gru(zeros(5, 2, 3), dropout_masks=masks)
+
+    model, twin = make(), make()
+    raises(error, words, call, model)
+    same(model(zeros(5, 2, 3)), twin(zeros(5, 2, 3)))
+    refused(make_gru, call, error, words)
+
+
+@pytest.mark.parametrize("masks", [{}, {"input_l0": zeros(2, 3)}])
+def test_dropout_masks_in_eval(masks):
+    refused(lambda: make_gru().eval(), lambda gru: gru(zeros(5, 2, 3), dropout_masks=masks),
+            ValueError, ["dropout_masks needs training mode: eval() turns dropout off"])
+
+
+@pytest.mark.parametrize(("shape", "options", "words"), [
+    ((2, 5, 3), {"mask": marks(5, 2)}, "mask has shape (5, 2), expected (2, 5)"),
+    ((2, 5, 3), {"resets": marks(5, 2)}, "resets has shape (5, 2), expected (2, 5)"),
+    ((2, 5, 3), {"lengths": [5] * 5}, "lengths has shape (5,), expected (2,)"),
+    ((2, 5, 3), {"lengths": [5, 6]}, "lengths[1] is 6, expected 0 to 5"),
+    ((2, 5, 3), {"out": zeros(5, 2, 4)}, "out has shape (5, 2, 4), expected (2, 5, 4)"),
+    ((2, 5, 3), {"dropout_masks": {"output_l0": zeros(5, 2, 4)}},
+     "dropout_masks['output_l0'] has shape (5, 2, 4), expected (2, 5, 4)"),
+    ((5, 3), {"mask": marks(5, 1)}, "mask has shape (5, 1), expected (5,)"),
+    ((5, 3), {"resets": marks(1)}, "resets has shape (1,), expected (5,)"),
+    ((5, 3), {"lengths": [5, 3]}, "lengths has shape (2,), expected (1,)"),
+    ((5, 3), {"lengths": 6}, "lengths[0] is 6, expected 0 to 5"),
+    ((5, 3), {"out": zeros(1, 5, 4)}, "out has shape (1, 5, 4), expected (5, 4)"),
+    ((5, 3), {"h_n_out": zeros(2, 1, 4)}, "h_n_out has shape (2, 1, 4), expected (2, 4)"),
+    ((5, 3), {"dropout_masks": {"output_l0": zeros(5, 1, 4)}},
+     "dropout_masks['output_l0'] has shape (5, 1, 4), expected (5, 4)"),
+    ((5, 3), {"dropout_masks": {"input_l0": zeros(1, 3)}},
+     "dropout_masks['input_l0'] has shape (1, 3), expected (3,)"),
+], ids=str)
+def test_options_of_other_forms(shape, options, words):
+    """Batch first, or not batched."""
+    refused(lambda: make_gru(batch_first=True), lambda gru: gru(zeros(*shape), **options),
+            ValueError, [words])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_out_and_h_n_out_of_the_same_memory(training):
+    memory = zeros(7, 2, 4)
+    for out, h_n_out in ((memory[:5], memory[4:6]), (memory[2:], memory[1:3]),
+                         (memory[:5], memory[3:1:-1]), (memory[:5], memory[:2])):
+        refused(lambda: make_gru().train(training),
+                lambda gru, out=out, h_n_out=h_n_out: gru(
+                    np.ones((5, 2, 3), F32), out=out, h_n_out=h_n_out),
+                ValueError, ["out and h_n_out share memory"])
+    assert not memory.any()
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_stream_has_one_direction(layers):
+    def make():
+        return gru_c.GRU(3, 4, layers, bidirectional=True, rng=0).eval()
+
+    refused(make, lambda gru: gru.step(zeros(2, 3)), ValueError,
+            ["step needs one direction", "bidirectional=True", "the last step"])
+    assert make()(zeros(5, 2, 3), zeros(2 * layers, 2, 4))[0].shape == (5, 2, 8)
+    raises(ValueError, [f"Expected h_0 size ({2 * layers}, 2, 4), got (1, 2, 4)"], make(),
+           zeros(5, 2, 3), zeros(1, 2, 4))
+    trained = make().train()
+    trained(zeros(5, 2, 3))
+    raises(ValueError, ["d_output has shape (5, 2, 4), expected (5, 2, 8)"], trained.backward,
+           zeros(5, 2, 4))
+
+
+@pytest.mark.parametrize("value", [0, 1, None, "yes", 1.0])
+@pytest.mark.parametrize("name", ["accumulate", "need_dx", "need_grads"])
+def test_flags_of_a_backward(name, value):
+    refused(make_gru, lambda gru: gru.backward(np.ones((5, 5, 4), F32), **{name: value}), TypeError,
+            [f"{name} should be of type bool, got: {type(value).__name__}"])
+
+
+@pytest.mark.parametrize(("change", "error", "words"), [
+    (lambda a: a.astype(F64), TypeError, "dtype (float64) does not match weight dtype (float32)"),
+    (lambda a: a[:-1], ValueError, "has shape (11, 4), expected (12, 4)"),
+    (lambda a: a[0, 0], ValueError, "has shape (), expected (12, 4)"),
+    (lambda a: None, TypeError, "dtype (object)"),
+    (masked, TypeError, "is a masked array"),
+])
+def test_gradients_that_cannot_add_up(change, error, words):
+    """What the caller has put into `grads`."""
+    gru, twin = make_gru(), make_gru()
+    delta = np.ones((5, 5, 4), F32)
+    for model in (gru, twin):
+        model.backward(delta)
+        model(np.ones((5, 5, 3), F32))
+    kept = gru.grads["weight_hh_l1"]
+    gru.grads["weight_hh_l1"] = change(kept)
+    raises(error, ["grads['weight_hh_l1']", words], lambda: gru.backward(delta, accumulate=True))
+    gru.grads["weight_hh_l1"] = kept
+    same(gru.backward(delta, accumulate=True), twin.backward(delta, accumulate=True))
+    same(gru.grads.values(), twin.grads.values())
 
 
 # ---- the order of calls --------------------------------------------------------------------------

@@ -5,11 +5,12 @@ count (x past a row's end or at a masked step, d_output where the output is zero
 reaches nothing. A BLAS is held to the tolerance instead (see helpers.py).
 """
 
+from itertools import product
+
 import numpy as np
 import pytest
 from family import (
-    OTHERS,
-    SMOOTH,
+    ACTIVATIONS,
     arguments,
     build,
     by_reference,
@@ -22,9 +23,22 @@ from family import (
     threads,
     title,
 )
-from helpers import F32, F64, assert_close, assert_same_bits, error, run, same, tolerance
+from helpers import (
+    F32,
+    F64,
+    assert_close,
+    assert_same_array,
+    assert_same_bits,
+    error,
+    kernels_of,
+    run,
+    same,
+    tolerance,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from gru_c import GRUCell, _core
 
 drawing = settings(deadline=None, derandomize=True, database=None, max_examples=60)
 wide = cases(least_hidden=3)                               # for float32, too
@@ -54,15 +68,35 @@ def test_float32(case, batch_first, count):
     assert_close(found, by_reference(case), gru)
 
 
-@pytest.mark.parametrize("activation", SMOOTH + OTHERS, ids=title)
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=title)
 def test_activations(activation, dtype, reset_after):
     """In either role, with clip and without; of sizes that are no multiple of anything."""
+    for role, clip in product(("activation", "recurrent_activation"), (None, 0.4)):
+        drawn = case(3, 5, (4, 19), reset_after=reset_after, scale=0.5, **{role: activation},
+                     clip=clip)
+        wanted = by_reference(drawn)
+        for kernels in product(_core.core.instruction_sets(), _core.ENGINES):
+            with kernels_of(*kernels):
+                gru = build(drawn, dtype)
+                assert_close(run_case(gru, drawn), wanted, gru)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=title)
+def test_cell_and_step(activation, dtype, reset_after):
+    """A GRUCell, and step of a model, are one step of it."""
     for role in ("activation", "recurrent_activation"):
-        for clip in (None, 0.4):
-            drawn = case(3, 5, (4, 19), reset_after=reset_after, scale=0.5,
-                         **{role: activation}, clip=clip)
-            gru = build(drawn, dtype)
-            assert_close(run_case(gru, drawn), by_reference(drawn), gru)
+        options = {role: activation, "clip": 0.4, "reset_after": reset_after}
+        drawn = case(1, 5, (4, 19), scale=0.5, absent=("d_output",), **options)
+        gru, cell = build(drawn, dtype), GRUCell(4, 19, dtype=dtype, **options)
+        cell.load_state_dict({name[:-3]: value for name, value in gru.state_dict().items()})
+        call = arguments(gru, drawn)
+        wanted = run(gru, **call)
+        found = {"output": cell(call["x"][0], call["h_0"][0])}
+        found["dx"], found["dh_0"] = cell.backward(call["d_h_n"][0])
+        found |= {f"{name}_l0": value for name, value in cell.grads.items()}
+        assert_same_bits(found, {name: wanted[name] if name.endswith("_l0") else wanted[name][0]
+                                 for name in found})
+        assert_same_array(gru.step(call["x"][0], call["h_0"]), wanted["h_n"])
 
 
 @pytest.mark.parametrize("sizes", [(5, 65), (130, 100), (3, 257)], ids=str)
@@ -155,6 +189,25 @@ def test_parts_of_a_backward(case, dtype):
     same(found, (dx, dh_0))
     for name, value in grads.items():
         assert error(gru.grads[name], 2 * value) <= tolerance(dtype, 100, 20, backward=True), name
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["one", "two"])
+def test_results_over_inputs(layers, bidirectional, dtype, reset_after):
+    """out= may be x, and h_n_out= h_0; a backward does not miss them."""
+    drawn = case(5, 4, (18 if bidirectional else 9, 9), layers=layers, bidirectional=bidirectional,
+                 ragged=("lengths", "mask", "resets"), reset_after=reset_after)
+    gru = build(drawn, dtype)
+    wanted = run_case(gru, drawn)
+    for mode in (True, False):
+        call = arguments(gru.train(mode), drawn, backward=False)
+        output, h_n = gru(**call, out=call["x"], h_n_out=call["h_0"])
+        found = {"output": output, "h_n": h_n}
+        if mode:
+            deltas = arguments(gru, drawn)
+            found["dx"], found["dh_0"] = gru.backward(deltas["d_output"], deltas["d_h_n"])
+            found |= gru.grads
+        assert_same_bits(found, {name: wanted[name] for name in found})
 
 
 def test_unbatched(dtype, reset_after):

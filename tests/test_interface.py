@@ -51,10 +51,13 @@ def test_names():
     (gru_c.GRUCell.load_state_dict, "mapping"),
     (gru_c.GRU, "input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0, "
                 "bidirectional=False, dtype=float32, reset_after=True, rng=None, "
-                "activation=tanh, recurrent_activation=sigmoid, clip=None"),
-    (gru_c.GRU.forward, "x, h_0=None, lengths=None"),
-    (gru_c.GRU.__call__, "x, h_0=None, lengths=None"),
-    (gru_c.GRU.backward, "d_output, d_h_n=None"),
+                "input_dropout=0.0, recurrent_dropout=0.0, activation=tanh, "
+                "recurrent_activation=sigmoid, clip=None, checkpoint=None"),
+    (gru_c.GRU.forward, "x, h_0=None, lengths=None, mask=None, resets=None, dropout_masks=None, "
+                        "return_output=True, out=None, h_n_out=None"),
+    (gru_c.GRU.__call__, "x, h_0=None, lengths=None, mask=None, resets=None, dropout_masks=None, "
+                         "return_output=True, out=None, h_n_out=None"),
+    (gru_c.GRU.backward, "d_output, d_h_n=None, accumulate=False, need_dx=True, need_grads=True"),
     (gru_c.GRU.load_state_dict, "mapping"),
 ], ids=lambda value: getattr(value, "__qualname__", ""))
 def test_signatures(function, expected):

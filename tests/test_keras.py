@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from family import OTHERS, SMOOTH, by_package, by_reference, case, cases, title
+from family import ACTIVATIONS, by_package, by_reference, case, cases, title
 from helpers import assert_results
 from hypothesis import given, settings
 
@@ -155,7 +155,7 @@ def test_variational_dropout(dropout, reset_after, results_of):
     assert_results(results_of(drawn), by_keras(drawn))
 
 
-@pytest.mark.parametrize("activation", SMOOTH + OTHERS, ids=title)
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=title)
 def test_activations(activation, reset_after, results_of):
     """In either role, and with clip, which Keras has no option for."""
     for role in ("activation", "recurrent_activation"):

@@ -7,7 +7,7 @@ other environments: test_known_answers.py.
 
 import numpy as np
 import pytest
-from family import OTHERS, SMOOTH, case, title
+from family import ACTIVATIONS, case, title
 from helpers import F32, error, tolerance
 
 onnx = pytest.importorskip("onnx")
@@ -153,7 +153,7 @@ def test_a_row_of_no_steps(reset_after, results_of):
         assert error(found[name], value) <= tolerance(F32, 10, 5)
 
 
-@pytest.mark.parametrize("activation", SMOOTH + OTHERS, ids=title)
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=title)
 def test_activations(activation, reset_after, results_of):
     """In either role, with clip and without."""
     for role in ("activation", "recurrent_activation"):

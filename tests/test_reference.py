@@ -6,7 +6,7 @@ can do, resets and combinations of options, is held here alone.
 
 import numpy as np
 import pytest
-from family import OTHERS, SMOOTH, by_reference, case, row, row_of, title
+from family import ACTIVATIONS, by_reference, case, row, row_of, title
 from helpers import differences, error
 
 from gru_c import reference
@@ -15,7 +15,7 @@ EVERYTHING = {"layers": 2, "bidirectional": True, "ragged": ("lengths", "mask", 
               "dropout": ("output", "input", "recurrent"), "clip": 1.0}
 
 
-@pytest.mark.parametrize("activation", SMOOTH + OTHERS, ids=title)
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=title)
 def test_derivatives(activation):
     """Of all activations, off their kinks, with clip and without."""
     a = np.linspace(-4, 4, 401) + 0.0043

@@ -12,7 +12,7 @@ clang=${clang:-clang}
 tests=()
 select=()
 if [ "${1:-}" = --short ]; then
-    for name in numerics kernels gemm activations known_answers; do
+    for name in numerics family kernels gemm activations known_answers; do
         if [ -e "tests/test_$name.py" ]; then tests+=("tests/test_$name.py"); fi
     done
 fi

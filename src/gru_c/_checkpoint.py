@@ -70,7 +70,7 @@ class Strand:
         if h_0 is not None:
             self.states[0] = h_0[rows]
         output = part(output, self.columns)
-        for steps, start, end in zip(self.windows, self.states, self.states[1:], strict=False):
+        for steps, start, end in zip(self.windows, self.states[:-1], self.states[1:], strict=True):
             forward(self.layers, x[steps], start, end, INFERENCE,
                     Window(self.arranged, steps, part(output, steps)))
 
@@ -107,14 +107,15 @@ class Windows:
         x = np.array(self.time_major(x), order="C")
         output, h_0, h_n = self.time_major(output), self.stacked(h_0), self.stacked(h_n)
         H = h_n.shape[-1]
-        self.layers: list[list[Strand]] = []               # strands of the same x
+        self.layers = layers
+        self.strands: list[list[Strand]] = []              # from the first layers on; of the same x
         for strands in strands_of(layers, H):
             last = strands[-1][0].stop == len(layers)
             above = output if last else np.zeros((*x.shape[:2], 2 * H), x.dtype)
-            self.layers.append([Strand(*where, k, layers, x, h_0, above, h_n, arranged)
-                                for where in strands])
+            self.strands.append([Strand(*where, k, layers, x, h_0, above, h_n, arranged)
+                                 for where in strands])
             x = above
-        for strand in chain(*self.layers):
+        for strand in chain(*self.strands):
             h_n[strand.rows] = strand.states[-1]
 
     def backward(self, d_output: Array | None, d_h_n: Array | None, dx: Array | None, dh_0: Array,
@@ -126,9 +127,9 @@ class Windows:
         d_output, dx = self.time_major(d_output), self.time_major(dx)
         d_h_n, dh_0 = self.stacked(d_h_n), self.stacked(dh_0)
         found = []
-        for strands in reversed(self.layers):
+        for strands in reversed(self.strands):
             x = strands[0].x
-            below = dx if strands is self.layers[0] else np.zeros_like(x)
+            below = dx if strands is self.strands[0] else np.zeros_like(x)
             grads = {}
             for strand in strands:
                 grads |= strand.backward(d_output, d_h_n, below, dh_0, need_grads, old,

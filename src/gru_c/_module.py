@@ -56,8 +56,8 @@ class Module:
         if calls[0] not in written:
             type.__setattr__(cls, "__call__", (written or forwards)[0])
 
-    def __init__(self, form: int) -> None:
-        self._state = TrainingState(form)
+    def __init__(self, form: int, has_options: bool = False) -> None:
+        self._state = TrainingState(form, True, has_options)
 
     def _set_attribute(self, name: str, value: Any) -> None:
         if name in FIXED and name in self.__dict__:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Options:
-    """What a caller asks of one forward."""
+    """What a caller asks of one forward; the arguments are those of `GRU.forward`."""
 
     def __init__(self, lengths: ArrayLike | None, mask: ArrayLike | None, resets: ArrayLike | None,
                  dropout_masks: Mapping[str, ArrayLike] | None, dropout: Dropout,
@@ -33,9 +33,10 @@ class Options:
 
     def arrange(self, steps: int, rows: int, batched: bool, batch_first: bool,
                 training: bool) -> tuple[Any, Any, Any]:
-        """(order, lengths, offsets) or None; marks or None; multipliers of each call or None.
+        """What `Options` of _core/options.pxi takes, checked against T, N and the arrangement of x.
 
-        Marks have the rows longest first. `batch_first` only of a batched input.
+        (order, lengths, offsets) of `Ragged` in rnn/call.pxd, or None; marks (T, N), the rows
+        longest first, or None; `Dropout.multipliers`. `batch_first` only of a batched input.
         """
         ragged = marks = None
         if self.lengths is not None:
@@ -84,39 +85,48 @@ class Dropout:
 
     def multipliers(self, given: Mapping[str, ArrayLike] | None, steps: int, rows: int,
                     batched: bool, batch_first: bool, training: bool) -> list[Any] | None:
-        """(of output, of input, recurrent) for each call, time-major; each an array or None."""
+        """(of output, of input, recurrent) for each layer and direction; each an array or None.
+
+        Of output they are (T, N, D*H), the same for both directions. None if nothing is dropped.
+        """
         if given is None and not (training and self.active):
             return None
         given = _checks.dropout_masks(given, training)
-        width = self.directions * self.hidden_size
+        last, above, width = self.suffixes[-self.directions], {}, self.directions * self.hidden_size
         row = (rows,) if batched else ()
         time = (rows, steps) if batch_first else (steps, *row)
-        above, found = {}, []
+        wanted = {}
         for suffix, inputs in zip(self.suffixes, self.inputs, strict=True):
-            layer = suffix.removesuffix("_reverse")
-            if layer not in above:
-                last = layer == self.suffixes[-1].removesuffix("_reverse")
-                a = None if last else self._mask(given, f"output_{layer}", (*time, width),
-                                                 self.output)
-                above[layer] = None if a is None else (
-                    a.swapaxes(0, 1) if batch_first else a.reshape(steps, -1, width))
-            found.append((above[layer], *(
-                a if a is None else a.reshape(-1, size) for a, size in (
-                    (self._mask(given, f"input_{suffix}", (*row, inputs), self.input), inputs),
-                    (self._mask(given, f"recurrent_{suffix}", (*row, self.hidden_size),
-                                self.recurrent), self.hidden_size)))))
-        if given:
-            raise ValueError(f"dropout_masks has unexpected names: {', '.join(map(repr, given))}")
-        return found
+            above[suffix] = f"output_{suffix.removesuffix('_reverse')}"
+            if above[suffix] != f"output_{last}":
+                wanted[above[suffix]] = (*time, width), self.output
+            wanted[f"input_{suffix}"] = (*row, inputs), self.input
+            wanted[f"recurrent_{suffix}"] = (*row, self.hidden_size), self.recurrent
+        masks = self._masks(given, wanted)
+        for name, a in masks.items():
+            if not name.startswith("output"):
+                masks[name] = a.reshape(-1, a.shape[-1])
+            elif batch_first:
+                masks[name] = a.swapaxes(0, 1)
+            else:
+                masks[name] = a.reshape(steps, -1, width)
+        return [(masks.get(above[suffix]), masks.get(f"input_{suffix}"),
+                 masks.get(f"recurrent_{suffix}")) for suffix in self.suffixes]
 
-    def _mask(self, given: dict[str, ArrayLike], name: str, shape: tuple[int, ...],
-              p: float) -> Array | None:
-        """The mask that the caller gave, or a drawn one."""
-        if name in given:
-            mask = _checks.array(given.pop(name), f"dropout_masks[{name!r}]", self.dtype)
-            _checks.shape(mask, shape, f"dropout_masks[{name!r}]")
-            return np.array(mask, order="C")
-        if p == 0:
-            return None
-        kept = self.rng.random(shape, np.float32) >= p
-        return np.multiply(kept, 0 if p == 1 else 1 / (1 - p), dtype=self.dtype)
+    def _masks(self, given: dict[str, ArrayLike],
+               wanted: dict[str, tuple[tuple[int, ...], float]]) -> dict[str, Array]:
+        """Copies of the masks that the caller gave, then drawn ones: an error draws nothing."""
+        unexpected = [name for name in given if name not in wanted]
+        if unexpected:
+            raise ValueError("dropout_masks has unexpected names: "
+                             f"{', '.join(map(repr, unexpected))}")
+        masks = {}
+        for name, value in given.items():
+            mask = _checks.array(value, f"dropout_masks[{name!r}]", self.dtype)
+            _checks.shape(mask, wanted[name][0], f"dropout_masks[{name!r}]")
+            masks[name] = np.array(mask, order="C")
+        for name, (shape, p) in wanted.items():
+            if name not in masks and p > 0:
+                kept = self.rng.random(shape, np.float32) >= p
+                masks[name] = np.multiply(kept, 0 if p == 1 else 1 / (1 - p), dtype=self.dtype)
+        return masks

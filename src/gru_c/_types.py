@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from gru_c._activations import Activation
 
 Array: TypeAlias = NDArray[Any]
+MaybeArray: TypeAlias = Array | Any            # None where it was not asked for: not checked
 Integer: TypeAlias = SupportsIndex
-ActivationLike: TypeAlias = str | Mapping[str, Any]
 DType: TypeAlias = str | type[float] | type[np.floating[Any]] | np.dtype[Any]
 Seed: TypeAlias = (int | np.integer[Any] | Sequence[int] | np.random.SeedSequence
                    | np.random.BitGenerator | np.random.Generator | None)

@@ -19,37 +19,60 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from gru_c._activations import Activation
-    from gru_c._types import ActivationLike, Array, Bias, DType, Integer, Parameter, Seed
+    from gru_c._types import (
+        ActivationLike,
+        Array,
+        Bias,
+        DType,
+        Integer,
+        MaybeArray,
+        Parameter,
+        Seed,
+    )
 
 
 class GRU(Module):
     """Layers of gated recurrent units over a sequence, shaped and named as in ``torch.nn.GRU``.
 
-    Options of ``torch.nn.GRU`` that are not supported are refused.
+    It has the options of ``torch.nn.GRU`` and those of Keras's and ONNX's GRU; docs/options.md has
+    an example of each. Below, D is the number of directions, 1 or 2.
 
     Parameters
     ----------
     input_size, hidden_size : int
         I and H.
     num_layers : int
-        L; a layer above the first takes the hidden states of the one below.
+        L; a layer above the first takes the output of the one below, (T, N, D*H).
     bias : bool
         If False, there are no biases.
     batch_first : bool
         Input and output are (N, T, ...) instead of (T, N, ...). The hidden states are not affected.
-    dropout, bidirectional
-        Not supported yet; anything but 0.0 and False is refused.
+    dropout : float
+        Probability, 0 to 1, that an element of the output of a layer is zeroed before the layer
+        above reads it; the others are divided by ``1 - dropout``. The output of the last layer is
+        left alone. Each forward in training mode draws anew from `rng`; in eval mode and in `step`
+        there is no dropout. As in ``torch.nn.GRU``, with its warning for one layer.
+    bidirectional : bool
+        Each layer has a second direction, which runs from the last step to the first and has
+        parameters of its own; D is 2.
     dtype : float32 or float64
         Dtype of the weights, of all arrays of a call and of the arithmetic.
     reset_after : bool
         The convention of the new gate, see `GRUCell`.
     rng : None, int or numpy.random.Generator
-        Passed to ``numpy.random.default_rng``; weights are drawn from U(-1/sqrt(H), 1/sqrt(H)).
+        Passed to ``numpy.random.default_rng``; weights are drawn from U(-1/sqrt(H), 1/sqrt(H)), and
+        masks of dropout after them.
+    input_dropout, recurrent_dropout : float
+        The same of variational dropout (Gal and Ghahramani 2016, arXiv:1512.05287), ``dropout`` and
+        ``recurrent_dropout`` in Keras: each layer and direction draws one mask for all steps of a
+        row, and multiplies by it x, or h in the products with ``weight_hh``. ``z * h`` takes h
+        without a mask.
     activation, recurrent_activation : str or dict
         The functions in place of tanh (of n) and of sigmoid (of r and z): a name, or
         ``{"name": ..., "alpha": ..., "beta": ...}``, see `GRUCell`.
     clip : float, optional
-        The arguments of these functions are held between -clip and clip, as in ONNX.
+        The arguments of these functions are held between -clip and clip, as in ONNX, and have no
+        gradient there and beyond.
     checkpoint : int, optional
         In training mode, save a copy of x and each k-th state, and let `backward` compute the rest
         again: the same results from less memory in more time, see Notes.
@@ -57,7 +80,8 @@ class GRU(Module):
     Notes
     -----
     The parameters are ``weight_ih_l0`` (3H, I), ``weight_hh_l0`` (3H, H), ``bias_ih_l0`` (3H,),
-    ``bias_hh_l0`` (3H,), ``weight_ih_l1`` (3H, H), ..., gates stacked r, z, n. They read as
+    ``bias_hh_l0`` (3H,), ``weight_ih_l1`` (3H, D*H), ..., gates stacked r, z, n; with
+    `bidirectional` those of ``l0`` are followed by ``weight_ih_l0_reverse`` and so on. They read as
     read-only arrays and change through `load_state_dict` or by assignment to the attribute, which
     copy. A change is atomic, and a call keeps the weights that it began with.
 
@@ -83,6 +107,13 @@ class GRU(Module):
     >>> dx.shape, dh_0.shape, sorted(gru.grads)[0]
     ((5, 2, 3), (2, 2, 4), 'bias_hh_l0')
 
+    Two directions, and rows of 5 and of 3 steps:
+
+    >>> gru = gru_c.GRU(3, 4, bidirectional=True, dtype=np.float64, rng=0)
+    >>> output, h_n = gru(np.ones((5, 2, 3)), lengths=[5, 3])
+    >>> output.shape, h_n.shape, output[3:, 1].any()
+    ((5, 2, 8), (2, 2, 4), np.False_)
+
     Keras 2, and ONNX with a clip:
 
     >>> gru_c.GRU(3, 4, recurrent_activation={"name": "hard_sigmoid", "alpha": 0.2}).activation.name
@@ -102,6 +133,10 @@ class GRU(Module):
         checkpoint: int | None
         num_layers: int
         batch_first: bool
+        bidirectional: bool
+        dropout: float
+        input_dropout: float
+        recurrent_dropout: float
         weight_ih_l0: Parameter
         weight_hh_l0: Parameter
         bias_ih_l0: Bias
@@ -118,6 +153,22 @@ class GRU(Module):
         weight_hh_l3: Parameter
         bias_ih_l3: Bias
         bias_hh_l3: Bias
+        weight_ih_l0_reverse: Parameter
+        weight_hh_l0_reverse: Parameter
+        bias_ih_l0_reverse: Bias
+        bias_hh_l0_reverse: Bias
+        weight_ih_l1_reverse: Parameter
+        weight_hh_l1_reverse: Parameter
+        bias_ih_l1_reverse: Bias
+        bias_hh_l1_reverse: Bias
+        weight_ih_l2_reverse: Parameter
+        weight_hh_l2_reverse: Parameter
+        bias_ih_l2_reverse: Bias
+        bias_hh_l2_reverse: Bias
+        weight_ih_l3_reverse: Parameter
+        weight_hh_l3_reverse: Parameter
+        bias_ih_l3_reverse: Bias
+        bias_hh_l3_reverse: Bias
 
     def __init__(self, input_size: Integer, hidden_size: Integer, num_layers: Integer = 1,
                  bias: bool = True, batch_first: bool = False, dropout: float = 0.0,
@@ -150,7 +201,9 @@ class GRU(Module):
             warnings.warn("dropout option adds dropout after all but last recurrent layer, so "
                           "non-zero dropout expects num_layers greater than 1, but got "
                           f"dropout={dropout} and num_layers=1", stacklevel=2)
-        super().__init__(BATCH_FIRST if self.batch_first else SEQUENCE)
+        super().__init__(BATCH_FIRST if self.batch_first else SEQUENCE,
+                         max(self.dropout, self.input_dropout, self.recurrent_dropout) > 0
+                         or self.checkpoint is not None)
         suffixes = [f"l{layer}{reverse}" for layer in range(self.num_layers)
                     for reverse in ("", "_reverse")[:directions]]
         sizes = [self.input_size] * directions
@@ -176,36 +229,61 @@ class GRU(Module):
                 lengths: ArrayLike | None = None, mask: ArrayLike | None = None,
                 resets: ArrayLike | None = None,
                 dropout_masks: Mapping[str, ArrayLike] | None = None, return_output: bool = True,
-                out: Array | None = None, h_n_out: Array | None = None) -> tuple[Any, Array]:
+                out: Array | None = None, h_n_out: Array | None = None) -> tuple[MaybeArray, Array]:
         """Run over a sequence.
 
         Parameters
         ----------
         x : array (T, N, I), (N, T, I) with `batch_first`, or (T, I)
-        h_0 : array (L, N, H), or (L, H) for an unbatched x; optional
-            Initial hidden states; zeros if absent. Not broadcast over the batch.
-        lengths
-            Not supported yet; refused unless None.
+        h_0 : array (L*D, N, H), or (L*D, H) for an unbatched x; optional
+            Initial hidden states, in the order of the parameters; zeros if absent. Not broadcast
+            over the batch.
+        lengths : integers (N,), or one integer for an unbatched x; optional
+            Steps of each row, 0 to T, in any order; T if absent. What is past a row's end is not
+            read. Output there is zero, and so is dx. The reverse direction begins at a row's end.
+        mask : bool array (T, N), (N, T) or (T,), as x; optional
+            False where a step does not count, as in Keras: the hidden state is held, x is not used
+            and may be NaN, dx is zero. Output is the held state, but zero before the first step
+            that counts in the order of the direction.
+        resets : bool array as `mask`, optional
+            True where the hidden state is zeroed before the step, in the order of the direction.
+            The gradient is cut there. Where `mask` is False, the zeros are held.
+        dropout_masks : mapping of str to array, optional
+            Multipliers in place of those that would be drawn, in training mode only:
+            ``"output_l0"`` as the output of that layer; ``"input_l0"`` (N, I), ``"input_l1"``
+            (N, D*H); ``"recurrent_l0"`` (N, H); ``"input_l0_reverse"`` ...; without N for an
+            unbatched x. They are copied.
+        return_output : bool
+            If False, the output is None, and no array of T steps is made for it.
+        out : ndarray like the output, optional
+            Receives the output. It may have any strides, and may be x.
+        h_n_out : ndarray like h_n, optional
+            Receives h_n. It may be `h_0`, but may not overlap `out`.
 
         Returns
         -------
-        output : ndarray (T, N, H), (N, T, H) or (T, H)
-            Hidden states of the last layer after each step.
-        h_n : ndarray (L, N, H) or (L, H)
-            Hidden states of all layers after the last step.
+        output : ndarray (T, N, D*H), (N, T, D*H) or (T, D*H), or None
+            Hidden states of the last layer after each step (`out`, if given): H columns of the
+            forward direction, then those of the reverse direction.
+        h_n : ndarray (L*D, N, H) or (L*D, H)
+            Hidden states of all layers and directions after the last step of each row (`h_n_out`,
+            if given); of a row of no steps, its h_0.
 
         Raises
         ------
         TypeError
-            An array whose dtype is not the model's.
+            An array whose dtype is not the model's, `lengths` that are no integers, or `mask` or
+            `resets` that are no bools.
         ValueError
-            A shape that does not fit, or a sequence of no steps.
+            A shape that does not fit, a sequence of no steps, a length below 0 or above T,
+            `dropout_masks` in eval mode or with an unknown name, `out` without `return_output`, or
+            `out` or `h_n_out` that is read-only.
         """
         state = self._state
         asked = None
-        if not (lengths is mask is resets is dropout_masks is out is None
-                and return_output is True and not self._dropout.active
-                and self.checkpoint is None):
+        if (lengths is not None or mask is not None or resets is not None or out is not None
+                or dropout_masks is not None or not return_output
+                or state.has_options and state.training):
             asked = Options(lengths, mask, resets, dropout_masks, self._dropout, return_output, out,
                             self.checkpoint)
         try:
@@ -218,24 +296,33 @@ class GRU(Module):
 
     def backward(self, d_output: ArrayLike | None, d_h_n: ArrayLike | None = None,
                  accumulate: bool = False, need_dx: bool = True,
-                 need_grads: bool = True) -> tuple[Any, Array]:
+                 need_grads: bool = True) -> tuple[MaybeArray, Array]:
         """Gradients of the last forward; the parameters' are in `grads`. Once per forward.
 
         Parameters
         ----------
         d_output : array like the output of the forward, or None for zeros
         d_h_n : array like h_n, optional
-            dL/d output and dL/dh_n.
+            dL/d output and dL/dh_n. Where output is zero by `lengths` or `mask`, d_output is not
+            read.
+        accumulate : bool
+            Add to `grads`, if there are any, instead of replacing them.
+        need_dx : bool
+            If False, dx of the first layer is not computed.
+        need_grads : bool
+            If False, no gradients of parameters are computed, and `grads` stays as it was.
 
         Returns
         -------
-        dx : ndarray like x
-        dh_0 : ndarray (L, N, H) or (L, H)
+        dx : ndarray like x, or None
+        dh_0 : ndarray (L*D, N, H) or (L*D, H)
 
         Raises
         ------
         RuntimeError
             No forward in training mode came before, or its backward was run already.
+        TypeError, ValueError
+            An array of another dtype or shape, or a flag that is no bool.
         """
         try:
             result = backward(self._state, d_output, d_h_n, accumulate, need_dx, need_grads)
@@ -247,7 +334,7 @@ class GRU(Module):
         return result
 
     def step(self, x_t: ArrayLike, h: ArrayLike | None = None, out: Array | None = None) -> Array:
-        """One step of a stream. Nothing is saved, in either mode.
+        """One step of a stream. Nothing is saved and nothing dropped, in either mode.
 
         Parameters
         ----------
@@ -261,6 +348,12 @@ class GRU(Module):
         -------
         ndarray (L, N, H) or (L, H)
             The new hidden states (`out`, if given); the last is the output of the step.
+
+        Raises
+        ------
+        ValueError
+            The model is bidirectional: its reverse direction begins at the last step, which a
+            stream has not seen.
         """
         if self.bidirectional:
             raise ValueError("step needs one direction: with bidirectional=True the reverse "

@@ -42,6 +42,8 @@ def models() -> None:
     assert_type((gru.activation.name, gru.activation.alpha), tuple[str, float | None])
     assert_type(gru.input_size + gru.hidden_size + gru.num_layers, int)
     assert_type((gru.bias, gru.batch_first, gru.reset_after), tuple[bool, bool, bool])
+    assert_type((gru.bidirectional, gru.dropout), tuple[bool, float])
+    assert_type((gru.input_dropout, gru.recurrent_dropout), tuple[float, float])
     assert_type(gru.dtype, np.dtype[Any])
     assert_type(gru.training, bool)
     gru.training = False
@@ -54,6 +56,7 @@ def models() -> None:
     print(gru.weight_hh_l3.T @ gru.weight_ih_l1)
     gru.weight_hh_l0 = np.zeros((12, 4))
     gru.bias_hh_l1 = [0.0] * 12
+    gru.weight_ih_l1_reverse = gru.weight_ih_l1_reverse / 2
     print(gru.bias_ih_l0.shape)
 
 
@@ -61,13 +64,16 @@ def sequences() -> None:
     gru = GRU(3, 4)
     x: NDArray[np.float32] = np.zeros((5, 2, 3), np.float32)
     output, h_n = gru(x)
-    assert_type(output, Array)
+    assert_type(output, Array | Any)
     assert_type(h_n, Array)
-    assert_type(gru.forward(x, h_n), tuple[Array, Array])
+    print(output.shape)
     gru([[[1, 2, 3]]], h_0=None, lengths=None)
-    assert_type(gru.backward(np.ones_like(output)), tuple[Array, Array])
-    dx, dh_0 = gru.backward(None, d_h_n=h_n)
+    gru(x, h_n, [5, 3], mask=[[True, False]] * 5, resets=np.zeros((5, 2), np.bool_),
+        dropout_masks={"input_l0": np.ones((2, 3))}, return_output=False, h_n_out=h_n)
+    assert_type(gru.backward(np.ones_like(output)), tuple[Array | Any, Array])
+    dx, dh_0 = gru.backward(None, d_h_n=h_n, accumulate=True)
     print(dx.shape, dh_0.shape, gru.grads["weight_ih_l0"].sum())
+    gru.backward(output, need_dx=False, need_grads=False)
     assert_type(gru.step(x[0], h_n, out=h_n), Array)
 
 
@@ -93,9 +99,9 @@ class Counting(GRU):
 
     calls: int = 0
 
-    def forward(self, x: Any, h_0: Any = None, lengths: None = None) -> tuple[Array, Array]:
+    def forward(self, x: Any, *args: Any, **options: Any) -> tuple[Array | Any, Array]:
         self.calls += 1
-        return super().forward(x, h_0, lengths)
+        return super().forward(x, *args, **options)
 
 
 def settings() -> None:

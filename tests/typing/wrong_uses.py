@@ -23,7 +23,7 @@ GRU(3, 4, activation=np.tanh)                      # error: arg-type, reportArgu
 GRU(3, 4, clip="5")                                # error: arg-type, reportArgumentType
 GRU(3, 4, rng="seed")                              # error: arg-type, reportArgumentType
 gru()                                              # error: call-arg, reportCallIssue
-gru(x, lengths=[5, 5])                             # error: arg-type, reportArgumentType
+gru(x, lengths=[5, 5], out=[0.0])                  # error: arg-type, reportArgumentType
 gru(object())                                      # error: arg-type, reportArgumentType
 print(gru(x).shape)                                # error: attr-defined, reportAttributeAccessIssue
 print(gru.hidden_sise)                             # error: attr-defined, reportAttributeAccessIssue
@@ -33,6 +33,7 @@ gru.weight_ih_l0 = object()                        # error: assignment, reportAt
 print(gru.weight_ih_l0.shapes)                     # error: attr-defined, reportAttributeAccessIssue
 gru.load_state_dict([x])                           # error: arg-type, reportArgumentType
 gru.backward()                                     # error: call-arg, reportCallIssue
+gru.backward(x, need_dx=None)                      # error: arg-type, reportArgumentType
 gru.step(x[0], out=[0.0])                          # error: arg-type, reportArgumentType
 gru.grads = {}                                     # error: misc, reportAttributeAccessIssue
 gru.train(mode="yes")                              # error: arg-type, reportArgumentType

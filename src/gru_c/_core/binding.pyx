@@ -372,8 +372,8 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, O
         elif state is not None:
             saved = new_saved(layers, calls, shape, options, &plan, state)
         with nogil:
-            for done in range(count // directions):
-                index = directions * (count // directions - 1 - done if back else done)
+            for done in range(count if directions == 1 else count // 2):
+                index = count - directions * (done + 1) if back else directions * done
                 connect_saved(calls, index, shape)
                 status = (run_backward(&calls[index], directions) if back
                           else run_forward(&calls[index], directions))
@@ -484,11 +484,12 @@ cdef void connect(Call *calls, const Shape *shape, const Plan *plan, void *memor
         Py_ssize_t D = shape.directions, index
         char *start = <char *> round_up(<Py_ssize_t> <size_t> memory, LINE)
         char *second_dx = start + plan.buffers * plan.between
-    for index in range(shape.calls):
-        calls[index].workspace = second_dx + plan.second_dx + index % D * plan.workspace
+    calls.workspace = second_dx + plan.second_dx
+    for index in range(1, shape.calls):
+        calls[index].workspace = calls.workspace + index % D * plan.workspace
         if index % D == 1:
             calls[index].dx.data = second_dx
-        if plan.buffers and index >= D and index % D == 0:
+        elif plan.buffers:
             connect_below(calls, index, D, start + index // D % plan.buffers * plan.between)
 
 
@@ -513,9 +514,14 @@ cdef inline void connect_saved(Call *calls, Py_ssize_t index, const Shape *shape
             calls[index].x.data += calls[index].x.step
 
 
+cdef inline bint suits(Memory memory, size_t size) noexcept:
+    """Whether memory is large enough, and not much too large: ragged batches differ in size."""
+    return size <= memory.size <= 2 * size
+
+
 cdef list new_saved(tuple layers, Call *calls, const Shape *shape, Options options,
                     const Plan *plan, TrainingState state):
-    """Saved activations with memory; earlier ones give theirs if it has the right size.
+    """Saved activations with memory; earlier ones give theirs if it suits.
 
     The first direction of a layer also has the array between that layer and the one below.
     """
@@ -533,7 +539,7 @@ cdef list new_saved(tuple layers, Call *calls, const Shape *shape, Options optio
             between = plan.between if index >= D and index % D == 0 else 0
             new = Saved.__new__(Saved)
             new.layer, new.options = layers[index], options
-            if reuse and (<Saved> old[index]).memory.size == size + between:
+            if reuse and suits((<Saved> old[index]).memory, size + between):
                 new.memory = (<Saved> old[index]).memory
             else:
                 new.memory = Memory(size + between)
@@ -623,7 +629,8 @@ cdef cnp.ndarray gradient_array(dict old, str name, cnp.ndarray weight, Layer la
                                 bint accumulate):
     """The old gradient if nobody else holds it or its dict, else a new array like the weight.
 
-    To accumulate, that is a copy of the old one. New memory costs page faults: 1.6 % of the training of 10,64,161,1760, whose dW_hh has 37 MB.
+    To accumulate, that is a copy of the old one, which may be anything that the caller put there.
+    New memory costs page faults: 1.6 % of the training of 10,64,161,1760, whose dW_hh has 37 MB.
     """
     if old is not None and Py_REFCNT(old) == 1:            # the caller's reference
         found = old.get(name)
@@ -634,9 +641,17 @@ cdef cnp.ndarray gradient_array(dict old, str name, cnp.ndarray weight, Layer la
                 and cnp.PyArray_CHKFLAGS(found, cnp.NPY_ARRAY_OWNDATA)):
             return found
     if accumulate and old is not None:
-        return old[name].copy()
+        return <cnp.ndarray> cnp.PyArray_NewCopy(old_gradient(old, name, weight, layer),
+                                                 cnp.NPY_CORDER)
     return <cnp.ndarray> cnp.PyArray_EMPTY(
         cnp.PyArray_NDIM(weight), cnp.PyArray_DIMS(weight), layer.type_number, 0)
+
+
+cdef cnp.ndarray old_gradient(dict old, str name, cnp.ndarray weight, Layer layer):
+    """An array that the caller may have put there."""
+    cdef cnp.ndarray found = _checks.array(old.get(name), f"grads[{name!r}]", layer.dtype)
+    _checks.shape(found, (<object> weight).shape, f"grads[{name!r}]")
+    return found
 
 
 def swap(dict attributes, str name, old, new):

@@ -1,4 +1,4 @@
-# Options of a sequence: what the calls of a forward, and of its backward, are told about their rows.
+# Options of a sequence: what the calls of a forward and of its backward are told about their rows.
 
 
 @cython.final

@@ -91,6 +91,7 @@ cdef class TrainingState:
     cdef readonly:
         int form                       # how its arrays are arranged, see binding.pyx
         bint training
+        bint has_options               # each forward in training has some: dropout, checkpoints
         list saved                     # one per layer; None: no forward, or its backward was run
         str unfinished                 # the call that an exception ended, until a forward trains
     cdef public:
@@ -99,12 +100,12 @@ cdef class TrainingState:
         list spare                     # consumed activations, whose memory is free
         unsigned long owner            # thread of the last call that took something, or 0
 
-    def __init__(self, int form, bint training=True):
-        self.form, self.training = form, training
+    def __init__(self, int form, bint training=True, bint has_options=False):
+        self.form, self.training, self.has_options = form, training, has_options
 
     def __reduce__(self):
         """What the last calls left is not copied."""
-        return TrainingState, (self.form, self.training)
+        return TrainingState, (self.form, self.training, self.has_options)
 
     cdef void begin(self) noexcept:
         """A call of this thread begins. It has acquired nothing."""
@@ -163,6 +164,10 @@ cdef class TrainingState:
 
     cdef void finish(self, dict grads, list consumed) noexcept:
         """A backward has ended well. The next forward may use the memory of what it consumed."""
+        cdef Saved entry
+        if consumed is not None:
+            for entry in consumed:
+                entry.options = None                       # which may hold masks of all steps
         with cython.critical_section(self):
             self.grads = grads
             if consumed is not None:

@@ -96,10 +96,15 @@ cdef int run_windows(tuple layers, asked, const Shape *shape, Options options, c
 cdef int undo_windows(list saved, const Call *call, cnp.ndarray d_output, cnp.ndarray d_h_n,
                       cnp.ndarray dx, cnp.ndarray dh_0, TrainingState state) except -1:
     """The backward of such a forward."""
-    cdef dict grads, old = state.consume(saved, False)
+    cdef:
+        dict grads, old = state.grads
+        bint adds = call.accumulate and call.need_grads
+        object windows = (<Saved> saved[0]).windows
+    if adds and old is not None:
+        check_gradients(old, windows.layers)
+    old = state.consume(saved, False)
     try:
-        grads = (<Saved> saved[0]).windows.backward(d_output, d_h_n, dx, dh_0, call.need_grads,
-                                                    old if call.accumulate else None)
+        grads = windows.backward(d_output, d_h_n, dx, dh_0, call.need_grads, old if adds else None)
     except MemoryError:
         state.grads = old
         state.restore(saved, True)
@@ -108,4 +113,14 @@ cdef int undo_windows(list saved, const Call *call, cnp.ndarray d_output, cnp.nd
         state.claim()
         raise
     state.finish(grads if call.need_grads else old, None)
+    return 0
+
+
+cdef int check_gradients(dict grads, tuple layers) except -1:
+    """Refuse gradients that others cannot be added to, before any window runs."""
+    cdef Layer layer
+    for layer in layers:
+        for own, name in zip(NAMES, layer.names):
+            if own in layer.weights:
+                old_gradient(grads, name, layer.weights[own], layer)
     return 0

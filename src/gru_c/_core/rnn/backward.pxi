@@ -162,9 +162,8 @@ cdef void undo_recurrent_dropout(const Call *call, char *d, const Partition *par
         const PackedLayer *layer = call.layer
         Py_ssize_t first = part.panel * PANEL_BYTES, row = part.row, count
         Py_ssize_t width = own_width(part, layer.hidden_size * layer.context.itemsize)
-        View3 multipliers = call.recurrent_dropout
+        View3 multipliers = columns_of(&call.recurrent_dropout, first)
         View2 rows = View2(d + first, layer.ld_h)
-    multipliers.data += first
     while row < part.row_end:
         count = even_rows(call, False, row, part.row_end)
         store_times(call, count, width, rows, &multipliers, 0, row, rows)
@@ -183,12 +182,10 @@ cdef void add_output_gradient(const Call *call, char *dh, Py_ssize_t t,
         Py_ssize_t itemsize = layer.context.itemsize, row = part.row, count
         Py_ssize_t first = part.panel * PANEL_BYTES
         Py_ssize_t width = own_width(part, layer.hidden_size * itemsize)
-        View3 dropout = call.dropout
+        View3 dropout = columns_of(&call.dropout, first)
         View2 d_output, scratch = View2(part.scratch, layer.plane)
         bint in_place = reads_in_place(&call.d_output, itemsize)
     dh += first
-    if dropout.data != NULL:
-        dropout.data += first
     while row < part.row_end:
         count = output_rows(call, row, part)
         d_output = outer_rows(call, &call.d_output, call.output_packed, t, row)

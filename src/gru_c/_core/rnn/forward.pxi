@@ -187,18 +187,26 @@ cdef void store_output(const Call *call, const char *h, Py_ssize_t t,
     """output_t = h_t; rows of the caller's array are not padded."""
     cdef:
         const PackedLayer *layer = call.layer
+        Py_ssize_t first = part.panel * PANEL_BYTES
+        Py_ssize_t width = own_width(part, layer.hidden_size * layer.context.itemsize)
+        View2 output
+    if call.has_options:
+        store_output_rows(call, h, t, part)
+        return
+    output = rows_at(&call.output, t, part.row)
+    layer.context.store_rows(part.row_end - part.row, width, h + first, layer.ld_h,
+                             output.data + first, output.ld)
+
+
+cdef void store_output_rows(const Call *call, const char *h, Py_ssize_t t,
+                            const Partition *part) noexcept nogil:
+    """The same with options: times the multipliers, and zeros before a step has counted."""
+    cdef:
+        const PackedLayer *layer = call.layer
         Py_ssize_t first = part.panel * PANEL_BYTES, row = part.row, count
         Py_ssize_t width = own_width(part, layer.hidden_size * layer.context.itemsize)
-        View3 output = call.output, dropout = call.dropout
+        View3 output = columns_of(&call.output, first), dropout = columns_of(&call.dropout, first)
         View2 target
-    if not call.has_options:
-        target = rows_at(&output, t, row)
-        layer.context.store_rows(part.row_end - row, width, h + first, layer.ld_h,
-                                 target.data + first, target.ld)
-        return
-    output.data += first
-    if dropout.data != NULL:
-        dropout.data += first
     while row < part.row_end:
         count = output_rows(call, row, part)
         target = outer_rows(call, &output, call.output_packed, t, row)
@@ -258,7 +266,7 @@ cdef void prepare_states(const Call *call, Py_ssize_t t, const Partition *part) 
         const PackedLayer *layer = call.layer
         Py_ssize_t first = part.panel * PANEL_BYTES, width = own_width(part, layer.plane)
         Py_ssize_t slot = t + call.reverse, row = part.row, count
-        View3 multipliers = call.recurrent_dropout
+        View3 multipliers = columns_of(&call.recurrent_dropout, first)
         char *h
     if not 0 <= t < call.steps:
         return
@@ -267,7 +275,6 @@ cdef void prepare_states(const Call *call, Py_ssize_t t, const Partition *part) 
             memset(state_rows(call, slot, row) + first, 0, width)
     if multipliers.data == NULL:
         return
-    multipliers.data += first
     width = own_width(part, layer.hidden_size * layer.context.itemsize)
     row = part.row
     while row < part.row_end:
@@ -288,24 +295,32 @@ cdef void load_state(const Call *call, const Partition *part) noexcept nogil:
     """The slot of h that the first step of a row reads = h_0, or zeros."""
     cdef:
         const PackedLayer *layer = call.layer
-        Py_ssize_t itemsize = layer.context.itemsize, steps
-        Partition rows = part[0]
+        Py_ssize_t itemsize = layer.context.itemsize, row = part.row, count, steps
         View2 h_0
         char *h
-    rows.panel, rows.panel_end = 0, ceil_div(layer.plane, PANEL_BYTES)     # all units
-    while rows.row < part.row_end:
-        rows.row_end = rows.row + even_rows(call, False, rows.row, part.row_end)
-        steps = steps_of(call, rows.row)
-        h = state_rows(call, mirrored(0, steps + 1, call.reverse), rows.row)
-        h_0 = outer_rows(call, &call.h_0, False, 0, rows.row)
+    while row < part.row_end:
+        count = even_rows(call, False, row, part.row_end)
+        steps = steps_of(call, row)
+        h = state_rows(call, mirrored(0, steps + 1, call.reverse), row)
+        h_0 = outer_rows(call, &call.h_0, False, 0, row)
         if call.h_0.data == NULL or layer.plane > layer.hidden_size * itemsize:
-            memset(h, 0, (rows.row_end - rows.row) * layer.ld_h)
+            memset(h, 0, count * layer.ld_h)
         if call.h_0.data != NULL and h != h_0.data:
-            copy_matrix(rows.row_end - rows.row, layer.hidden_size, itemsize, h_0, call.h_0.column,
+            copy_matrix(count, layer.hidden_size, itemsize, h_0, call.h_0.column,
                         View2(h, layer.ld_h), itemsize)
-        if call.has_options and steps > 0:
-            prepare_states(call, mirrored(0, steps, call.reverse), &rows)
-        rows.row = rows.row_end
+        if call.has_options:
+            prepare_first_states(call, row, count, steps, part)
+        row += count
+
+
+cdef void prepare_first_states(const Call *call, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t steps,
+                               const Partition *part) noexcept nogil:
+    """`prepare_states` of all units for the first step of rows that have so many."""
+    cdef Partition all_units = part[0]
+    all_units.row, all_units.row_end = row, row + rows
+    all_units.panel, all_units.panel_end = 0, ceil_div(call.layer.plane, PANEL_BYTES)
+    if steps > 0:
+        prepare_states(call, mirrored(0, steps, call.reverse), &all_units)
 
 
 cdef void store_state(const Call *call, const Partition *part) noexcept nogil:

@@ -85,7 +85,7 @@ cdef Py_ssize_t backward_chunk(const Call *call) noexcept nogil:
     return min(call.steps, steps * max(1, BACKWARD_ROWS // max(1, steps * call.rows)))
 
 
-cdef Partition partition_of(Call *call, int rank, int team) noexcept nogil:
+cdef inline Partition partition_of(Call *call, int rank, int team) noexcept nogil:
     cdef:
         Py_ssize_t panels = ceil_div(call.layer.plane, PANEL_BYTES)
         Partition part = Partition(rank, team, 1, 0, call.rows, 0, panels, &call.barrier, NULL)

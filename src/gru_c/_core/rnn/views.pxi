@@ -6,6 +6,14 @@ cdef inline View2 rows_at(const View3 *view, Py_ssize_t t, Py_ssize_t row) noexc
     return View2(view.data + t * view.step + row * view.row, view.row)
 
 
+cdef inline View3 columns_of(const View3 *view, Py_ssize_t first) noexcept nogil:
+    """The columns from byte `first` on, or NULL."""
+    cdef View3 columns = view[0]
+    if view.data != NULL:
+        columns.data += first
+    return columns
+
+
 cdef inline Py_ssize_t rows_before(const Call *call, Py_ssize_t t) noexcept nogil:
     """Rows of all steps before t."""
     return t * call.rows if call.ragged == NULL else call.ragged.offsets[t]
