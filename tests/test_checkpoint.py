@@ -271,6 +271,19 @@ def test_a_refused_call_changes_nothing(wrong):
     gru.backward(normal(6, 256, 5))
 
 
+def test_gradients_that_cannot_be_added_to():
+    """As in the plain model, nothing is lost: they are looked at before any window runs."""
+    gru, x = model_and_input()
+    gru(x)
+    gru.backward(None)
+    gru.grads["bias_hh_l1"] = np.zeros(3, np.float32)
+    gru(x)
+    with pytest.raises(ValueError, match=r"grads\['bias_hh_l1'\] has shape \(3,\)"):
+        gru.backward(None, accumulate=True)
+    assert gru.grads["bias_hh_l1"].shape == (3,)
+    gru.backward(None)
+
+
 def test_a_forward_that_was_replaced():
     gru, x = model_and_input()
     gru(x)

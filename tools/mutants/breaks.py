@@ -22,6 +22,7 @@ POOL = ("tests/test_threads_pool.py",)
 GEMM = ("tests/test_gemm.py",)
 MEMORY = ("tests/test_memory.py",)
 STATE = ("tests/test_state.py",)
+CHECKPOINTS = ("tests/test_checkpoint.py",)
 INTERRUPT = ("tests/test_interrupt.py",)
 FAMILY = ("tests/test_family.py",)
 
@@ -271,6 +272,18 @@ BREAKS = [
           "if not training:", "if False:", ERRORS),
     Break("replaced-keeps-the-old", CORE + "layer.pxi",
           "old | weights", "weights | old", WEIGHTS),
+    Break("windows-that-end-blocks", "src/gru_c/_checkpoint.py",
+          "size *= -(-k // size)", "size = k", CHECKPOINTS),
+    Break("lengths-of-the-whole-sequence", "src/gru_c/_checkpoint.py",
+          "np.clip(lengths - steps.start, 0,", "np.clip(lengths, 0,", CHECKPOINTS),
+    Break("windows-without-carry", CORE + "windows.pxi",
+          "carry.done += blocks", "carry.done = 0", CHECKPOINTS),
+    Break("carry-that-grows-is-new", CORE + "windows.pxi",
+          "range(count if self.size else 0)", "range(0)", CHECKPOINTS),
+    Break("hidden-part-added-in-each-window", CORE + "rnn/backward.pxi",
+          "if c + 1 == chunks and call.blocks_left == 0:", "if c + 1 == chunks:", CHECKPOINTS),
+    Break("no-memory-loses-the-forward", CORE + "windows.pxi",
+          "        state.restore(old, has_saved)\n", "        pass\n", MEMORY),
     # ---- gru.py, cell.py
     Break("batch-first-is-plain", "src/gru_c/gru.py",
           "BATCH_FIRST if self.batch_first else SEQUENCE", "SEQUENCE", INTERFACE),

@@ -16,7 +16,16 @@ from gru_c._core.binding import BATCH_FIRST, CELL, SEQUENCE, STEP
 
 # isort: split
 from gru_c._core.binding import (
-    Carry, Layer, TrainingState, backward, bind, forward, longest_first, marks, sum_steps, swap,
+    Carry,
+    Layer,
+    TrainingState,
+    backward,
+    bind,
+    forward,
+    longest_first,
+    marks,
+    sum_steps,
+    swap,
     undo_window,
 )
 from gru_c._core.gemm import blas
@@ -79,6 +88,6 @@ bind(contexts(isa, engine))
 
 STEPS = TrainingState(STEP, False)                         # of GRU.step, which saves nothing
 
-__all__ = ["BATCH_FIRST", "CELL", "SEQUENCE", "STEPS", "Carry", "Layer", "TrainingState", "backward",
-           "blas", "contexts", "core", "engine", "forward", "isa", "longest_first", "marks",
-           "sum_steps", "swap", "undo_window"]
+__all__ = ["BATCH_FIRST", "CELL", "SEQUENCE", "STEPS", "Carry", "Layer", "TrainingState",
+           "backward", "blas", "contexts", "core", "engine", "forward", "isa", "longest_first",
+           "marks", "sum_steps", "swap", "undo_window"]

@@ -127,11 +127,11 @@ cdef struct Call:
     View3 dropout              # (T, N, H), of output
     View3 input_dropout        # (N, I), of x
     View3 recurrent_dropout    # (N, H), of h in the products with W_hh
-    # ---- of a backward: where the call is one window of a sequence. Windows are whole blocks of the
-    # sums, each with a row that has its steps. They are undone in turn, the forward's last first,
-    # with one workspace that keeps its contents. dh_0 and gradients of parameters are written by
-    # the last backward.
-    Py_ssize_t blocks_done     # blocks of rows in the windows that are undone already
+    # ---- of a backward: both 0, or the call is one window of a sequence. Windows are whole blocks
+    # of the sums, and some row has all steps of each. They are undone one by one, the last of the
+    # forward first, with one workspace that keeps its contents. The first reads d_h_n; the last
+    # writes dh_0 and the gradients of parameters.
+    Py_ssize_t blocks_done     # blocks of rows in the windows that have been undone
     Py_ssize_t blocks_left     # in those that come later
     # ---- how it runs
     # saved_size bytes of any alignment. A forward in TRAINING writes them. The backward reads them
@@ -139,8 +139,8 @@ cdef struct Call:
     # x.
     void *saved
     bint keep_saved            # the backward leaves `saved` unchanged; else it may overwrite it
-    # workspace_size bytes of any alignment, for this call alone, or for all windows: as many as the
-    # largest needs, all at one address or at a copy of it with the same alignment to lines.
+    # workspace_size bytes of any alignment, for this call alone. That of windows may move between
+    # two of them, by whole lines.
     void *workspace
     int max_threads            # >= 1, for all calls that run side by side
     # Called on the calling thread after each chunk of steps, in a forward after that of each block
