@@ -374,14 +374,23 @@ def test_a_handler_calls_the_same_model():
     same([*found, *gru.grads.values()], wanted)
     assert len(ran) == 2
 
+
+@signals
+@pytest.mark.parametrize("which", ["forward", "backward"])
+def test_a_handler_calls_the_same_model_in_vain(which):
     def fail():
-        call()
+        with pytest.raises(ValueError):
+            gru(x[..., 1:])
         raise Stop
 
-    gru(x)
+    gru, x = long_model(LONG["many windows"])
+    gru(x[:50])
+    gru.backward(None)
+    if which == "backward":
+        gru(x)
     with alarm(fail), pytest.raises(Stop):
-        gru.backward(None)
-    with pytest.raises(RuntimeError, match="the last backward did not finish"):
+        gru(x) if which == "forward" else gru.backward(None)
+    with pytest.raises(RuntimeError, match=f"the last {which} did not finish"):
         _ = gru.grads
 
 

@@ -283,7 +283,7 @@ BREAKS = [
           "if c + 1 == chunks and call.blocks_left == 0:", "if c + 1 == chunks:", CHECKPOINTS),
     Break("windows-of-the-callers-x", "src/gru_c/_checkpoint.py",
           'np.array(self.time_major(x), order="C")', "self.time_major(x)", CHECKPOINTS),
-    Break("handler-ran-the-model", CORE + "windows.pxi",
+    Break("handler-ran-in-a-window", CORE + "windows.pxi",
           "state.claim()\n        raise\n    state.finish", "raise\n    state.finish", CHECKPOINTS),
     Break("no-memory-loses-the-forward", CORE + "windows.pxi",
           "        state.restore(old, has_saved)\n", "        pass\n", MEMORY),
