@@ -320,6 +320,69 @@ def gru(lead=(5, N), dtype=F32, inputs=I, hidden=H, layers=1, **options):
         *(normal(*shape, dtype=dtype, seed=seed) for seed, shape in enumerate(shapes)))
 
 
+def option_cases(model, x, h_0, d_output, d_h_n, **options):
+    """Of a GRU that is called with options."""
+    shape = d_output.shape
+    masks = options.pop("dropout_masks", None)
+    ready = trained(model, x, h_0)
+    yield "first forward", Case(model, called(x, h_0, dropout_masks=masks, **options), shape)
+    yield "forward", Case(ready, called(x + 1, h_0, dropout_masks=masks, **options), shape)
+    yield "eval forward", Case(evaluated(ready), called(x, h_0, **options), shape)
+    yield "without output", Case(ready, called(x, h_0, return_output=False, **options), shape)
+    waiting = waits(model, x, h_0, dropout_masks=masks, **options)
+    yield "forward after one", Case(waiting, called(x + 1, h_0, dropout_masks=masks, **options),
+                                    shape)
+    yield "backward", Case(waiting, backward(d_output, d_h_n), shape)
+    yield "backward that adds", Case(waiting, backward(d_output, d_h_n, True), shape)
+    yield "backward that adds, gradients held", Case(
+        waiting, backward_with_gradients_held(d_output, d_h_n, True), shape)
+    yield "backward of less", Case(waiting, backward(d_output, d_h_n, False, False, False), shape)
+
+
+def called(x, h_0, **options):
+    """A forward; the arrays stay as they are."""
+    arrays = [x, h_0, *(a for a in options.values() if isinstance(a, np.ndarray))]
+    return lambda model: (functools.partial(model.forward, x, h_0, **options), arrays)
+
+
+def waits(model, x, h_0, **options):
+    """A model with gradients, and with a forward with options that waits for its backward."""
+    def make():
+        made = trained(model, x, h_0, pending=False)()
+        made(x, h_0, **options)
+        return made
+    return make
+
+
+def outputs(model, x, h_0, d_output, d_h_n, **options):
+    """Calls that write to the caller's arrays. They may be half written to after a failure."""
+    shape, ready = d_output.shape, trained(model, x, h_0)
+    gaps = np.repeat(d_output, 2, axis=-1)[..., ::2]
+    for name, out in (("out", d_output.copy()), ("out with gaps", gaps), ("no out", None)):
+        def call(model, out=out):
+            function = functools.partial(model.forward, x, h_0, out=out, h_n_out=d_h_n.copy(),
+                                         **options)
+            return function, [x, h_0]
+        yield name, Case(ready, call, shape)
+        yield f"eval, {name}", Case(evaluated(ready), call, shape)
+
+
+def family(cases, layers=2, bidirectional=True, ragged=(), dropout=False, **options):
+    """Cases of a model with options, 5 steps."""
+    rng, D = np.random.default_rng(0), 1 + bidirectional
+    shapes = [(5, N, I), (layers * D, N, H), (5, N, D * H), (layers * D, N, H)]
+    drawn = {"lengths": np.array([3, 0, 5, 2]), "mask": rng.random((5, N)) < 0.7,
+             "resets": rng.random((5, N)) < 0.3}
+    drawn = {name: drawn[name] for name in ragged}
+    if dropout:
+        drawn["dropout_masks"] = {
+            "output_l0": 2 * (rng.random((5, N, D * H)) < 0.5).astype(F32),
+            "input_l0": 2 * (rng.random((N, I)) < 0.5).astype(F32),
+            "recurrent_l1": 2 * (rng.random((N, H)) < 0.5).astype(F32)}
+    return cases(lambda: GRU(I, H, layers, bidirectional=bidirectional, rng=0, **options),
+                 *(normal(*shape, seed=seed) for seed, shape in enumerate(shapes)), **drawn)
+
+
 def conversions():
     """Arrays that the core cannot read as they are. A list takes an allocation for each number."""
     others = {
@@ -356,6 +419,12 @@ KINDS = {
     "chunks": lambda: gru((160, N)),
     "windows": lambda: gru((3, 256), inputs=8, hidden=12, checkpoint=1),
     "conversions": conversions,
+    "directions": lambda: family(option_cases),
+    "ragged, one direction": lambda: family(
+        option_cases, bidirectional=False, ragged=("lengths", "mask", "resets")),
+    "ragged": lambda: family(option_cases, ragged=("lengths", "mask", "resets"), dropout=True),
+    "dropout": lambda: family(option_cases, bidirectional=False, dropout=True, reset_after=False),
+    "outputs": lambda: family(outputs, ragged=("lengths",)),
 }
 
 

@@ -445,6 +445,7 @@ WRONG_OPTIONS = [
         ({name: [[None, True]] * 5}, TypeError, f"{name} must be of dtype bool, got object"),
         ({name: masked(marks(5, 2))}, TypeError, f"{name} is a masked array"))),
     ({"return_output": 0}, TypeError, "return_output should be of type bool, got: int"),
+    ({"return_output": 1}, TypeError, "return_output should be of type bool, got: int"),
     ({"return_output": None}, TypeError, "return_output should be of type bool, got: NoneType"),
     ({"return_output": False, "out": zeros(5, 2, 4)}, ValueError,
      "out takes the output, but return_output is False"),

@@ -129,6 +129,54 @@ def test_models_on_the_long_way(which, options):
         _ = gru.grads
 
 
+@pytest.mark.parametrize("which", ["forward", "backward", "eval"])
+@pytest.mark.parametrize("ragged", [False, True])
+def test_both_directions_stop(ragged, which, threads):
+    """On one thread the second does not begin, on two it follows the first."""
+    gru, x = model_and_input(SHAPES["rows" if ragged else "one row"], bidirectional=True)
+    T, N, _ = x.shape
+    options = {"lengths": T - np.arange(N) * 7,
+               "resets": np.arange(T * N).reshape(T, N) % 99 == 5} if ragged else {}
+    short = {name: value[:10] if name == "resets" else np.minimum(value, 10)
+             for name, value in options.items()}
+    want, _ = gru(x[:10], **short)
+    if which == "backward":
+        d_output = np.ones((*x.shape[:2], 2 * gru.hidden_size), np.float32)
+        assert_stops_soon(lambda: gru.backward(d_output), prepare=lambda: gru(x, **options))
+    else:
+        gru.train(which == "forward")
+        assert_stops_soon(lambda: gru(x, **options))
+    if which != "eval":
+        with pytest.raises(RuntimeError, match=f"the last {which} did not finish"):
+            gru.backward(None)
+        with pytest.raises(RuntimeError, match=f"the last {which} did not finish"):
+            _ = gru.grads
+    got, _ = gru(x[:10], **short)                          # and all is well again
+    assert got.tobytes() == want.tobytes()
+
+
+def test_a_handler_calls_a_model_of_two_directions(threads):
+    gru, x = model_and_input(SHAPES["rows"], bidirectional=True)
+    x, found = x[:1000], []
+    options = {"lengths": 1000 - np.arange(16) * 60}
+    want, want_h_n = gru(x, **options)
+    want_dx, want_dh_0 = gru.backward(want)
+
+    def call():
+        output, _ = gru(x[:50])
+        gru.backward(output)
+        found.append(output)
+
+    with alarm(call):
+        got, h_n = gru(x, **options)
+    with alarm(call):
+        dx, dh_0 = gru.backward(want)
+    assert len(found) == 2
+    assert found[0].tobytes() == found[1].tobytes()
+    for one, other in ((got, want), (h_n, want_h_n), (dx, want_dx), (dh_0, want_dh_0)):
+        assert one.tobytes() == other.tobytes()
+
+
 def test_a_cell_of_many_rows():
     cell = gru_c.GRUCell(1024, 1024, rng=0)
     x = np.ones((18_000, 1024), np.float32)
@@ -259,7 +307,8 @@ FORKED_CALL = """
 import os, signal, sys, numpy as np, gru_c
 gru_c.set_num_threads(2)
 T, N, K, H = eval(sys.argv[1])
-gru, x = gru_c.GRU(K, H, rng=0).eval(), np.ones((T, N, K), np.float32)
+gru = gru_c.GRU(K, H, rng=0, bidirectional=sys.argv[2] == "True").eval()
+x = np.ones((T, N, K), np.float32)
 parent = os.getpid()
 def handler(*_):
     if not os.fork():
@@ -283,12 +332,14 @@ sys.exit(os.waitstatus_to_exitcode(status) or not result)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_a_child_that_a_handler_forks_has_no_wrong_result(shape):
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_child_that_a_handler_forks_has_no_wrong_result(shape, bidirectional):
     """Half of the rows were made by a thread that the child has not."""
     import subprocess
     import sys
 
-    done = subprocess.run([sys.executable, "-c", FORKED_CALL, repr(shape)], timeout=60)
+    done = subprocess.run([sys.executable, "-c", FORKED_CALL, repr(shape), str(bidirectional)],
+                          timeout=60)
     assert done.returncode == 0
 
 

@@ -105,11 +105,12 @@ def test_the_gil_is_released(what, set_threads):
 # ---- processes -----------------------------------------------------------------------------------
 
 FORK = """
-import multiprocessing, os, warnings
+import multiprocessing, os, sys, warnings
 import numpy as np, gru_c
 warnings.simplefilter("ignore", DeprecationWarning)
 x, delta = np.ones((20, 32, 32), "f4"), np.ones((20, 32, 64), "f4")
-gru = gru_c.GRU(32, 64, rng=0)
+hidden, bidirectional = eval(sys.argv[1])
+gru = gru_c.GRU(32, hidden, bidirectional=bidirectional, rng=0)
 gru_c.set_num_threads(2)                # the child must not wait for threads that it does not have
 
 def train(_=None):
@@ -133,8 +134,9 @@ print(same([*gru.backward(delta), *gru.grads.values()], expected[2:]))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="no safe fork here")
-def test_fork():
-    assert python(FORK).split() == ["0", "True", "True"]
+@pytest.mark.parametrize("model", ["64, False", "32, True"])
+def test_fork(model):
+    assert python(FORK, model).split() == ["0", "True", "True"]
 
 
 def test_spawned_processes_get_models_by_pickle():

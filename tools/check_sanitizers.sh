@@ -23,8 +23,9 @@ library() { gcc -print-file-name="lib$1.so"; }
 slow="stall or import_ or processes or leak or grow or fork or never_threads or environment"
 
 addresses() {
-    local files=(tests/test_known_answers.py tests/test_interface.py)
-    [ "$1" = --short ] || files+=(tests/test_{kernels,gemm,activations,numerics,robustness,state}.py)
+    local files=(tests/test_{known_answers,interface,options}.py)
+    [ "$1" = --short ] || files+=(
+        tests/test_{kernels,gemm,activations,numerics,family,robustness,state}.py)
     cd "$work/address"
     export LD_PRELOAD PYTHONMALLOC=malloc PYTHONPATH=src
     LD_PRELOAD="$(library asan) $(library ubsan)"
@@ -41,7 +42,8 @@ for rows in (1, 3):                                    # out= that is not aligne
 }
 
 threads() {
-    local files=(tests/test_robustness.py) select="(thread or side_by_side or share)"
+    local files=(tests/test_robustness.py tests/test_options.py)
+    local select="(thread or side_by_side or share or ragged_batches or long_row)"
     [ "$1" = --short ] || files+=(tests/test_interface.py tests/test_numerics.py)
     cd "$work/thread"
     export TSAN_OPTIONS=ignore_noninstrumented_modules=1:die_after_fork=0:exitcode=66:halt_on_error=1
@@ -58,6 +60,9 @@ def call():
         trained = gru_c.GRU(16, 32)
         trained(x)
         trained.backward(np.ones((20, 32, 32), np.float32))
+        two = gru_c.GRU(16, 32, bidirectional=True)
+        output, h_n = two(x, lengths=np.arange(32) % 21)
+        two.backward(output, h_n)
 def change():
     for number in range(200):
         gru_c.set_num_threads(1 + number % 3)

@@ -260,9 +260,10 @@ def refuse_output(out: np.ndarray, name: str, expected: tuple, dtype: np.dtype) 
     raise ValueError(f"{name} is read-only")
 
 
-def refuse_overlap() -> Never:
-    """Two arrays for results."""
-    raise ValueError("out and h_n_out share memory")
+def refuse_overlap(out: np.ndarray, h_n_out: np.ndarray) -> None:
+    """Refuse arrays for results that share elements; they may lie between each other's."""
+    if np.may_share_memory(out, h_n_out, max_work=10**4):
+        raise ValueError("out and h_n_out share memory")
 
 
 def refuse_nothing_saved(training: bool, unfinished: str | None) -> Never:

@@ -282,7 +282,7 @@ class GRU(Module):
         state = self._state
         asked = None
         if (lengths is not None or mask is not None or resets is not None or out is not None
-                or dropout_masks is not None or not return_output
+                or dropout_masks is not None or return_output is not True
                 or (state.has_options and state.training)):
             asked = Options(lengths, mask, resets, dropout_masks, self._dropout, return_output, out,
                             self.checkpoint)

@@ -24,6 +24,14 @@ GRU(3, 4, clip="5")                                # error: arg-type, reportArgu
 GRU(3, 4, rng="seed")                              # error: arg-type, reportArgumentType
 gru()                                              # error: call-arg, reportCallIssue
 gru(x, lengths=[5, 5], out=[0.0])                  # error: arg-type, reportArgumentType
+gru(x, mask=object())                              # error: arg-type, reportArgumentType
+gru(x, dropout_masks=[x])                          # error: arg-type, reportArgumentType
+gru(x, return_output="no")                         # error: arg-type, reportArgumentType
+gru(x, length=[5, 5])                              # error: call-arg, reportCallIssue
+gru.backward(x, accumulate="yes")                  # error: arg-type, reportArgumentType
+gru.backward(x, need_dh_0=False)                   # error: call-arg, reportCallIssue
+GRU(3, 4, dropout="0.5")                           # error: arg-type, reportArgumentType
+GRU(3, 4, bidirectional=None)                      # error: arg-type, reportArgumentType
 gru(object())                                      # error: arg-type, reportArgumentType
 print(gru(x).shape)                                # error: attr-defined, reportAttributeAccessIssue
 print(gru.hidden_sise)                             # error: attr-defined, reportAttributeAccessIssue

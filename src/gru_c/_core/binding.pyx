@@ -228,6 +228,8 @@ cdef inline char *extreme(cnp.ndarray a, int sign) noexcept:
 cdef bint overlap(cnp.ndarray a, cnp.ndarray b) noexcept:
     """Whether the address ranges of two arrays of one dtype intersect."""
     cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(a)
+    if cnp.PyArray_SIZE(a) == 0 or cnp.PyArray_SIZE(b) == 0:
+        return False
     return extreme(a, -1) < extreme(b, 1) + size and extreme(b, -1) < extreme(a, 1) + size
 
 
@@ -320,7 +322,7 @@ cdef cnp.ndarray asked_output(asked, Options options, const Shape *shape, Layer 
     if asked.out is not None:
         output = check_out(asked.out, "out", &shape.output, layer)
         if overlap(output, h_n):
-            _checks.refuse_overlap()
+            _checks.refuse_overlap(output, h_n)
         if column_stride(output) == cnp.PyArray_ITEMSIZE(output):
             return output
     return new_array(&shape.output, layer, options.is_ragged)

@@ -15,7 +15,9 @@ cdef class Options:
 
     def __init__(self, tuple arranged):
         """`arranged` is from `_options.Options.arrange`."""
-        cdef cnp.ndarray order, lengths, offsets
+        cdef:
+            cnp.ndarray order, lengths, offsets
+            int found
         self.arrays, self.marks, self.multipliers = arranged
         self.is_ragged = self.arrays is not None
         if self.is_ragged:
@@ -23,11 +25,25 @@ cdef class Options:
             self.ragged = Ragged(<Py_ssize_t *> cnp.PyArray_DATA(order),
                                  <Py_ssize_t *> cnp.PyArray_DATA(lengths),
                                  <Py_ssize_t *> cnp.PyArray_DATA(offsets))
-        self.holds = self.marks is not None and bool((self.marks & HELD).any())
+        found = bits_of(self.marks)
+        self.holds = found & HELD != 0
         self.output_is_h = not (
-            self.is_ragged or self.marks is not None and (self.marks & RESET).any()
+            self.is_ragged or found & RESET
             or self.multipliers is not None and any(of_output is not None for of_output, *_ in
                                                     self.multipliers))
+
+
+cdef int bits_of(cnp.ndarray marks) noexcept:
+    """All bits of the marks, or 0 for None. `any` of NumPy has no MemoryError."""
+    cdef:
+        Py_ssize_t i
+        const unsigned char *mark
+        int found = 0
+    if marks is not None:
+        mark = <const unsigned char *> cnp.PyArray_DATA(marks)
+        for i in range(cnp.PyArray_SIZE(marks)):
+            found |= mark[i]
+    return found
 
 
 def longest_first(cnp.ndarray lengths, Py_ssize_t steps):
