@@ -154,12 +154,13 @@ def shape(a: np.ndarray, expected: tuple, name: str) -> None:
 # ---- options of a sequence ----------------------------------------------------------------------
 
 def lengths(value, rows: int) -> np.ndarray:
-    """Integers (rows,), contiguous."""
+    """Integers (rows,), contiguous and aligned."""
     a = any_array(value, "lengths")
     if a.size and a.dtype.kind not in "iu":
         raise TypeError(f"lengths must be integers, got {a.dtype}")
     shape(a, (rows,), "lengths")
-    return np.ascontiguousarray(a, np.intp)
+    a = np.ascontiguousarray(a, np.intp)
+    return a if a.flags.aligned else a.copy()
 
 
 def lengths_within(a: np.ndarray, steps: int) -> None:
