@@ -106,8 +106,8 @@ cdef struct Call:
     View3 d_output             # (T, N, H), or NULL for zeros
     View3 d_h_n                # (N, H), or NULL for zeros
     # dx and the gradients of the weights: all distances are multiples of itemsize.
-    # (T, N, I), contiguous columns. May be d_output where I = H and one call runs. Of two calls that
-    # run side by side, the second has a buffer here, which is added to dx of the first.
+    # (T, N, I), contiguous columns. May be d_output where I = H and one call runs. Of two calls
+    # that run side by side, the second has a buffer here, which is added to dx of the first.
     View3 dx
     bint need_dx
     View3 dh_0                 # (N, H)
@@ -122,7 +122,7 @@ cdef struct Call:
     bint x_packed              # with `ragged`: x is packed; else in the caller's order
     bint output_packed         # the same of output and d_output
     bint dx_packed
-    const unsigned char *marks # (T, N), rows longest first; or NULL
+    const unsigned char *marks  # (T, N), rows longest first; or NULL
     # Multipliers, with contiguous columns and rows in the caller's order; or NULL.
     View3 dropout              # (T, N, H), of output
     View3 input_dropout        # (N, I), of x
