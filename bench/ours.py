@@ -14,6 +14,7 @@ class Peer(PeerBase):
     dtypes = ("float32", "float64")
     can_train = True
     own_threads: int | None = None  # instead of the process's number
+    checkpoint: int | None = None  # of the GRU
 
     def build(self) -> None:
         import gru_c
@@ -23,7 +24,7 @@ class Peer(PeerBase):
         sizes = self.shape.I, self.shape.H
         self.cell = gru_c.GRUCell(*sizes, dtype=self.dtype, rng=0)
         self.gru = gru_c.GRU(*sizes, self.shape.layers, bidirectional=self.shape.directions == 2,
-                             dtype=self.dtype, rng=0)
+                             dtype=self.dtype, rng=0, checkpoint=self.checkpoint)
         self.cell.load_state_dict(self.parts[0])
         self.gru.load_state_dict(self.weights)
         self.cell.train(self.training)

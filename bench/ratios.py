@@ -1,13 +1,15 @@
-"""What gru_c gains from ragged rows and from two threads: ratios of its times to its own.
+"""What gru_c gains from ragged rows and two threads, and pays for memory: ratios of its times.
 
     python -m bench.ratios [T,N,I,H ...] [--seconds S] [--rounds R]
 
     ragged      lengths uniform in 1..T over the same rows padded to T steps, with as many threads
     directions  a layer of two directions on two threads over one of one direction on one
+    checkpoint  training with checkpoint=64 over training without; checkpoint2: of two layers
 
-For inference and for training, float32. The two sides of a ratio take turns in one process and are
-checked against gru_c.reference first; medians are compared. The exit status is 1 where a ratio is
-above its limit. Shapes that are given have no limit, unless they are usual ones.
+For inference and for training where nothing else is said, float32. The two sides of a ratio take
+turns in one process and are checked against gru_c.reference first; medians are compared. The exit
+status is 1 where a ratio is above its limit. Shapes that are given have no limit, unless they are
+usual ones.
 """
 
 from __future__ import annotations
@@ -26,6 +28,13 @@ from .worker import TOLERANCE
 
 RAGGED_LIMITS = {(100, 64, 128, 256): 0.60}
 DIRECTIONS_LIMITS = {(100, rows, 128, 256): 1.15 for rows in (64, 8, 1)}
+CHECKPOINT_LIMITS = {(4000, 16, 128, 128): 1.40}
+
+
+class Checkpointed(Peer):
+    """gru_c with checkpoints."""
+
+    checkpoint = 64
 
 
 @functools.cache
@@ -35,10 +44,11 @@ def solved(made: Shape) -> tuple[dict, dict]:
     return problem, peers.truth(problem)
 
 
-def checked(made: Shape, threads: int, training: bool, padded: bool = False) -> Peer:
+def checked(made: Shape, threads: int, training: bool, padded: bool = False,
+            kind: type[Peer] = Peer) -> Peer:
     """gru_c at a shape, after its first call was found right."""
     problem, truth = solved(made)
-    peer = Peer(peers.padded(problem) if padded else problem, threads, training)
+    peer = kind(peers.padded(problem) if padded else problem, threads, training)
     peer.run()
     for name, value in peer.results().items():
         error = peers.relative_error(value, truth[name])
@@ -59,6 +69,16 @@ def directions(sizes: tuple, threads: int, training: bool) -> list[Peer]:
     return [checked(two, threads, training), checked(shape(*sizes), 1, training)]
 
 
+def checkpoint(sizes: tuple, threads: int, training: bool, layers: int = 1) -> list[Peer]:
+    """Both sides of the ratio: with checkpoints, without."""
+    made = shape(*sizes, layers=layers)
+    return [checked(made, threads, training, kind=kind) for kind in (Checkpointed, Peer)]
+
+
+def checkpoint2(sizes: tuple, threads: int, training: bool) -> list[Peer]:
+    return checkpoint(sizes, threads, training, layers=2)
+
+
 def ratio(sides: list[Peer], seconds: float, rounds: int) -> float:
     """The median of the first over that of the second."""
     first, second = contenders = [Contender(peer.time) for peer in sides]
@@ -67,12 +87,16 @@ def ratio(sides: list[Peer], seconds: float, rounds: int) -> float:
 
 
 def cases(shapes: list[tuple]) -> list[tuple]:
-    """(the function that makes both sides, sizes, threads, limit or None)."""
+    """(the function that makes both sides, sizes, threads, limit or None, inference or training).
+    """
     counts, _ = useful_threads((1, 2))
-    found = [(ragged, sizes, threads, RAGGED_LIMITS.get(sizes))
+    found = [(ragged, sizes, threads, RAGGED_LIMITS.get(sizes), (False, True))
              for sizes in shapes or RAGGED_LIMITS for threads in counts]
-    found += [(directions, sizes, 2, DIRECTIONS_LIMITS.get(sizes))
+    found += [(directions, sizes, 2, DIRECTIONS_LIMITS.get(sizes), (False, True))
               for sizes in shapes or DIRECTIONS_LIMITS if 2 in counts]
+    found += [(sides, sizes, threads, CHECKPOINT_LIMITS.get(sizes), (True,))
+              for sides in (checkpoint, checkpoint2)
+              for sizes in shapes or CHECKPOINT_LIMITS for threads in counts]
     return found
 
 
@@ -87,12 +111,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="for each ratio")
     parser.add_argument("--rounds", type=int, default=60, help="most rounds a ratio")
     given, missed = parser.parse_args(), 0
-    for sides, sizes, threads, limit in cases(given.shapes):
-        for training in (False, True):
+    for sides, sizes, threads, limit, modes in cases(given.shapes):
+        for training in modes:
             found = ratio(sides(sizes, threads, training), given.seconds, given.rounds)
             above = limit is not None and found > limit
             verdict = "" if limit is None else f"at most {limit}: {'MISSED' if above else 'met'}"
-            print(f"{sides.__name__:10} {','.join(map(str, sizes)):16} "
+            print(f"{sides.__name__:11} {','.join(map(str, sizes)):16} "
                   f"{'training' if training else 'inference':9} {threads_text(threads):9} "
                   f"{found:6.3f}  {verdict}".rstrip(), flush=True)
             missed += above

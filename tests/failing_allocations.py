@@ -417,6 +417,7 @@ KINDS = {
         (N, 5), F64, layers=2, batch_first=True, reset_after=False),
     "unbatched": lambda: gru((5,)),
     "chunks": lambda: gru((160, N)),
+    "windows": lambda: gru((3, 256), inputs=8, hidden=12, checkpoint=1),
     "conversions": conversions,
     "directions": lambda: family(option_cases),
     "ragged, one direction": lambda: family(

@@ -646,7 +646,8 @@ def test_ragged_rows_are_timed_in_two_forms():
 def ratios(monkeypatch, capsys):
     """A function that runs `python -m bench.ratios` with a limit for 2,3,4,5: (status, lines)."""
     threads = gru_c.get_num_threads()
-    for name, limit in {"RAGGED_LIMITS": 0.6, "DIRECTIONS_LIMITS": 1.15}.items():
+    limits = {"RAGGED_LIMITS": 0.6, "DIRECTIONS_LIMITS": 1.15, "CHECKPOINT_LIMITS": 1.4}
+    for name, limit in limits.items():
         monkeypatch.setattr(bench.ratios, name, {(2, 3, 4, 5): limit})
     monkeypatch.setattr(bench.ratios, "useful_threads", lambda wanted: (wanted, []))
 
@@ -661,18 +662,21 @@ def ratios(monkeypatch, capsys):
 def test_ratios_of_a_shape_without_a_limit(ratios):
     status, lines = ratios("3,4,2,5", "--seconds", "0", "--rounds", "1")
     assert status == 0
-    expected = ("ragged", "1"), ("ragged", "2"), ("directions", "2")
+    expected = [("ragged", kind, threads) for threads in "12" for kind in ("inference", "training")]
+    expected += [("directions", kind, "2") for kind in ("inference", "training")]
+    expected += [(what, "training", threads) for what in ("checkpoint", "checkpoint2")
+                 for threads in "12"]
     assert [line.split()[:4] for line in lines] == [
-        [what, "3,4,2,5", kind, threads] for what, threads in expected
-        for kind in ("inference", "training")]
+        [what, "3,4,2,5", kind, threads] for what, kind, threads in expected]
     assert all(float(line.split()[5]) > 0 for line in lines)
 
 
-@pytest.mark.parametrize(("found", "status", "missed"), [(0.6, 0, 0), (0.7, 1, 4), (1.2, 1, 6)])
+@pytest.mark.parametrize(("found", "status", "missed"), [(0.6, 0, 0), (0.7, 1, 4), (1.2, 1, 6),
+                                                         (1.5, 1, 10)])
 def test_ratios_are_judged(ratios, monkeypatch, found, status, missed):
     monkeypatch.setattr(bench.ratios, "ratio", lambda sides, seconds, rounds: found)
     said, lines = ratios()
-    assert (said, len(lines), "".join(lines).count("MISSED")) == (status, 6, missed)
+    assert (said, len(lines), "".join(lines).count("MISSED")) == (status, 10, missed)
 
 
 def test_gru_c_with_one_thread_beside_others():

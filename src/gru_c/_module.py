@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FIXED = frozenset(("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dtype",
                    "reset_after", "bidirectional", "dropout", "input_dropout", "recurrent_dropout",
-                   "activation", "recurrent_activation", "clip"))
+                   "activation", "recurrent_activation", "clip", "checkpoint"))
 
 # Names that are meant for a parameter, of any layer: to set one that is not there is an error.
 PARAMETER_LIKE = re.compile(r"(weight|bias)_(([ih]{2}|hr)(_?l?\d+)?|[ihnr]*_?l\d+)(_reverse)?")
@@ -56,8 +56,8 @@ class Module:
         if calls[0] not in written:
             type.__setattr__(cls, "__call__", (written or forwards)[0])
 
-    def __init__(self, form: int, has_dropout: bool = False) -> None:
-        self._state = TrainingState(form, True, has_dropout)
+    def __init__(self, form: int, has_options: bool = False) -> None:
+        self._state = TrainingState(form, True, has_options)
 
     def _set_attribute(self, name: str, value: Any) -> None:
         if name in FIXED and name in self.__dict__:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_c import _checks
+from gru_c import _checkpoint, _checks
 from gru_c._core import longest_first
 from gru_c._core import marks as core_marks
 
@@ -23,10 +23,11 @@ class Options:
 
     def __init__(self, lengths: ArrayLike | None, mask: ArrayLike | None, resets: ArrayLike | None,
                  dropout_masks: Mapping[str, ArrayLike] | None, dropout: Dropout,
-                 return_output: bool, out: Array | None) -> None:
+                 return_output: bool, out: Array | None, checkpoint: int | None) -> None:
         self.lengths, self.mask, self.resets = lengths, mask, resets
         self.dropout_masks, self.dropout = dropout_masks, dropout
         self.return_output, self.out = _checks.flag(return_output, "return_output"), out
+        self.checkpoint = checkpoint
         if out is not None and not self.return_output:
             raise ValueError("out takes the output, but return_output is False")
 
@@ -50,6 +51,10 @@ class Options:
                                ragged, steps, rows)
         return ragged, marks, self.dropout.multipliers(
             self.dropout_masks, steps, rows, batched, batch_first, training)
+
+    def run_windows(self, *arguments: Any) -> _checkpoint.Windows:
+        """A forward that `backward` of the result undoes."""
+        return _checkpoint.Windows(self.checkpoint, *arguments)
 
     def _marks(self, name: str, steps: int, rows: int, batched: bool,
                batch_first: bool) -> Array | None:

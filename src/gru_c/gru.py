@@ -73,6 +73,9 @@ class GRU(Module):
     clip : float, optional
         The arguments of these functions are held between -clip and clip, as in ONNX, and have no
         gradient there and beyond.
+    checkpoint : int, optional
+        In training mode, save a copy of x and each k-th state, and let `backward` compute the rest
+        again: the same results from less memory in more time, see Notes.
 
     Notes
     -----
@@ -84,6 +87,10 @@ class GRU(Module):
 
     An exception of a signal handler, such as Ctrl-C, ends a call between two chunks of steps. After
     that nothing is saved for `backward` and there are no `grads`; both raise an error that says so.
+
+    With `checkpoint`, `backward` runs windows of k steps, rounded up to a multiple of ``256 // N``,
+    and needs memory for the activations of one. With two directions, the outputs of all layers but
+    the last are kept, too.
 
     A subclass may define `forward`, and ``model(x)`` runs it. Assigning `forward` to a class later
     has no effect; assigning it to a model is refused. A subclass that also defines ``__call__``
@@ -123,6 +130,7 @@ class GRU(Module):
         activation: Activation
         recurrent_activation: Activation
         clip: float | None
+        checkpoint: int | None
         num_layers: int
         batch_first: bool
         bidirectional: bool
@@ -168,7 +176,7 @@ class GRU(Module):
                  rng: Seed = None, input_dropout: float = 0.0, recurrent_dropout: float = 0.0,
                  activation: ActivationLike = "tanh",
                  recurrent_activation: ActivationLike = "sigmoid",
-                 clip: float | None = None) -> None:
+                 clip: float | None = None, checkpoint: Integer | None = None) -> None:
         self.input_size = _checks.size(input_size, "input_size")
         self.hidden_size = _checks.size(hidden_size, "hidden_size")
         self.num_layers = _checks.size(num_layers, "num_layers")
@@ -184,6 +192,7 @@ class GRU(Module):
         self.recurrent_activation = _activations.activation(
             recurrent_activation, "recurrent_activation")
         self.clip = _activations.clip(clip)
+        self.checkpoint = None if checkpoint is None else _checks.size(checkpoint, "checkpoint")
         rng = _checks.generator(rng)
         directions = 1 + self.bidirectional
         _checks.model_size(self.input_size, self.hidden_size, self.num_layers, directions,
@@ -193,7 +202,8 @@ class GRU(Module):
                           "non-zero dropout expects num_layers greater than 1, but got "
                           f"dropout={dropout} and num_layers=1", stacklevel=2)
         super().__init__(BATCH_FIRST if self.batch_first else SEQUENCE,
-                         max(self.dropout, self.input_dropout, self.recurrent_dropout) > 0)
+                         max(self.dropout, self.input_dropout, self.recurrent_dropout) > 0
+                         or self.checkpoint is not None)
         suffixes = [f"l{layer}{reverse}" for layer in range(self.num_layers)
                     for reverse in ("", "_reverse")[:directions]]
         sizes = [self.input_size] * directions
@@ -207,10 +217,11 @@ class GRU(Module):
                                 sizes, self.hidden_size, self.dtype, rng)
 
     def __repr__(self) -> str:
+        kept = "" if self.checkpoint is None else f", checkpoint={self.checkpoint}"
         return (f"{type(self).__name__}({self.input_size}, {self.hidden_size}, "
                 f"num_layers={self.num_layers}, bias={self.bias}, "
                 f"batch_first={self.batch_first}, dtype={self.dtype}, "
-                f"reset_after={self.reset_after}{_activations.shown(self)})")
+                f"reset_after={self.reset_after}{_activations.shown(self)}{kept})")
 
     # ---- running ---------------------------------------------------------------------------
 
@@ -272,8 +283,9 @@ class GRU(Module):
         asked = None
         if (lengths is not None or mask is not None or resets is not None or out is not None
                 or dropout_masks is not None or return_output is not True
-                or (state.has_dropout and state.training)):
-            asked = Options(lengths, mask, resets, dropout_masks, self._dropout, return_output, out)
+                or (state.has_options and state.training)):
+            asked = Options(lengths, mask, resets, dropout_masks, self._dropout, return_output, out,
+                            self.checkpoint)
         try:
             return forward(self._layers, x, h_0, h_n_out, state, asked)
         except BaseException:                              # a handler's may come when all is done

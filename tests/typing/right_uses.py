@@ -37,7 +37,7 @@ def models() -> None:
     GRUCell(3, 4, dtype=np.dtype(np.float64), rng=None)
     GRUCell(3, 4, dtype=gru.dtype, rng=np.random.SeedSequence(1))
     GRU(3, 4, activation="relu", recurrent_activation={"name": "hard_sigmoid", "alpha": 0.2})
-    GRU(3, 4, activation={"name": "elu"}, clip=5)
+    GRU(3, 4, activation={"name": "elu"}, clip=5, checkpoint=np.int64(3))
     GRUCell(3, 4, activation=gru.activation, clip=gru.clip)
     assert_type((gru.activation.name, gru.activation.alpha), tuple[str, float | None])
     assert_type(gru.input_size + gru.hidden_size + gru.num_layers, int)

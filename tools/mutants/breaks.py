@@ -22,6 +22,7 @@ POOL = ("tests/test_threads_pool.py",)
 GEMM = ("tests/test_gemm.py",)
 MEMORY = ("tests/test_memory.py",)
 STATE = ("tests/test_state.py",)
+CHECKPOINTS = ("tests/test_checkpoint.py",)
 INTERRUPT = ("tests/test_interrupt.py",)
 FAMILY = ("tests/test_family.py",)
 OPTIONS = ("tests/test_options.py",)
@@ -192,8 +193,7 @@ BREAKS = [
           "call.output.data += index % D * H * call.output.column", "pass", FAMILY),
     Break("accumulate-sets", CORE + "rnn/backward.pxi", "if call.accumulate:", "if False:", FAMILY),
     Break("accumulate-in-the-sums", CORE + "rnn/workspace.pxi",
-          "last = level == call.levels - 1 and not call.accumulate",
-          "last = level == call.levels - 1", OPTIONS),
+          "one_window and not call.accumulate", "one_window", OPTIONS),
     Break("accumulate-to-nothing", CORE + "binding.pyx",
           "calls[index].accumulate = whole.accumulate and old is not None",
           "calls[index].accumulate = whole.accumulate", OPTIONS),
@@ -284,6 +284,22 @@ BREAKS = [
           "if not training:", "if False:", ERRORS),
     Break("replaced-keeps-the-old", CORE + "layer.pxi",
           "old | weights", "weights | old", WEIGHTS),
+    Break("windows-that-end-blocks", "src/gru_c/_checkpoint.py",
+          "size *= -(-k // size)", "size = k", CHECKPOINTS),
+    Break("lengths-of-all-windows", "src/gru_c/_checkpoint.py",
+          "np.clip(lengths - steps.start, 0,", "np.clip(lengths, 0,", CHECKPOINTS),
+    Break("windows-without-carry", CORE + "windows.pxi",
+          "carry.done += blocks", "carry.done = 0", CHECKPOINTS),
+    Break("carry-that-grows-is-new", CORE + "windows.pxi",
+          "range(count if self.size else 0)", "range(0)", CHECKPOINTS),
+    Break("hidden-part-of-each-window", CORE + "rnn/backward.pxi",
+          "if c + 1 == chunks and call.blocks_left == 0:", "if c + 1 == chunks:", CHECKPOINTS),
+    Break("windows-of-the-callers-x", "src/gru_c/_checkpoint.py",
+          'np.array(self.time_major(x), order="C")', "self.time_major(x)", CHECKPOINTS),
+    Break("handler-ran-in-a-window", CORE + "windows.pxi",
+          "state.claim()\n        raise\n    state.finish", "raise\n    state.finish", CHECKPOINTS),
+    Break("no-memory-loses-the-forward", CORE + "windows.pxi",
+          "        state.restore(old, has_saved)\n", "        pass\n", MEMORY),
     # ---- gru.py, cell.py
     Break("batch-first-is-plain", "src/gru_c/gru.py",
           "BATCH_FIRST if self.batch_first else SEQUENCE", "SEQUENCE", INTERFACE),

@@ -16,6 +16,7 @@ from gru_c._core.binding import BATCH_FIRST, CELL, SEQUENCE, STEP
 
 # isort: split
 from gru_c._core.binding import (
+    Carry,
     Layer,
     TrainingState,
     backward,
@@ -23,7 +24,9 @@ from gru_c._core.binding import (
     forward,
     longest_first,
     marks,
+    sum_steps,
     swap,
+    undo_window,
 )
 from gru_c._core.gemm import blas
 
@@ -85,5 +88,6 @@ bind(contexts(isa, engine))
 
 STEPS = TrainingState(STEP, False)                         # of GRU.step, which saves nothing
 
-__all__ = ["BATCH_FIRST", "CELL", "SEQUENCE", "STEPS", "Layer", "TrainingState", "backward", "blas",
-           "contexts", "core", "engine", "forward", "isa", "longest_first", "marks", "swap"]
+__all__ = ["BATCH_FIRST", "CELL", "SEQUENCE", "STEPS", "Carry", "Layer", "TrainingState",
+           "backward", "blas", "contexts", "core", "engine", "forward", "isa", "longest_first",
+           "marks", "sum_steps", "swap", "undo_window"]

@@ -11,7 +11,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.ref cimport Py_REFCNT
 from libc.stdlib cimport free
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp, memcpy, memset
 
 import os
 import threading
@@ -21,9 +21,11 @@ from gru_c._parameters import NAMES, frozen
 
 from gru_c._core.core cimport (
     fork_count, init_layer, max_threads, pack_backward_weights, pack_forward_weights,
-    place_backward_weights, place_forward_weights, saved_size, set_activations, workspace_size,
+    place_backward_weights, place_forward_weights, saved_size, set_activations, sum_blocks,
+    workspace_size,
 )
 from gru_c._core.core cimport backward as run_backward, forward as run_forward
+from gru_c._core.core cimport sum_steps as core_sum_steps
 from gru_c._core.gemm.context cimport Activation, Activations, Context, View2, real
 from gru_c._core.rnn.call cimport (
     BACKWARD, FINISHED, FORKED, GO_ON, HELD, INFERENCE, RESET, SILENT,
@@ -63,6 +65,7 @@ include "options.pxi"
 include "saved.pxi"
 include "layer.pxi"
 include "signals.pxi"
+include "windows.pxi"
 
 SEQUENCE, BATCH_FIRST, STEP, CELL = SEQUENCE_FORM, BATCH_FIRST_FORM, STEP_FORM, CELL_FORM
 
@@ -242,6 +245,7 @@ cdef inline void init_call(Call *call, Mode mode, const Shape *shape) noexcept:
     call.mode, call.steps, call.rows = mode, shape.steps, shape.rows
     call.x_stays = call.reverse = call.accumulate = False
     call.need_dx = call.need_grads = True
+    call.blocks_done = call.blocks_left = 0
     call.output.data = call.d_output.data = call.dx.data = NULL
     call.ragged, call.marks = NULL, NULL
     call.dropout.data = call.input_dropout.data = call.recurrent_dropout.data = NULL
@@ -292,10 +296,14 @@ def forward(tuple layers, x, h_0, h_n_out, TrainingState state, asked=None):
         output = new_array(&shape.output, layer)
     if training and not layer.training:
         layers = tuple([each.for_mode(True) for each in layers])
-    init_call(&call, TRAINING if training else INFERENCE, &shape)
-    set_sequence_view(&call.x, x_array, &shape)
-    set_sequence_view(&call.output, output, &shape)
-    run_layers(layers, None, &call, &shape, options, h_array, h_n, state if training else None)
+    if training and asked is not None and asked.checkpoint is not None:
+        run_windows(layers, asked, &shape, options, x_array, h_array, output, h_n, state)
+    else:
+        init_call(&call, TRAINING if training else INFERENCE, &shape)
+        set_sequence_view(&call.x, x_array, &shape)
+        set_sequence_view(&call.output, output, &shape)
+        run_layers(layers, None, &call, &shape, options, h_array, h_n,
+                   state if training else None, None)
     if asked is not None and asked.out is not None and output is not asked.out:
         cnp.PyArray_CopyInto(asked.out, output)
         output = asked.out
@@ -328,11 +336,12 @@ cdef struct Plan:              # bytes of the memory of all calls
 
 
 cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, Options options,
-                    cnp.ndarray h_first, cnp.ndarray h_last, TrainingState state) except -1:
+                    cnp.ndarray h_first, cnp.ndarray h_last, TrainingState state,
+                    Carry carry) except -1:
     """One call per layer and direction: plan all, allocate, run all.
 
     `h_first` and `h_last` are h_0 and h_n of a forward, d_h_n and dh_0 of a backward. A forward
-    saves if it is given a state.
+    saves if it is given a state. A backward of a window is given a `carry`.
     """
     cdef:
         Py_ssize_t count = shape.calls, directions = shape.directions, index, done
@@ -349,12 +358,17 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, O
     try:
         if calls != NULL:
             plan = plan_calls(layers, saved, calls, whole, shape, options, h_first, h_last)
+            if carry is not None:
+                carry.fit(count, plan.workspace)
+                plan.workspace = 0
             size = (plan.buffers * plan.between + plan.second_dx + directions * plan.workspace
                     + LINE)
             memory = small if size <= SMALL else PyMem_RawMalloc(size)
         if memory == NULL:
             raise MemoryError("could not allocate the workspace of a call")
         connect(calls, shape, &plan, memory)
+        if carry is not None:
+            carry.connect(calls, count)
         if back:
             grads = consume(saved, calls, whole, state)
         elif state is not None:
@@ -574,9 +588,12 @@ def backward(TrainingState state, d_output, d_h_n, accumulate=False, need_dx=Tru
     if call.need_dx:                                       # zeros stay past the end of a row
         dx = new_array(&shape.x, layer, options is not None and options.is_ragged)
     dh_0 = new_array(&shape.states, layer)
-    set_sequence_view(&call.d_output, d_output_array, &shape)
-    set_sequence_view(&call.dx, dx, &shape)
-    run_layers(None, saved, &call, &shape, options, d_h_n_array, dh_0, state)
+    if (<Saved> saved[0]).windows is not None:
+        undo_windows(saved, &call, d_output_array, d_h_n_array, dx, dh_0, state)
+    else:
+        set_sequence_view(&call.d_output, d_output_array, &shape)
+        set_sequence_view(&call.dx, dx, &shape)
+        run_layers(None, saved, &call, &shape, options, d_h_n_array, dh_0, state, None)
     return dx, dh_0
 
 
@@ -588,7 +605,7 @@ cdef dict consume(list saved, Call *calls, const Call *whole, TrainingState stat
         Py_ssize_t index, i
         char *data[4]
     old = state.consume(saved, whole.keep_saved)
-    if not whole.need_grads:
+    if not whole.need_grads or whole.blocks_left:
         return old
     try:
         for index in range(len(saved)):
@@ -626,11 +643,17 @@ cdef cnp.ndarray gradient_array(dict old, str name, cnp.ndarray weight, Layer la
                 and cnp.PyArray_CHKFLAGS(found, cnp.NPY_ARRAY_OWNDATA)):
             return found
     if accumulate and old is not None:
-        found = _checks.array(old.get(name), f"grads[{name!r}]", layer.dtype)
-        _checks.shape(found, (<object> weight).shape, f"grads[{name!r}]")
-        return <cnp.ndarray> cnp.PyArray_NewCopy(found, cnp.NPY_CORDER)
+        return <cnp.ndarray> cnp.PyArray_NewCopy(old_gradient(old, name, weight, layer),
+                                                 cnp.NPY_CORDER)
     return <cnp.ndarray> cnp.PyArray_EMPTY(
         cnp.PyArray_NDIM(weight), cnp.PyArray_DIMS(weight), layer.type_number, 0)
+
+
+cdef cnp.ndarray old_gradient(dict old, str name, cnp.ndarray weight, Layer layer):
+    """An array that the caller may have put there."""
+    cdef cnp.ndarray found = _checks.array(old.get(name), f"grads[{name!r}]", layer.dtype)
+    _checks.shape(found, (<object> weight).shape, f"grads[{name!r}]")
+    return found
 
 
 def swap(dict attributes, str name, old, new):

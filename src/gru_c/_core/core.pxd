@@ -1,7 +1,7 @@
 """What the rest of `_core` calls: packing, sizes, the two entries, threads. See rnn/call.pxd."""
 
 from gru_c._core.gemm.context cimport Activations, Context, real
-from gru_c._core.rnn.call cimport Call, PackedLayer, Status
+from gru_c._core.rnn.call cimport Call, PackedLayer, Ragged, Status
 
 cdef void init_layer(PackedLayer *layer, const Context *context, Py_ssize_t input_size,
                      Py_ssize_t hidden_size, bint reset_after) noexcept nogil
@@ -17,6 +17,10 @@ cdef size_t saved_size(Call *call) noexcept nogil
 cdef size_t workspace_size(Call *call, int count) noexcept nogil
 cdef Status forward(Call *calls, int count) noexcept nogil
 cdef Status backward(Call *calls, int count) noexcept nogil
+
+# Windows of a sequence: whole multiples of so many steps, and the blocks of rows in one.
+cdef Py_ssize_t sum_steps(Py_ssize_t rows) noexcept nogil
+cdef Py_ssize_t sum_blocks(Py_ssize_t steps, Py_ssize_t rows, const Ragged *ragged) noexcept nogil
 
 cdef int max_threads() noexcept nogil
 cdef int fork_count() noexcept nogil

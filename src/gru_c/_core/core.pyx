@@ -14,7 +14,7 @@ from gru_c._core.gemm.context cimport (
 from gru_c._core.parallel.pool cimport Barrier, partition, task_t
 from gru_c._core.rnn.call cimport (
     BACKWARD, FINISHED, FORKED, GO_ON, HELD, INFERENCE, RESET, SILENT, STOP, STOPPED, SUM_LEVELS,
-    TRAINING, Call, PackedLayer, Partition, Status, Sums, View3,
+    TRAINING, Call, PackedLayer, Partition, Ragged, Status, Sums, View3,
 )
 from gru_c._core.rnn.layout cimport N_PLANE, Q_PLANE, R_PLANE, Z_PLANE, leading_dimension
 from gru_c._core.sizes cimport LINE, ceil_div, copy_rows, round_up

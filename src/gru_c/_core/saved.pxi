@@ -30,7 +30,10 @@ cdef class Memory:
 
 @cython.final
 cdef class Saved:
-    """The saved activations of one layer; see Call for the buffers."""
+    """The saved activations of one layer; see Call for the buffers.
+
+    A forward in windows saves one alone, which has `windows` instead.
+    """
     cdef:
         Shape shape
         View3 input
@@ -38,6 +41,7 @@ cdef class Saved:
         char *gates
         char *h
         Options options
+        object windows                 # of _checkpoint.py
     cdef readonly:
         Layer layer
         Memory memory
@@ -87,7 +91,7 @@ cdef class TrainingState:
     cdef readonly:
         int form                       # how its arrays are arranged, see binding.pyx
         bint training
-        bint has_dropout
+        bint has_options               # each forward in training has some: dropout, checkpoints
         list saved                     # one per layer; None: no forward, or its backward was run
         str unfinished                 # the call that an exception ended, until a forward trains
     cdef public:
@@ -96,12 +100,12 @@ cdef class TrainingState:
         list spare                     # consumed activations, whose memory is free
         unsigned long owner            # thread of the last call that took something, or 0
 
-    def __init__(self, int form, bint training=True, bint has_dropout=False):
-        self.form, self.training, self.has_dropout = form, training, has_dropout
+    def __init__(self, int form, bint training=True, bint has_options=False):
+        self.form, self.training, self.has_options = form, training, has_options
 
     def __reduce__(self):
         """What the last calls left is not copied."""
-        return TrainingState, (self.form, self.training, self.has_dropout)
+        return TrainingState, (self.form, self.training, self.has_options)
 
     cdef void begin(self) noexcept:
         """A call of this thread begins. It has acquired nothing."""
@@ -138,6 +142,10 @@ cdef class TrainingState:
             layer_saved.shape = shape[0]
             layer_saved.input, layer_saved.x_stays = calls[index].input, calls[index].x_stays
             layer_saved.gates, layer_saved.h = calls[index].gates, calls[index].h
+        self.keep(saved)
+
+    cdef void keep(self, list saved) noexcept:
+        """The rest of `store`, for saved activations that are complete."""
         with cython.critical_section(self):
             self.unfinished = None
             if self.training:
@@ -164,6 +172,11 @@ cdef class TrainingState:
             self.grads = grads
             if consumed is not None:
                 self.spare = consumed if self.training else None
+
+    cdef void claim(self) noexcept:
+        """The call of this thread has acquired the contents. One by a signal handler resets it."""
+        with cython.critical_section(self):
+            self.owner = PyThread_get_thread_ident()
 
     def abort(self, str call):
         """An exception ended a call of this thread. Drop the contents if it had acquired them."""

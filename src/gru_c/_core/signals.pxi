@@ -35,8 +35,7 @@ cdef int poll_signals(void *argument) noexcept nogil:
 cdef int raise_pending(TrainingState state) except -1:
     """Raise the pending exception of a signal handler, or an error if a handler forked."""
     if state is not None:
-        with cython.critical_section(state):
-            state.owner = PyThread_get_thread_ident()      # a call by the handler has reset it
+        state.claim()
     if PyErr_Occurred() == NULL:
         raise RuntimeError("a signal handler forked the process during a call on several "
                            "threads; the child cannot finish that call")

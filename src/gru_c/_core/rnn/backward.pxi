@@ -11,12 +11,14 @@ cdef void backward_rank(void *argument, int rank, int team) noexcept nogil:
     cdef:
         Call *call = <Call *> argument
         Partition part = partition_of(call, rank, team), own = own_rows(&part), block, active
-        Py_ssize_t blocks = ceil_div(part.row_end - part.row, MAX_BLOCK_ROWS), i, t, done = 0
+        Py_ssize_t blocks = ceil_div(part.row_end - part.row, MAX_BLOCK_ROWS), i, t
+        Py_ssize_t done = call.blocks_done
         Py_ssize_t chunks = ceil_div(call.steps, call.chunk), c, start, stop, s
         Py_ssize_t next_step = 1 if call.reverse else -1
         Prefetch next_gates
         const Partition *now
-    init_gradients(call, &own)
+    if call.blocks_done == 0:
+        init_gradients(call, &own)
     barrier_wait(part.barrier, part.sharers)
     for c in range(chunks):
         start = mirrored(c, chunks, not call.reverse) * call.chunk
@@ -32,7 +34,7 @@ cdef void backward_rank(void *argument, int rank, int team) noexcept nogil:
                     now = &active
                 if now.row < now.row_end:
                     backward_step(call, t, now, &next_gates)
-        if c + 1 == chunks:
+        if c + 1 == chunks and call.blocks_left == 0:
             add_hidden_part(call, &part)
         check_stop(call, &part, <int> c + 1)
         barrier_wait(part.barrier, part.team)              # dgates of all rows and units
@@ -42,7 +44,8 @@ cdef void backward_rank(void *argument, int rank, int team) noexcept nogil:
             input_gradients(call, start, stop, &part)
         if call.need_grads:
             done = weight_gradients(call, start, stop, done, &part)
-    store_gradients(call, &own)
+    if call.blocks_left == 0:
+        store_gradients(call, &own)
 
 
 cdef void backward_step(const Call *call, Py_ssize_t t, const Partition *part,

@@ -127,13 +127,21 @@ cdef struct Call:
     View3 dropout              # (T, N, H), of output
     View3 input_dropout        # (N, I), of x
     View3 recurrent_dropout    # (N, H), of h in the products with W_hh
+    # ---- of a backward: both 0, or the call is one window of a sequence. Windows are whole blocks
+    # of the sums, and some row has all steps of each. They are undone one by one, the last of the
+    # forward first, with one workspace that keeps its contents. The first reads d_h_n; the last
+    # writes dh_0 and the gradients of parameters.
+    Py_ssize_t blocks_done     # blocks of rows in the windows that have been undone
+    Py_ssize_t blocks_left     # in those that come later
     # ---- how it runs
     # saved_size bytes of any alignment. A forward in TRAINING writes them. The backward reads them
     # at the same address, with the same layer, steps, rows, reverse, options, x_stays and, if that,
     # x.
     void *saved
     bint keep_saved            # the backward leaves `saved` unchanged; else it may overwrite it
-    void *workspace            # workspace_size bytes of any alignment, for this call alone
+    # workspace_size bytes of any alignment, for this call alone. That of windows may move between
+    # two of them, by whole lines.
+    void *workspace
     int max_threads            # >= 1, for all calls that run side by side
     # Called on the calling thread after each chunk of steps, in a forward after that of each block
     # of rows. Or NULL; the plan sets it to NULL in a short call.
@@ -147,7 +155,7 @@ cdef struct Call:
     bint x_in_place            # products read the caller's x; no copy
     Py_ssize_t chunk           # steps whose products with x, or dx and dW, are made at once
     int levels                 # of `sums`
-    Py_ssize_t blocks          # of rows that are summed
+    Py_ssize_t blocks          # of rows that are summed, in all windows
     Py_ssize_t scratch_size    # bytes per thread
     # ---- buffers, which the entry places
     View3 input                # what products read as x: (T or chunk, N, I)

@@ -82,14 +82,14 @@ cdef Py_ssize_t sum_steps(Py_ssize_t rows) noexcept nogil:
     return max(1, SUM_ROWS // max(1, rows))
 
 
-cdef Py_ssize_t sum_blocks(const Call *call) noexcept nogil:
+cdef Py_ssize_t sum_blocks(Py_ssize_t steps, Py_ssize_t rows, const Ragged *ragged) noexcept nogil:
     """Blocks of rows in a sum over all steps."""
-    cdef Py_ssize_t steps = sum_steps(call.rows), blocks = 0, t = 0, stop
-    if call.ragged == NULL:
-        return ceil_div(call.steps, steps) * ceil_div(call.rows, SUM_ROWS)
-    while t < call.steps:
-        stop = min(t + steps, call.steps)
-        blocks += ceil_div(rows_before(call, stop) - rows_before(call, t), SUM_ROWS)
+    cdef Py_ssize_t together = sum_steps(rows), blocks = 0, t = 0, stop
+    if ragged == NULL:
+        return ceil_div(steps, together) * ceil_div(rows, SUM_ROWS)
+    while t < steps:
+        stop = min(t + together, steps)
+        blocks += ceil_div(ragged.offsets[stop] - ragged.offsets[t], SUM_ROWS)
         t = stop
     return blocks
 
@@ -157,7 +157,7 @@ cdef void add_block(const Call *call, Py_ssize_t t, Py_ssize_t row, Py_ssize_t r
                     bint first_block, bint new_sum, const Partition *part) noexcept nogil:
     """Add rows row .. row + rows of all steps, none before step t, to the first level.
 
-    The first block of a call sets the level, and so does `new_sum`. The biases have no levels.
+    The first block of a sequence sets the level, and so does `new_sum`. The biases have no levels.
     """
     cdef:
         const PackedLayer *layer = call.layer

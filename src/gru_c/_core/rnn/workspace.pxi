@@ -83,13 +83,16 @@ cdef void place_input(Call *call, size_t *end, Py_ssize_t rows) noexcept nogil:
 
 
 cdef void place_backward(Call *call, size_t *end) noexcept nogil:
-    """The last level of the sums is the caller's arrays where their rows are whole lines."""
+    """The last level of the sums is the caller's arrays where their rows are whole lines.
+
+    What windows share comes before what depends on their steps.
+    """
     cdef:
         const PackedLayer *layer = call.layer
         Py_ssize_t H = layer.hidden_size, itemsize = layer.context.itemsize
         Py_ssize_t state = call.rows * layer.ld_h, chunk_rows = call.chunk * call.rows
         int level
-        bint last
+        bint last, one_window = call.blocks_done + call.blocks_left == 0
     call.dgates = call.gates
     if call.keep_saved:
         call.dgates = place(end, rows_before(call, call.steps) * layer.ld_gates)
@@ -97,10 +100,11 @@ cdef void place_backward(Call *call, size_t *end) noexcept nogil:
     call.dh_hidden = place(end, state)
     call.dq = place(end, 0 if layer.reset_after else state)
     call.dbias = place(end, 8 * layer.plane)
-    call.blocks = sum_blocks(call)
+    call.blocks = (call.blocks_done + sum_blocks(call.steps, call.rows, call.ragged)
+                   + call.blocks_left)
     call.levels = sum_levels(call.blocks)
     for level in range(call.levels if call.need_grads else 0):
-        last = level == call.levels - 1 and not call.accumulate
+        last = level == call.levels - 1 and one_window and not call.accumulate
         call.sums[level] = Sums(call.dweight_ih, call.dweight_hh)
         if not last or layer.w_ih_t.n != layer.input_size * itemsize:
             call.sums[level].dweight_ih = place(end, 3 * H * layer.w_ih_t.n)
