@@ -153,6 +153,7 @@ cdef struct Call:
     bint merged                # rows are few, and the layer has w_hh_merged
     bint has_options           # of rows
     bint x_in_place            # products read the caller's x; no copy
+    bint chunk_packed          # with `ragged`, in inference: no two partitions share the buffers
     Py_ssize_t chunk           # steps whose products with x, or dx and dW, are made at once
     int levels                 # of `sums`
     Py_ssize_t blocks          # of rows that are summed, in all windows
