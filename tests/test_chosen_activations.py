@@ -308,26 +308,29 @@ def test_copies_modes_and_new_weights_keep_them(kind, duplicate):
 
 
 @pytest.mark.parametrize(("value", "error", "words"), [
-    ("Tanh", ValueError, "got 'Tanh', expected one of sigmoid, tanh, relu, hard_sigmoid, affine"),
-    ({"alpha": 1.0}, ValueError, "has no known name: got None"),
-    ({"name": ["tanh"]}, ValueError, "has no known name"),
+    ("Tanh", ValueError, "unknown {} 'Tanh', expected one of sigmoid, tanh, relu, softsign, "
+     "softplus, linear, hard_sigmoid, affine, leaky_relu, thresholded_relu, scaled_tanh, elu"),
+    ({"alpha": 1.0}, ValueError, "{} has no 'name'"),
+    ({}, ValueError, "{} has no 'name'"),
+    ({"name": None}, ValueError, "unknown {} None, expected one of sigmoid, tanh"),
+    ({"name": ["tanh"]}, ValueError, "unknown {} ['tanh'], expected one of"),
     (np.tanh, TypeError, "should be a name or a dict with a name, alpha and beta, got: ufunc"),
     (None, TypeError, "got: NoneType"),
-    ({"name": "relu", "alpha": 1}, ValueError, "relu does not have 'alpha'; its parameters: none"),
+    ({"name": "relu", "alpha": 1}, ValueError, "{} 'relu' has no 'alpha', its parameters are: none"),
     ({"name": "elu", "beta": 1, "slope": 2}, ValueError,
-     "elu does not have 'beta', 'slope'; its parameters: alpha"),
-    ({"name": "affine", "gamma": 1}, ValueError, "its parameters: alpha and beta"),
-    ({"name": "elu", "alpha": "1"}, TypeError, "alpha of {} should be a number, got: str"),
-    ({"name": "elu", "alpha": True}, TypeError, "alpha of {} should be a number, got: bool"),
+     "{} 'elu' has no 'beta', 'slope', its parameters are: alpha"),
+    ({"name": "affine", "gamma": 1}, ValueError, "{} 'affine' has no 'gamma', its parameters are: alpha, beta"),
+    ({"name": "elu", "alpha": "1"}, TypeError, "alpha of {} 'elu' should be a number, got: str"),
+    ({"name": "elu", "alpha": True}, TypeError, "alpha of {} 'elu' should be a number, got: bool"),
     ({"name": "elu", "alpha": None}, TypeError, "should be a number, got: NoneType"),
-    ({"name": "affine", "beta": np.nan}, ValueError, "beta of {} must be finite, got nan"),
-    ({"name": "affine", "alpha": -np.inf}, ValueError, "alpha of {} must be finite, got -inf"),
-    ({"name": "affine", "alpha": 10**400}, ValueError, "alpha of {} must be finite, got inf"),
+    ({"name": "affine", "beta": np.nan}, ValueError, "beta of {} 'affine' must be finite, got nan"),
+    ({"name": "affine", "alpha": -np.inf}, ValueError, "alpha of {} 'affine' must be finite, got -inf"),
+    ({"name": "affine", "alpha": 10**400}, ValueError, "alpha of {} 'affine' must be finite, got inf"),
     (replace(GRU(1, 1, activation="elu").activation, alpha=-1.0), ValueError,
-     "alpha of {} must not be negative for elu, got -1.0"),
+     "alpha of {} 'elu' must not be negative, got -1.0"),
     ({"name": "leaky_relu", "alpha": -0.1}, ValueError,
-     "alpha of {} must not be negative for leaky_relu, got -0.1"),
-    ({"name": "elu", "alpha": -1}, ValueError, "must not be negative for elu, got -1.0"),
+     "alpha of {} 'leaky_relu' must not be negative, got -0.1"),
+    ({"name": "elu", "alpha": -1}, ValueError, "must not be negative, got -1.0: backward reads"),
 ], ids=str)
 @pytest.mark.parametrize("role", ROLES)
 @both_kinds

@@ -5,6 +5,7 @@ error was raised in a .py file of the package, and that the model is as it was: 
 gradients, and the tape, on which a backward still works.
 """
 
+import re
 import types
 from pathlib import Path
 
@@ -159,8 +160,9 @@ def test_no_probability(name, value, error, words):
 def test_dropout_of_one_layer():
     """As PyTorch has it. The other kinds drop something in one layer, too."""
     words = ("dropout option adds dropout after all but last recurrent layer, so non-zero dropout "
-             "expects num_layers greater than 1, but got dropout=0.5 and num_layers=1")
-    with pytest.warns(UserWarning, match=words) as caught:
+             "expects num_layers greater than 1, but got dropout=0.5 and num_layers=1 "
+             "(for dropout of x, as in Keras: input_dropout)")
+    with pytest.warns(UserWarning, match=re.escape(words)) as caught:
         gru_c.GRU(3, 4, dropout=0.5)
     assert caught[0].filename == __file__
     gru_c.GRU(3, 4, input_dropout=0.5, recurrent_dropout=0.5)
@@ -359,6 +361,10 @@ def test_masked_arrays(kind):
     ([[1, 2, 2**70]], TypeError, ["input dtype (object)", "float32"]),
     ({1, 2, 3}, TypeError, ["input dtype (object)", "float32"]),
     ([[1, 2, 3], [4, 5]], ValueError, ["input", "inhomogeneous"]),
+    ([zeros(5, 3), zeros(2, 3)], ValueError,
+     ["input is not an array", "with gru_c.pad_sequences, and give lengths"]),
+    ((zeros(7, 3), np.array([2, 2, 2, 1]), None, None), ValueError,      # as a PackedSequence
+     ["input is not an array", "with gru_c.pad_sequences, and give lengths"]),
 ])
 def test_lists_that_are_not_numbers(value, error, words):
     refused(make_cell, lambda cell: cell(value), error, words)
@@ -419,7 +425,8 @@ def marks(*shape):
 
 # Of x (5, 2, 3), with two layers of four units.
 WRONG_OPTIONS = [
-    ({"lengths": [5]}, ValueError, "lengths has shape (1,), expected (2,)"),
+    ({"lengths": [5]}, ValueError, "lengths has shape (1,), expected (2,) "
+     "(for input of shape (5, 2, 3), batch_first=False)"),
     ({"lengths": [[5, 3]]}, ValueError, "lengths has shape (1, 2), expected (2,)"),
     ({"lengths": 5}, ValueError, "lengths has shape (), expected (2,)"),
     ({"lengths": []}, ValueError, "lengths has shape (0,), expected (2,)"),
@@ -435,13 +442,16 @@ WRONG_OPTIONS = [
     ({"lengths": False}, TypeError, "lengths must be integers, got bool"),
     ({"lengths": masked(np.array([5, 3]))}, TypeError, "lengths is a masked array"),
     *(case for name in ("mask", "resets") for case in (
-        ({name: marks(2, 5)}, ValueError, f"{name} has shape (2, 5), expected (5, 2)"),
+        ({name: marks(2, 5)}, ValueError, f"{name} has shape (2, 5), expected (5, 2) "
+         "(for input of shape (5, 2, 3), batch_first=False)"),
         ({name: marks(5)}, ValueError, f"{name} has shape (5,), expected (5, 2)"),
         ({name: marks(5, 1)}, ValueError, f"{name} has shape (5, 1), expected (5, 2)"),
         ({name: marks(5, 2, 1)}, ValueError, f"{name} has shape (5, 2, 1), expected (5, 2)"),
         ({name: True}, ValueError, f"{name} has shape (), expected (5, 2)"),
-        ({name: zeros(5, 2)}, TypeError, f"{name} must be of dtype bool, got float32"),
-        ({name: zeros(5, 2, dtype=int)}, TypeError, f"{name} must be of dtype bool, got int64"),
+        ({name: zeros(5, 2)}, TypeError,
+         f"{name} must be of dtype bool, got float32: convert it by .astype(bool)"),
+        ({name: zeros(5, 2, dtype=int)}, TypeError,
+         f"{name} must be of dtype bool, got int64: convert it by .astype(bool)"),
         ({name: [[None, True]] * 5}, TypeError, f"{name} must be of dtype bool, got object"),
         ({name: masked(marks(5, 2))}, TypeError, f"{name} is a masked array"))),
     ({"return_output": 0}, TypeError, "return_output should be of type bool, got: int"),
@@ -467,13 +477,15 @@ WRONG_MASKS = [
     (zeros(5, 2, 4), TypeError, "dropout_masks must be a mapping, got ndarray"),
     (0.5, TypeError, "dropout_masks must be a mapping, got float"),
     # there is no dropout after the last layer, nor a reverse direction
-    ({"output_l1": zeros(5, 2, 4)}, ValueError, "dropout_masks has unexpected names: 'output_l1'"),
+    ({"output_l1": zeros(5, 2, 4)}, ValueError, "dropout_masks has unexpected names: 'output_l1'; "
+     "its names are: output_l0, input_l0, recurrent_l0, input_l1, recurrent_l1"),
     ({"input_l0_reverse": zeros(2, 3), 1: 2}, ValueError,
-     "dropout_masks has unexpected names: 'input_l0_reverse', 1"),
+     "dropout_masks has unexpected names: 'input_l0_reverse', 1; its names"),
     ({"output_l0": zeros(2, 5, 4)}, ValueError,
      "dropout_masks['output_l0'] has shape (2, 5, 4), expected (5, 2, 4)"),
     ({"input_l0": zeros(2, 4)}, ValueError,
-     "dropout_masks['input_l0'] has shape (2, 4), expected (2, 3)"),
+     "dropout_masks['input_l0'] has shape (2, 4), expected (2, 3) "
+     "(for input of shape (5, 2, 3), batch_first=False)"),
     ({"input_l1": zeros(4)}, ValueError,
      "dropout_masks['input_l1'] has shape (4,), expected (2, 4)"),
     ({"recurrent_l0": zeros(5, 2, 4)}, ValueError,
@@ -522,14 +534,16 @@ def test_dropout_masks_in_eval(masks):
 
 
 @pytest.mark.parametrize(("shape", "options", "words"), [
-    ((2, 5, 3), {"mask": marks(5, 2)}, "mask has shape (5, 2), expected (2, 5)"),
+    ((2, 5, 3), {"mask": marks(5, 2)}, "mask has shape (5, 2), expected (2, 5) "
+     "(for input of shape (2, 5, 3), batch_first=True)"),
     ((2, 5, 3), {"resets": marks(5, 2)}, "resets has shape (5, 2), expected (2, 5)"),
     ((2, 5, 3), {"lengths": [5] * 5}, "lengths has shape (5,), expected (2,)"),
     ((2, 5, 3), {"lengths": [5, 6]}, "lengths[1] is 6, expected 0 to 5"),
     ((2, 5, 3), {"out": zeros(5, 2, 4)}, "out has shape (5, 2, 4), expected (2, 5, 4)"),
     ((2, 5, 3), {"dropout_masks": {"output_l0": zeros(5, 2, 4)}},
      "dropout_masks['output_l0'] has shape (5, 2, 4), expected (2, 5, 4)"),
-    ((5, 3), {"mask": marks(5, 1)}, "mask has shape (5, 1), expected (5,)"),
+    ((5, 3), {"mask": marks(5, 1)}, "mask has shape (5, 1), expected (5,) "
+     "(for input of shape (5, 3))"),
     ((5, 3), {"resets": marks(1)}, "resets has shape (1,), expected (5,)"),
     ((5, 3), {"lengths": [5, 3]}, "lengths has shape (2,), expected (1,)"),
     ((5, 3), {"lengths": 6}, "lengths[0] is 6, expected 0 to 5"),
@@ -609,8 +623,8 @@ def test_gradients_that_cannot_add_up(change, error, words):
 def test_order_of_calls(kind):
     model = kind(3, 4)
     x, delta = zeros(2, 3), zeros(2, 4)
-    no_forward = ["backward needs a forward in training mode first"]
-    eval_mode = ["backward needs training mode: call train(), then forward"]
+    no_forward = ["backward needs a forward in training mode first", "eval() drops what it saved"]
+    eval_mode = ["backward needs training mode: call train(), then forward; eval() drops what"]
     raises(RuntimeError, no_forward, model.backward, delta)
     raises(RuntimeError, ["no gradients yet: call backward first"], lambda: model.grads)
     model.eval()
@@ -619,6 +633,12 @@ def test_order_of_calls(kind):
     raises(RuntimeError, eval_mode, model.backward, delta)
     model.train()
     raises(RuntimeError, no_forward, model.backward, delta)
+    model(x)
+    with pytest.raises(ValueError, match="input"):         # what is refused keeps it
+        model(zeros(2, 7))
+    if kind is gru_c.GRU:
+        model.step(zeros(2, 3))
+    model.backward(delta)
     model(x)
     model.eval().train()                                   # eval drops what was kept
     raises(RuntimeError, no_forward, model.backward, delta)

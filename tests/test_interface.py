@@ -85,6 +85,18 @@ def test_positional_arguments():
                                      "dtype=float32, reset_after=True)")
 
 
+@pytest.mark.parametrize(("options", "text"), [
+    ({"bidirectional": True}, ", bidirectional=True"),
+    ({"dropout": 0.25}, ", dropout=0.25"),
+    ({"input_dropout": 1, "recurrent_dropout": 0.5}, ", input_dropout=1.0, recurrent_dropout=0.5"),
+    ({"bidirectional": False, "dropout": 0, "input_dropout": 0.0, "recurrent_dropout": 0}, ""),
+    ({"recurrent_dropout": 0.5, "activation": "relu", "bidirectional": True},
+     ", bidirectional=True, recurrent_dropout=0.5, activation='relu'"),
+], ids=str)
+def test_repr_of_options(options, text):
+    assert repr(gru_c.GRU(3, 4, 2, **options)) == repr(gru_c.GRU(3, 4, 2))[:-1] + text + ")"
+
+
 @both_kinds
 def test_attributes(kind):
     model = kind(np.int64(3), np.uint8(4), bias=np.True_, dtype="float64", reset_after=False)

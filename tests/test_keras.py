@@ -149,6 +149,24 @@ def test_masks(mask, reset_after, results_of):
     assert_results(results_of(drawn), by_keras(drawn))
 
 
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+def test_bidirectional(mask, reset_after):
+    """It sets `zero_output_for_mask`: zeros at all steps that do not count."""
+    drawn = case(6, 4, (3, 5), bidirectional=True, reset_after=reset_after)
+    drawn = drawn.but(mask=np.fromfunction(mask, (6, 4)))
+    counts, arrays = drawn.call["mask"], drawn.complete()
+    layer = keras.layers.Bidirectional(keras.layers.GRU(
+        5, reset_after=reset_after, return_sequences=True, return_state=True, use_cudnn=False,
+        dtype="float64"), dtype="float64")
+    layer.build((None, None, 3))
+    layer.set_weights(to_keras(drawn, "l0") + to_keras(drawn, "l0_reverse"))
+    output, *h_n = layer(arrays["x"].swapaxes(0, 1), initial_state=list(arrays["h_0"]),
+                         mask=tf.constant(counts.T))
+    found = by_package(drawn)
+    assert_results({"output": found["output"] * counts[..., None], "h_n": found["h_n"]},
+                   {"output": np.swapaxes(output, 0, 1), "h_n": np.stack(h_n)})
+
+
 @pytest.mark.parametrize("dropout", [("input",), ("recurrent",), ("input", "recurrent")], ids=str)
 def test_variational_dropout(dropout, reset_after, results_of):
     drawn = case(5, 4, (8, 9), reset_after=reset_after, dropout=dropout)

@@ -575,6 +575,20 @@ def test_small_features_train():
     assert history.best.validation_accuracy >= 0.99
 
 
+@pytest.mark.parametrize("x, found", [
+    ([np.zeros((5, 3), np.float32), np.zeros((2, 3), np.float32)], "list"),
+    (np.zeros((2, 3), np.float32), "(2, 3)"),
+], ids=["list", "2D"])
+@pytest.mark.parametrize("which", ["training", "validation"])
+def test_fit_takes_one_array(which, x, found):
+    bad = x, np.zeros(2, int)
+    data = (bad, task()) if which == "training" else (task(), bad)
+    message = (f"{which} data: sequences should be one array (N, T, I), all of T steps, "
+               f"got: {found}")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        fit(SequenceClassifier(3, 8, 2, rng=0), *data)
+
+
 @pytest.mark.parametrize("rows, labels", [(0, 0), (5, 4)])
 @pytest.mark.parametrize("which", ["training", "validation"])
 def test_fit_refuses(which, rows, labels):

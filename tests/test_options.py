@@ -429,6 +429,23 @@ def test_what_draws(kind):
     assert not draws(lambda: zero(x))
 
 
+def test_rng_is_the_generator_of_the_masks():
+    x, rng = normal(3, 3, 5), np.random.default_rng(4)
+    gru = gru_c.GRU(5, 8, input_dropout=0.5, rng=rng)
+    assert gru.rng is rng
+    state = rng.bit_generator.state
+    first = gru(x)[0]
+    assert rng.bit_generator.state != state
+    gru.rng.bit_generator.state = state
+    same(gru(x)[0], first)
+    twin = pickle.loads(pickle.dumps(gru))
+    assert twin.rng.bit_generator.state == rng.bit_generator.state != state
+    twin.rng.bit_generator.state = state
+    same(twin(x)[0], first)
+    with pytest.raises(AttributeError, match="rng of a GRU cannot change"):
+        gru.rng = np.random.default_rng(5)
+
+
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_statistics_of_masks(p, dtype):
     """Each multiplier is 0 with probability p, else 1 / (1 - p), whatever the others are."""

@@ -124,6 +124,15 @@ def test_numbers_and_integers_convert(dtype):
     equal(pad_sequences([np.ones(2, bool)], dtype=dtype)[:1], [np.ones((2, 1), dtype)])
 
 
+def test_an_empty_list_has_no_dtype():
+    for sequences in ([[], np.array([2, 3])], [np.array([2, 3]), ()]):
+        padded, lengths = pad_sequences(sequences)
+        first = int(len(sequences[0]) == 0)
+        equal([padded], [np.array([[0, 2], [0, 3]] if first else [[2, 0], [3, 0]])])
+        assert lengths.tolist() == [2 * (1 - first), 2 * first]
+    assert pad_sequences([[], [1, 2]])[0].dtype == int
+
+
 # ---- errors --------------------------------------------------------------------------------------
 
 X, WIDE = np.ones((4, 2), F32), np.ones((4, 2), F64)
@@ -138,6 +147,10 @@ X, WIDE = np.ones((4, 2), F32), np.ones((4, 2), F64)
     ([X, X[0]], {}, ValueError, "sequences[1] has shape (2,), sequences[0] (4, 2): only"),
     ([X, []], {}, ValueError, "sequences[1] has shape (0,), sequences[0] (4, 2): only"),
     (X[0], {}, ValueError, "sequences[0] has no axis of steps: its shape is ()"),
+    ([[], []], {}, ValueError, "larger than 0 in one sequence at least"),
+    ([[], np.ones(2, F32), np.ones(2)], {}, TypeError,
+     "sequences[2] dtype (float64) does not match that of sequences[1] (float32)"),
+    ([np.ones(0, F32), np.ones(2)], {}, TypeError, "sequences[1] dtype (float64) does not match"),
     ([X[:0], X[:0]], {}, ValueError, "Expected sequence length to be larger than 0 in one sequence "
                                      "at least (sequences[0] of shape (0, 2))"),
     ([X, [[1, 2], [3]]], {}, ValueError, "sequences[1] is not an array"),

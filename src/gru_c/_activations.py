@@ -17,15 +17,15 @@ DEFAULTS: dict[str, dict[str, float]] = {
     "sigmoid": {},
     "tanh": {},
     "relu": {},
+    "softsign": {},
+    "softplus": {},
+    "linear": {},
     "hard_sigmoid": {"alpha": 1 / 6, "beta": 0.5},
     "affine": {"alpha": 1.0, "beta": 0.0},
     "leaky_relu": {"alpha": 0.01},
     "thresholded_relu": {"alpha": 1.0},
     "scaled_tanh": {"alpha": 1.0, "beta": 1.0},
     "elu": {"alpha": 1.0},
-    "softsign": {},
-    "softplus": {},
-    "linear": {},
 }
 NOT_NEGATIVE = ("leaky_relu", "elu")                       # alpha, else f(x) does not tell f'(x)
 
@@ -73,20 +73,20 @@ def activation(value: ActivationLike, argument: str) -> Activation:
         raise TypeError(f"{argument} should be a name or a dict with a name, alpha and beta, "
                         f"got: {type(value).__name__}")
     given = dict(value)
-    name = given.pop("name", None)
+    if "name" not in given:
+        raise ValueError(f"{argument} has no 'name'")
+    name = given.pop("name")
     if not isinstance(name, str) or name not in DEFAULTS:
-        raise ValueError(f"{argument} has no known name: got {name!r}, expected one of "
-                         f"{', '.join(DEFAULTS)}")
+        raise ValueError(f"unknown {argument} {name!r}, expected one of {', '.join(DEFAULTS)}")
+    named = f"{argument} {name!r}"
     unknown = [key for key in given if key not in DEFAULTS[name]]
     if unknown:
-        known = " and ".join(DEFAULTS[name]) or "none"
-        raise ValueError(f"{argument}: {name} does not have {', '.join(map(repr, unknown))}; "
-                         f"its parameters: {known}")
-    numbers = {key: _checks.finite(number, f"{key} of {argument}")
-               for key, number in given.items()}
+        raise ValueError(f"{named} has no {', '.join(map(repr, unknown))}, its parameters are: "
+                         f"{', '.join(DEFAULTS[name]) or 'none'}")
+    numbers = {key: _checks.finite(number, f"{key} of {named}") for key, number in given.items()}
     if name in NOT_NEGATIVE and numbers.get("alpha", 0.0) < 0:
-        raise ValueError(f"alpha of {argument} must not be negative for {name}, got "
-                         f"{numbers['alpha']}: backward reads the derivative from the result")
+        raise ValueError(f"alpha of {named} must not be negative, got {numbers['alpha']}: backward "
+                         "reads the derivative from the result")
     return Activation(name, **DEFAULTS[name] | numbers)
 
 

@@ -124,7 +124,9 @@ def any_array(value, name: str) -> np.ndarray:
     try:
         return np.asarray(value)
     except ValueError as error:
-        raise ValueError(f"{name} is not an array: {error}") from None
+        advice = (". Pad sequences of different lengths with gru_c.pad_sequences, and give lengths"
+                  if name == "input" else "")
+        raise ValueError(f"{name} is not an array: {str(error).rstrip('.')}{advice}") from None
 
 
 def converts(value, a: np.ndarray, dtype: np.dtype) -> bool:
@@ -145,21 +147,32 @@ def _is_numbers(value) -> bool:
     return isinstance(value, numbers.Real)
 
 
-def shape(a: np.ndarray, expected: tuple, name: str) -> None:
-    """Refuse any other shape: nothing is broadcast."""
+def shape(a: np.ndarray, expected: tuple, name: str, x: tuple | None = None) -> None:
+    """Refuse any other shape: nothing is broadcast.
+
+    `x` is for the error: the shape of a sequence, and batch_first.
+    """
     if a.shape != expected:
-        raise ValueError(f"{name} has shape {a.shape}, expected {expected}")
+        raise ValueError(f"{name} has shape {a.shape}, expected {expected}{_for_input(x)}")
+
+
+def _for_input(x: tuple | None) -> str:
+    if x is None:
+        return ""
+    shape, batch_first = x
+    layout = f", batch_first={batch_first}" if len(shape) == 3 else ""
+    return f" (for input of shape {shape}{layout})"
 
 
 # ---- options of a sequence ----------------------------------------------------------------------
 
-def lengths(value, rows: int) -> np.ndarray:
-    """Integers (rows,), contiguous."""
+def lengths(value, rows: int, x: tuple | None = None) -> np.ndarray:
+    """Integers (rows,), as a contiguous copy: the caller's may change while it is read."""
     a = any_array(value, "lengths")
     if a.size and a.dtype.kind not in "iu":
         raise TypeError(f"lengths must be integers, got {a.dtype}")
-    shape(a, (rows,), "lengths")
-    return np.ascontiguousarray(a, np.intp)
+    shape(a, (rows,), "lengths", x)
+    return np.array(a, np.intp, order="C")
 
 
 def lengths_within(a: np.ndarray, steps: int) -> None:
@@ -169,12 +182,13 @@ def lengths_within(a: np.ndarray, steps: int) -> None:
         raise ValueError(f"lengths[{wrong[0]}] is {a[wrong[0]]}, expected 0 to {steps}")
 
 
-def marks(value, name: str, expected: tuple) -> np.ndarray:
+def marks(value, name: str, expected: tuple, x: tuple) -> np.ndarray:
     """A bool for each step and row."""
     a = any_array(value, name)
     if a.size and a.dtype.kind != "b":
-        raise TypeError(f"{name} must be of dtype bool, got {a.dtype}")
-    shape(a, expected, name)
+        advice = ": convert it by .astype(bool)" if a.dtype.kind in "iuf" else ""
+        raise TypeError(f"{name} must be of dtype bool, got {a.dtype}{advice}")
+    shape(a, expected, name, x)
     return a.astype(bool, copy=False)
 
 
@@ -269,12 +283,13 @@ def refuse_overlap(out: np.ndarray, h_n_out: np.ndarray) -> None:
 def refuse_nothing_saved(training: bool, unfinished: str | None) -> Never:
     """A backward without a forward."""
     if not training:
-        raise RuntimeError("backward needs training mode: call train(), then forward")
+        raise RuntimeError("backward needs training mode: call train(), then forward; eval() "
+                           "drops what the last forward saved")
     if unfinished:
         raise RuntimeError(f"nothing is saved: the last {unfinished} did not finish "
                            "(interrupted, or no memory); call forward again")
     raise RuntimeError("backward needs a forward in training mode first; each forward allows one "
-                       "backward")
+                       "backward, and eval() drops what it saved")
 
 
 def refuse_replaced_forward() -> Never:

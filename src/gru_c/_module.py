@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FIXED = frozenset(("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dtype",
                    "reset_after", "bidirectional", "dropout", "input_dropout", "recurrent_dropout",
-                   "activation", "recurrent_activation", "clip", "checkpoint"))
+                   "activation", "recurrent_activation", "clip", "checkpoint", "rng"))
 
 # Names that are meant for a parameter, of any layer: to set one that is not there is an error.
 PARAMETER_LIKE = re.compile(r"(weight|bias)_(([ih]{2}|hr)(_?l?\d+)?|[ihnr]*_?l\d+)(_reverse)?")
@@ -100,7 +100,11 @@ class Module:
     training = property(lambda self: self._state.training, train, doc="Whether in training mode.")
 
     def eval(self) -> Self:
-        """Save nothing, share nothing: any number of threads may call at once. Returns self."""
+        """Save nothing, share nothing: any number of threads may call at once. Returns self.
+
+        What the last forward in training mode saved is dropped, so run its `backward` before. The
+        gradients stay.
+        """
         return self.train(False)
 
     def state_dict(self) -> dict[str, Array]:
@@ -139,7 +143,8 @@ class Module:
         """Gradients of the parameters from the last `backward`, by the names of `state_dict`.
 
         While you hold a reference to the dict or to an array, it stays as it is;
-        otherwise the next `backward` may overwrite it.
+        otherwise the next `backward` may overwrite it. The arrays may be changed in place, to clip
+        them, say; a `backward` with ``accumulate=True`` adds to the changed values.
         """
         grads = self._state.grads                          # read once: a backward takes it away
         if grads is None and self._state.unfinished:

@@ -39,15 +39,16 @@ class Options:
         longest first, or None; `Dropout.multipliers`. `batch_first` only of a batched input.
         """
         ragged = marks = None
+        time = (steps,) if not batched else (rows, steps) if batch_first else (steps, rows)
+        x = (*time, self.dropout.inputs[0]), batch_first
         if self.lengths is not None:
             given = self.lengths if batched else np.atleast_1d(self.lengths)
-            lengths = _checks.lengths(given, rows)
+            lengths = _checks.lengths(given, rows, x)
             ragged = longest_first(lengths, steps)
             if ragged is None:
                 _checks.lengths_within(lengths, steps)
         if self.mask is not None or self.resets is not None:
-            marks = core_marks(self._marks("mask", steps, rows, batched, batch_first),
-                               self._marks("resets", steps, rows, batched, batch_first),
+            marks = core_marks(self._marks("mask", time, x), self._marks("resets", time, x),
                                ragged, steps, rows)
         return ragged, marks, self.dropout.multipliers(
             self.dropout_masks, steps, rows, batched, batch_first, training)
@@ -56,15 +57,14 @@ class Options:
         """A forward that `backward` of the result undoes."""
         return _checkpoint.Windows(self.checkpoint, *arguments)
 
-    def _marks(self, name: str, steps: int, rows: int, batched: bool,
-               batch_first: bool) -> Array | None:
+    def _marks(self, name: str, time: tuple[int, ...],
+               x: tuple[tuple[int, ...], bool]) -> Array | None:
         """`mask` or `resets`, contiguous, (T, N)."""
         given = getattr(self, name)
         if given is None:
             return None
-        shape = (steps,) if not batched else (rows, steps) if batch_first else (steps, rows)
-        marks = _checks.marks(given, name, shape)
-        return np.ascontiguousarray(marks.T if batch_first else marks)
+        marks = _checks.marks(given, name, time, x)
+        return np.ascontiguousarray(marks.T if x[1] else marks)
 
 
 class Dropout:
@@ -102,7 +102,7 @@ class Dropout:
                 wanted[above[suffix]] = (*time, width), self.output
             wanted[f"input_{suffix}"] = (*row, inputs), self.input
             wanted[f"recurrent_{suffix}"] = (*row, self.hidden_size), self.recurrent
-        masks = self._masks(given, wanted)
+        masks = self._masks(given, wanted, ((*time, self.inputs[0]), batch_first))
         for name, a in masks.items():
             if not name.startswith("output"):
                 masks[name] = a.reshape(-1, a.shape[-1])
@@ -114,16 +114,18 @@ class Dropout:
                  masks.get(f"recurrent_{suffix}")) for suffix in self.suffixes]
 
     def _masks(self, given: dict[str, ArrayLike],
-               wanted: dict[str, tuple[tuple[int, ...], float]]) -> dict[str, Array]:
+               wanted: dict[str, tuple[tuple[int, ...], float]],
+               x: tuple[tuple[int, ...], bool]) -> dict[str, Array]:
         """Copies of the masks that the caller gave, then drawn ones: an error draws nothing."""
         unexpected = [name for name in given if name not in wanted]
         if unexpected:
             raise ValueError("dropout_masks has unexpected names: "
-                             f"{', '.join(map(repr, unexpected))}")
+                             f"{', '.join(map(repr, unexpected))}; its names are: "
+                             f"{', '.join(wanted)}")
         masks = {}
         for name, value in given.items():
             mask = _checks.array(value, f"dropout_masks[{name!r}]", self.dtype)
-            _checks.shape(mask, wanted[name][0], f"dropout_masks[{name!r}]")
+            _checks.shape(mask, wanted[name][0], f"dropout_masks[{name!r}]", x)
             masks[name] = np.array(mask, order="C")
         for name, (shape, p) in wanted.items():
             if name not in masks and p > 0:

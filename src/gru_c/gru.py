@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 class GRU(Module):
     """Layers of gated recurrent units over a sequence, shaped and named as in ``torch.nn.GRU``.
 
-    It has the options of ``torch.nn.GRU`` and those of Keras's and ONNX's GRU; docs/options.md has
-    an example of each. Below, D is the number of directions, 1 or 2.
+    It has the options of ``torch.nn.GRU`` and most of those of Keras's and ONNX's GRU;
+    docs/options.md has an example of each. Below, D is the number of directions, 1 or 2.
 
     Parameters
     ----------
@@ -61,12 +61,13 @@ class GRU(Module):
         The convention of the new gate, see `GRUCell`.
     rng : None, int or numpy.random.Generator
         Passed to ``numpy.random.default_rng``; weights are drawn from U(-1/sqrt(H), 1/sqrt(H)), and
-        masks of dropout after them.
+        masks of dropout after them. A Generator is not copied: each forward in training mode with
+        dropout advances it.
     input_dropout, recurrent_dropout : float
-        The same of variational dropout (Gal and Ghahramani 2016, arXiv:1512.05287), ``dropout`` and
-        ``recurrent_dropout`` in Keras: each layer and direction draws one mask for all steps of a
-        row, and multiplies by it x, or h in the products with ``weight_hh``. ``z * h`` takes h
-        without a mask.
+        Probabilities of variational dropout (Gal and Ghahramani 2016, arXiv:1512.05287),
+        ``dropout`` and ``recurrent_dropout`` in Keras: each layer and direction draws one mask for
+        all steps of a row, and multiplies by it x, or h in the products with ``weight_hh``.
+        ``z * h`` takes h without a mask.
     activation, recurrent_activation : str or dict
         The functions in place of tanh (of n) and of sigmoid (of r and z): a name, or
         ``{"name": ..., "alpha": ..., "beta": ...}``, see `GRUCell`.
@@ -76,6 +77,22 @@ class GRU(Module):
     checkpoint : int, optional
         In training mode, save a copy of x and each k-th state, and let `backward` compute the rest
         again: the same results from less memory in more time, see Notes.
+
+    Attributes
+    ----------
+    weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, ... : ndarray
+        The parameters, see Notes; there are no biases with ``bias=False``.
+    grads : dict of str to ndarray
+        Their gradients, after `backward`. They may be changed in place; ``accumulate=True`` adds to
+        the changed values.
+    training : bool
+        True at first; see `train` and `eval`.
+    rng : numpy.random.Generator
+        What masks of dropout are drawn from. ``rng.bit_generator.state`` can be saved and set; a
+        pickle and a deep copy go on from the same state.
+    input_size, hidden_size, num_layers, bias, ...
+        The arguments as they are used; they cannot be assigned, nor can `rng`. An activation has
+        the attributes `name`, `alpha` and `beta`.
 
     Notes
     -----
@@ -88,9 +105,9 @@ class GRU(Module):
     An exception of a signal handler, such as Ctrl-C, ends a call between two chunks of steps. After
     that nothing is saved for `backward` and there are no `grads`; both raise an error that says so.
 
-    With `checkpoint`, `backward` runs windows of k steps, rounded up to a multiple of ``256 // N``,
-    and needs memory for the activations of one. With two directions, the outputs of all layers but
-    the last are kept, too.
+    With `checkpoint`, `backward` runs windows of k steps, rounded up to a multiple of
+    ``max(1, 256 // N)``, and needs memory for the activations of one. With two directions, the
+    outputs of all layers but the last are kept, too.
 
     A subclass may define `forward`, and ``model(x)`` runs it. Assigning `forward` to a class later
     has no effect; assigning it to a model is refused. A subclass that also defines ``__call__``
@@ -137,6 +154,7 @@ class GRU(Module):
         dropout: float
         input_dropout: float
         recurrent_dropout: float
+        rng: np.random.Generator
         weight_ih_l0: Parameter
         weight_hh_l0: Parameter
         bias_ih_l0: Bias
@@ -193,14 +211,15 @@ class GRU(Module):
             recurrent_activation, "recurrent_activation")
         self.clip = _activations.clip(clip)
         self.checkpoint = None if checkpoint is None else _checks.size(checkpoint, "checkpoint")
-        rng = _checks.generator(rng)
+        self.rng = _checks.generator(rng)
         directions = 1 + self.bidirectional
         _checks.model_size(self.input_size, self.hidden_size, self.num_layers, directions,
                            self.dtype)
         if self.dropout and self.num_layers == 1:
             warnings.warn("dropout option adds dropout after all but last recurrent layer, so "
                           "non-zero dropout expects num_layers greater than 1, but got "
-                          f"dropout={dropout} and num_layers=1", stacklevel=2)
+                          f"dropout={dropout} and num_layers=1 (for dropout of x, as in Keras: "
+                          "input_dropout)", stacklevel=2)
         super().__init__(BATCH_FIRST if self.batch_first else SEQUENCE,
                          max(self.dropout, self.input_dropout, self.recurrent_dropout) > 0
                          or self.checkpoint is not None)
@@ -210,18 +229,23 @@ class GRU(Module):
         sizes += [directions * self.hidden_size] * (len(suffixes) - directions)
         self._layers = tuple(
             Layer(initial(shapes(size, self.hidden_size, self.bias), self.hidden_size, self.dtype,
-                          rng), self.reset_after, True, tuple(f"{name}_{suffix}" for name in NAMES),
-                  suffix.endswith("_reverse"), _activations.core_arguments(self))
+                          self.rng), self.reset_after, True,
+                  tuple(f"{name}_{suffix}" for name in NAMES), suffix.endswith("_reverse"),
+                  _activations.core_arguments(self))
             for suffix, size in zip(suffixes, sizes, strict=True))
         self._dropout = Dropout(self.dropout, self.input_dropout, self.recurrent_dropout, suffixes,
-                                sizes, self.hidden_size, self.dtype, rng)
+                                sizes, self.hidden_size, self.dtype, self.rng)
 
     def __repr__(self) -> str:
-        kept = "" if self.checkpoint is None else f", checkpoint={self.checkpoint}"
+        def given(*names: str) -> str:
+            return "".join(f", {name}={value}" for name in names if (value := getattr(self, name)))
+
         return (f"{type(self).__name__}({self.input_size}, {self.hidden_size}, "
                 f"num_layers={self.num_layers}, bias={self.bias}, "
                 f"batch_first={self.batch_first}, dtype={self.dtype}, "
-                f"reset_after={self.reset_after}{_activations.shown(self)}{kept})")
+                f"reset_after={self.reset_after}"
+                f"{given('bidirectional', 'dropout', 'input_dropout', 'recurrent_dropout')}"
+                f"{_activations.shown(self)}{given('checkpoint')}")
 
     # ---- running ---------------------------------------------------------------------------
 
@@ -244,7 +268,8 @@ class GRU(Module):
         mask : bool array (T, N), (N, T) or (T,), as x; optional
             False where a step does not count, as in Keras: the hidden state is held, x is not used
             and may be NaN, dx is zero. Output is the held state, but zero before the first step
-            that counts in the order of the direction.
+            that counts in the order of the direction (Keras's ``Bidirectional``: zero at all steps
+            that do not count).
         resets : bool array as `mask`, optional
             True where the hidden state is zeroed before the step, in the order of the direction.
             The gradient is cut there. Where `mask` is False, the zeros are held.
@@ -256,9 +281,9 @@ class GRU(Module):
         return_output : bool
             If False, the output is None, and no array of T steps is made for it.
         out : ndarray like the output, optional
-            Receives the output. It may have any strides, and may be x.
+            Receives the output. It may have any strides, and may overlap `x` and `h_0`.
         h_n_out : ndarray like h_n, optional
-            Receives h_n. It may be `h_0`, but may not overlap `out`.
+            Receives h_n. It may overlap `x` and `h_0`, but not `out`.
 
         Returns
         -------
@@ -272,8 +297,8 @@ class GRU(Module):
         Raises
         ------
         TypeError
-            An array whose dtype is not the model's, `lengths` that are no integers, or `mask` or
-            `resets` that are no bools.
+            An array whose dtype is not the model's, `lengths` that are not integers, or `mask` or
+            `resets` that are not bools.
         ValueError
             A shape that does not fit, a sequence of no steps, a length below 0 or above T,
             `dropout_masks` in eval mode or with an unknown name, `out` without `return_output`, or
@@ -306,7 +331,8 @@ class GRU(Module):
             dL/d output and dL/dh_n. Where output is zero by `lengths` or `mask`, d_output is not
             read.
         accumulate : bool
-            Add to `grads`, if there are any, instead of replacing them.
+            Add to `grads`, if there are any, instead of replacing them; changes made to them in
+            place count.
         need_dx : bool
             If False, dx of the first layer is not computed.
         need_grads : bool
@@ -320,9 +346,11 @@ class GRU(Module):
         Raises
         ------
         RuntimeError
-            No forward in training mode came before, or its backward was run already.
+            No forward in training mode came before, its backward was run already, or `eval`
+            dropped what it saved. A `step` in between keeps it, and so does a call whose arguments
+            are refused.
         TypeError, ValueError
-            An array of another dtype or shape, or a flag that is no bool.
+            An array of another dtype or shape, or a flag that is not a bool.
         """
         try:
             result = backward(self._state, d_output, d_h_n, accumulate, need_dx, need_grads)
@@ -334,7 +362,8 @@ class GRU(Module):
         return result
 
     def step(self, x_t: ArrayLike, h: ArrayLike | None = None, out: Array | None = None) -> Array:
-        """One step of a stream. Nothing is saved and nothing dropped, in either mode.
+        """One step of a stream. Nothing is saved, and no dropout is applied, in either mode. What
+        the last forward saved stays.
 
         Parameters
         ----------

@@ -32,7 +32,8 @@ def pad_sequences(sequences: Iterable[ArrayLike], batch_first: bool = False,
         As in `GRU`.
     dtype : {float32, float64}, optional
         To convert integers, bools and Python numbers to. If absent, the dtype of the sequences,
-        which must be the same for all. An array of another floating dtype is refused.
+        which must be the same for all; an empty list has none. An array of another floating dtype
+        is refused.
 
     Returns
     -------
@@ -92,7 +93,7 @@ def unpad_sequences(padded: ArrayLike, lengths: ArrayLike,
     Raises
     ------
     TypeError, ValueError
-        Lengths that are no integers, or do not fit.
+        Lengths that are not integers, or do not fit.
     """
     batch_first = _checks.flag(batch_first, "batch_first")
     padded = _checks.any_array(padded, "padded")
@@ -126,7 +127,7 @@ def _arrays_of_one_kind(sequences: Iterable[ArrayLike],
             raise ValueError(f"sequences[{i}] has shape {a.shape}, sequences[0] {arrays[0].shape}: "
                              "only the first axis may differ")
     if dtype is None:
-        return arrays, _common_dtype(arrays)
+        return arrays, _common_dtype(values, arrays)
     dtype = _checks.model_dtype(dtype)
     for i, (value, a) in enumerate(zip(values, arrays, strict=True)):
         if not _checks.converts(value, a, dtype):
@@ -135,13 +136,16 @@ def _arrays_of_one_kind(sequences: Iterable[ArrayLike],
     return arrays, dtype
 
 
-def _common_dtype(arrays: list[Array]) -> np.dtype:
-    """That of all arrays, real numbers or bools."""
-    first = _checks.native(arrays[0].dtype)
-    for i, a in enumerate(arrays):
-        if a.dtype.kind not in "biuf":
-            raise TypeError(f"sequences[{i}] dtype ({a.dtype}) has no real numbers")
-        if _checks.native(a.dtype) != first:
-            raise TypeError(f"sequences[{i}] dtype ({a.dtype}) does not match that of sequences[0] "
-                            f"({first}). Convert one of them, or give dtype")
-    return first
+def _common_dtype(values: list[ArrayLike], arrays: list[Array]) -> np.dtype:
+    """That of all arrays, real numbers or bools. An empty list has no dtype of its own."""
+    own = [i for i, a in enumerate(arrays) if len(a) or not isinstance(values[i], (list, tuple))]
+    first, *_ = own or [0]
+    common = _checks.native(arrays[first].dtype)
+    for i in own:
+        dtype = arrays[i].dtype
+        if dtype.kind not in "biuf":
+            raise TypeError(f"sequences[{i}] dtype ({dtype}) has no real numbers")
+        if _checks.native(dtype) != common:
+            raise TypeError(f"sequences[{i}] dtype ({dtype}) does not match that of "
+                            f"sequences[{first}] ({common}). Convert one of them, or give dtype")
+    return common

@@ -79,7 +79,8 @@ def longest_first(cnp.ndarray lengths, Py_ssize_t steps):
     return order, sorted_, offsets
 
 
-def marks(cnp.ndarray mask, cnp.ndarray resets, tuple ragged, cnp.npy_intp steps, cnp.npy_intp rows):
+def marks(cnp.ndarray mask, cnp.ndarray resets, tuple ragged, cnp.npy_intp steps,
+          cnp.npy_intp rows):
     """The marks of steps and rows; `mask` and `resets` are contiguous bools (T, N), or None."""
     cdef:
         cnp.npy_intp[2] shape = [steps, rows]

@@ -154,6 +154,10 @@ def fit(
     rng = np.random.default_rng(rng)
     x, labels = train
     for data, name in ((train, "training"), (validation, "validation")):
+        if not isinstance(data[0], np.ndarray) or data[0].ndim != 3:
+            found = data[0].shape if isinstance(data[0], np.ndarray) else type(data[0]).__name__
+            raise ValueError(f"{name} data: sequences should be one array (N, T, I), all of T "
+                             f"steps, got: {found}")
         if len(data[0]) != len(data[1]) or len(data[0]) == 0:
             raise ValueError(
                 f"{name} data: {len(data[0])} sequences and {len(data[1])} labels; "

@@ -55,6 +55,8 @@ cdef void forward_rank(void *argument, int rank, int team) noexcept nogil:
                     now = &active
                 if now.row < now.row_end:
                     forward_step(call, t, now, &next_gates)
+                elif s + 1 == stop - start:                # after check_stop, in every chunk
+                    barrier_wait(part.barrier, part.sharers)
     store_state(call, &own)
 
 
@@ -95,7 +97,7 @@ cdef Py_ssize_t adjoining_steps(const Call *call, Py_ssize_t t, Py_ssize_t stop,
     """Steps from t on whose rows of x and of the gates are evenly apart: stop - t, or 1."""
     cdef bint even = part.row == 0 and part.row_end == call.rows
     if call.ragged != NULL:
-        even = even and call.mode == TRAINING              # both are packed
+        even = even and (call.mode == TRAINING or call.chunk_packed)
     elif call.x_in_place:
         even = even and rows_adjoin(&call.input, call.rows)
     return stop - t if even else 1

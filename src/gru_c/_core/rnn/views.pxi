@@ -27,7 +27,11 @@ cdef inline Py_ssize_t active_rows(const Call *call, Py_ssize_t t) noexcept nogi
 
 cdef inline Py_ssize_t buffer_row(const Call *call, Py_ssize_t t) noexcept nogil:
     """Where the rows of step t begin in a buffer: of a chunk in inference, else of T steps."""
-    return t % call.chunk * call.rows if call.mode == INFERENCE else rows_before(call, t)
+    if call.mode != INFERENCE:
+        return rows_before(call, t)
+    if call.chunk_packed:
+        return rows_before(call, t) - rows_before(call, t - t % call.chunk)
+    return t % call.chunk * call.rows
 
 
 cdef inline View2 outer_rows(const Call *call, const View3 *view, bint packed, Py_ssize_t t,
