@@ -167,12 +167,12 @@ def _for_input(x: tuple | None) -> str:
 # ---- options of a sequence ----------------------------------------------------------------------
 
 def lengths(value, rows: int, x: tuple | None = None) -> np.ndarray:
-    """Integers (rows,), contiguous."""
+    """Integers (rows,), as a contiguous copy: the caller's may change while it is read."""
     a = any_array(value, "lengths")
     if a.size and a.dtype.kind not in "iu":
         raise TypeError(f"lengths must be integers, got {a.dtype}")
     shape(a, (rows,), "lengths", x)
-    return np.ascontiguousarray(a, np.intp)
+    return np.array(a, np.intp, order="C")
 
 
 def lengths_within(a: np.ndarray, steps: int) -> None:

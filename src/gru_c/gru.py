@@ -105,9 +105,9 @@ class GRU(Module):
     An exception of a signal handler, such as Ctrl-C, ends a call between two chunks of steps. After
     that nothing is saved for `backward` and there are no `grads`; both raise an error that says so.
 
-    With `checkpoint`, `backward` runs windows of k steps, rounded up to a multiple of ``256 // N``,
-    and needs memory for the activations of one. With two directions, the outputs of all layers but
-    the last are kept, too.
+    With `checkpoint`, `backward` runs windows of k steps, rounded up to a multiple of
+    ``max(1, 256 // N)``, and needs memory for the activations of one. With two directions, the
+    outputs of all layers but the last are kept, too.
 
     A subclass may define `forward`, and ``model(x)`` runs it. Assigning `forward` to a class later
     has no effect; assigning it to a model is refused. A subclass that also defines ``__call__``

@@ -7,6 +7,7 @@ cdef class Options:
     cdef:
         Ragged ragged
         bint is_ragged
+        Py_ssize_t steps               # of the longest row, at least 1
         cnp.ndarray marks              # or None
         bint output_is_h               # what a layer passes on is its hidden states, all of them
         bint holds                     # some rows hold their state in some steps
@@ -22,6 +23,7 @@ cdef class Options:
         self.is_ragged = self.arrays is not None
         if self.is_ragged:
             order, lengths, offsets = self.arrays
+            self.steps = max(1, lengths[0] if len(lengths) else 0)
             self.ragged = Ragged(<Py_ssize_t *> cnp.PyArray_DATA(order),
                                  <Py_ssize_t *> cnp.PyArray_DATA(lengths),
                                  <Py_ssize_t *> cnp.PyArray_DATA(offsets))
@@ -79,7 +81,8 @@ def longest_first(cnp.ndarray lengths, Py_ssize_t steps):
     return order, sorted_, offsets
 
 
-def marks(cnp.ndarray mask, cnp.ndarray resets, tuple ragged, cnp.npy_intp steps, cnp.npy_intp rows):
+def marks(cnp.ndarray mask, cnp.ndarray resets, tuple ragged, cnp.npy_intp steps,
+          cnp.npy_intp rows):
     """The marks of steps and rows; `mask` and `resets` are contiguous bools (T, N), or None."""
     cdef:
         cnp.npy_intp[2] shape = [steps, rows]

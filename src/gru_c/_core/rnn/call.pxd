@@ -106,8 +106,8 @@ cdef struct Call:
     View3 d_output             # (T, N, H), or NULL for zeros
     View3 d_h_n                # (N, H), or NULL for zeros
     # dx and the gradients of the weights: all distances are multiples of itemsize.
-    # (T, N, I), contiguous columns. May be d_output where I = H and one call runs. Of two calls that
-    # run side by side, the second has a buffer here, which is added to dx of the first.
+    # (T, N, I), contiguous columns. May be d_output where I = H and one call runs. Of two calls
+    # side by side, the second has a buffer here, which is added to dx of the first.
     View3 dx
     bint need_dx
     View3 dh_0                 # (N, H)
@@ -122,7 +122,7 @@ cdef struct Call:
     bint x_packed              # with `ragged`: x is packed; else in the caller's order
     bint output_packed         # the same of output and d_output
     bint dx_packed
-    const unsigned char *marks # (T, N), rows longest first; or NULL
+    const unsigned char *marks  # (T, N), rows longest first; or NULL
     # Multipliers, with contiguous columns and rows in the caller's order; or NULL.
     View3 dropout              # (T, N, H), of output
     View3 input_dropout        # (N, I), of x
@@ -153,6 +153,7 @@ cdef struct Call:
     bint merged                # rows are few, and the layer has w_hh_merged
     bint has_options           # of rows
     bint x_in_place            # products read the caller's x; no copy
+    bint chunk_packed          # with `ragged`, in inference: no two partitions share the buffers
     Py_ssize_t chunk           # steps whose products with x, or dx and dW, are made at once
     int levels                 # of `sums`
     Py_ssize_t blocks          # of rows that are summed, in all windows

@@ -26,6 +26,7 @@ cdef void plan_call(Call *call, int count) noexcept nogil:
     call.team, call.by_units = 1, False
     if call.max_threads > 1:
         plan_team(call, count)
+    call.chunk_packed = call.ragged != NULL and (call.team == 1 or call.by_units)
     call.barrier = Barrier(0, 0, False)
     call.stop_round = 0
     call.beside = NULL
