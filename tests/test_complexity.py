@@ -437,6 +437,8 @@ def run(line):
     ("--batch-size 4 --num-layers 2 --no-bias --reset-before --dtype float64",
      {"batch_size": 4, "num_layers": 2, "bias": False, "reset_after": False,
       "dtype": "float64"}),
+    ("--batch-size 2 --seq-len 9 --lengths 9 0 --checkpoint 4",
+     {"batch_size": 2, "seq_len": 9, "lengths": (9, 0), "checkpoint": 4}),
 ])
 def test_command(line, options, capsys):
     line = f"--input-size 80 --hidden-size 256 {line}"
@@ -447,8 +449,13 @@ def test_command(line, options, capsys):
     assert json.loads(capsys.readouterr().out) == cost.as_dict()
 
 
-def test_command_refuses_a_size(capsys):
-    assert run("--input-size 80 --hidden-size 0") == 2
+@pytest.mark.parametrize("line, words", [
+    ("--hidden-size 0", "hidden_size must be at least 1, got 0"),
+    ("--hidden-size 4 --lengths 1 1", "lengths must have batch_size=1 entries, got 2"),
+    ("--hidden-size 4 --checkpoint 0", "checkpoint must be at least 1, got 0"),
+])
+def test_command_refuses_a_size(line, words, capsys):
+    assert run(f"--input-size 80 {line}") == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == "error: hidden_size must be at least 1, got 0\n"
+    assert err == f"error: {words}\n"

@@ -108,6 +108,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seq-len", type=int, default=1, metavar="T")
     add("--num-layers", type=int, default=1, metavar="L")
     add("--bidirectional", action="store_true", help="count two directions")
+    add("--lengths", type=int, nargs="+", metavar="T_n", help="steps of each of the N rows")
+    add("--checkpoint", type=int, metavar="K", help="save each K-th state only")
     add("--no-bias", action="store_true", help="count without biases")
     add("--reset-before", action="store_true", help="reset gate on the state, before its product")
     add("--dtype", choices=["float32", "float64"], default="float32")
@@ -356,7 +358,8 @@ def run_complexity(args: argparse.Namespace) -> int:
         cost = complexity(
             args.input_size, args.hidden_size, args.batch_size, args.seq_len,
             bias=not args.no_bias, reset_after=not args.reset_before, num_layers=args.num_layers,
-            dtype=args.dtype, bidirectional=args.bidirectional,
+            dtype=args.dtype, bidirectional=args.bidirectional, lengths=args.lengths,
+            checkpoint=args.checkpoint,
         )
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
