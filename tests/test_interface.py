@@ -92,6 +92,7 @@ def test_positional_arguments():
     ({"bidirectional": False, "dropout": 0, "input_dropout": 0.0, "recurrent_dropout": 0}, ""),
     ({"recurrent_dropout": 0.5, "activation": "relu", "bidirectional": True},
      ", bidirectional=True, recurrent_dropout=0.5, activation='relu'"),
+    ({"checkpoint": 3, "clip": 5, "dropout": 0.5}, ", dropout=0.5, clip=5.0, checkpoint=3"),
 ], ids=str)
 def test_repr_of_options(options, text):
     assert repr(gru_c.GRU(3, 4, 2, **options)) == repr(gru_c.GRU(3, 4, 2))[:-1] + text + ")"
