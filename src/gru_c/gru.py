@@ -245,7 +245,7 @@ class GRU(Module):
                 f"batch_first={self.batch_first}, dtype={self.dtype}, "
                 f"reset_after={self.reset_after}"
                 f"{given('bidirectional', 'dropout', 'input_dropout', 'recurrent_dropout')}"
-                f"{_activations.shown(self)}{given('checkpoint')}")
+                f"{_activations.shown(self)}{given('checkpoint')})")
 
     # ---- running ---------------------------------------------------------------------------
 

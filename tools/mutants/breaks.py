@@ -88,7 +88,7 @@ BREAKS = [
           "accumulate ? c : NULL", "NULL", GEMM),
     # ---- rnn: the time loop, and what is around it
     Break("gates-of-a-chunk", CORE + "rnn/views.pxi",
-          "return t % call.chunk * call.rows if", "return 0 if", NUMERICS),
+          "return t % call.chunk * call.rows", "return 0", NUMERICS),
     Break("x-with-gaps-in-place", CORE + "rnn/views.pxi",
           "return view.column == itemsize and", "return", INTERFACE),
     Break("backward-skips-a-step", CORE + "rnn/backward.pxi",
@@ -212,7 +212,7 @@ BREAKS = [
     Break("dropout-of-another-scale", "src/gru_c/_options.py",
           "0 if p == 1 else 1 / (1 - p)", "1", FAMILY),
     Break("masks-in-the-order-of-memory", "src/gru_c/_options.py",
-          "np.ascontiguousarray(marks.T if batch_first else marks)", "np.ascontiguousarray(marks)",
+          "np.ascontiguousarray(marks.T if x[1] else marks)", "np.ascontiguousarray(marks)",
           FAMILY),
     Break("given-masks-are-drawn", "src/gru_c/_options.py",
           "if name not in masks and p > 0:", "if p > 0:", OPTIONS),
