@@ -95,7 +95,7 @@ class Strand:
             if own is not target:
                 with np.errstate(all="ignore"):
                     target += own
-        return state.grads
+        return dict(state.grads or {})
 
 
 class Windows:
@@ -128,12 +128,11 @@ class Windows:
         d_h_n, dh_0 = self.stacked(d_h_n), self.stacked(dh_0)
         found = []
         for strands in reversed(self.strands):
-            x = strands[0].x
-            below = dx if strands is self.strands[0] else np.zeros_like(x)
-            grads = {}
+            below = dx if strands is self.strands[0] else np.zeros_like(strands[0].x)
+            grads: dict[str, Array] = {}
             for strand in strands:
                 grads |= strand.backward(d_output, d_h_n, below, dh_0, need_grads, old,
-                                         strand is not strands[0]) or {}
+                                         strand is not strands[0])
             found.append(grads)
             d_output = below
         return {name: grad for grads in reversed(found) for name, grad in grads.items()}

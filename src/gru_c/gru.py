@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 class GRU(Module):
     """Layers of gated recurrent units over a sequence, shaped and named as in ``torch.nn.GRU``.
 
-    It has the options of ``torch.nn.GRU`` and those of Keras's and ONNX's GRU; docs/options.md has
-    an example of each. Below, D is the number of directions, 1 or 2.
+    It has the options of ``torch.nn.GRU`` and most of those of Keras's and ONNX's GRU;
+    docs/options.md has an example of each. Below, D is the number of directions, 1 or 2.
 
     Parameters
     ----------
@@ -268,7 +268,8 @@ class GRU(Module):
         mask : bool array (T, N), (N, T) or (T,), as x; optional
             False where a step does not count, as in Keras: the hidden state is held, x is not used
             and may be NaN, dx is zero. Output is the held state, but zero before the first step
-            that counts in the order of the direction.
+            that counts in the order of the direction (Keras's ``Bidirectional``: zero at all steps
+            that do not count).
         resets : bool array as `mask`, optional
             True where the hidden state is zeroed before the step, in the order of the direction.
             The gradient is cut there. Where `mask` is False, the zeros are held.
@@ -280,9 +281,9 @@ class GRU(Module):
         return_output : bool
             If False, the output is None, and no array of T steps is made for it.
         out : ndarray like the output, optional
-            Receives the output. It may have any strides, and may be x.
+            Receives the output. It may have any strides, and may overlap `x` and `h_0`.
         h_n_out : ndarray like h_n, optional
-            Receives h_n. It may be `h_0`, but may not overlap `out`.
+            Receives h_n. It may overlap `x` and `h_0`, but not `out`.
 
         Returns
         -------

@@ -284,14 +284,15 @@ def forward(tuple layers, x, h_0, h_n_out, TrainingState state, asked=None):
         if h_array is not None and not same_memory(h_array, h_n):
             h_array = kept_from(h_array, h_n)
     if asked is not None:
+        if asked.out is not None:
+            check_output(asked.out, &shape, layer, h_n)
+            x_array, h_array = kept_from(x_array, asked.out), kept_from(h_array, asked.out)
         options = Options(asked.arrange(shape.steps, shape.rows, shape.row_axis >= 0,
                                         shape.time_axis == 1, training))
         state.begin()                                      # a conversion may have run the model
-        output = asked_output(asked, options, &shape, layer, h_n)
-        if output is asked.out:
-            x_array, h_array = kept_from(x_array, output), kept_from(h_array, output)
-            if options.is_ragged and output is not None:
-                output.fill(0)
+        output = output_array(asked, options, &shape, layer)
+        if options.is_ragged:
+            shape.steps = options.steps
     elif form <= BATCH_FIRST_FORM:
         output = new_array(&shape.output, layer)
     if training and not layer.training:
@@ -304,28 +305,34 @@ def forward(tuple layers, x, h_0, h_n_out, TrainingState state, asked=None):
         set_sequence_view(&call.output, output, &shape)
         run_layers(layers, None, &call, &shape, options, h_array, h_n,
                    state if training else None, None)
+    if form > BATCH_FIRST_FORM:
+        return h_n
     if asked is not None and asked.out is not None and output is not asked.out:
         cnp.PyArray_CopyInto(asked.out, output)
         output = asked.out
-    return (output, h_n) if form <= BATCH_FIRST_FORM else h_n
+    return output, h_n
 
 
-cdef cnp.ndarray asked_output(asked, Options options, const Shape *shape, Layer layer,
-                              cnp.ndarray h_n):
+cdef int check_output(out, const Shape *shape, Layer layer, cnp.ndarray h_n) except -1:
+    """Refuse an `out` that cannot take the output."""
+    if overlap(check_out(out, "out", &shape.output, layer), h_n):
+        _checks.refuse_overlap(out, h_n)
+    return 0
+
+
+cdef cnp.ndarray output_array(asked, Options options, const Shape *shape, Layer layer):
     """The array of output, or None. Rows past their end are zero.
 
     It is the caller's, unless that has gaps between columns.
     """
-    cdef cnp.ndarray output
+    cdef cnp.ndarray out = asked.out
     if not asked.return_output:
         return None
-    if asked.out is not None:
-        output = check_out(asked.out, "out", &shape.output, layer)
-        if overlap(output, h_n):
-            _checks.refuse_overlap(output, h_n)
-        if column_stride(output) == cnp.PyArray_ITEMSIZE(output):
-            return output
-    return new_array(&shape.output, layer, options.is_ragged)
+    if out is None or column_stride(out) != cnp.PyArray_ITEMSIZE(out):
+        return new_array(&shape.output, layer, options.is_ragged)
+    if options.is_ragged:
+        out.fill(0)
+    return out
 
 
 cdef struct Plan:              # bytes of the memory of all calls
@@ -621,8 +628,7 @@ cdef dict consume(list saved, Call *calls, const Call *whole, TrainingState stat
             calls[index].dbias_ih, calls[index].dbias_hh = data[2], data[3]
             calls[index].accumulate = whole.accumulate and old is not None
     except BaseException:
-        state.grads = old
-        state.restore(saved, True)
+        state.restore(saved, True, old)
         raise
     return grads
 

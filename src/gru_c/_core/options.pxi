@@ -7,6 +7,7 @@ cdef class Options:
     cdef:
         Ragged ragged
         bint is_ragged
+        Py_ssize_t steps               # of the longest row, at least 1
         cnp.ndarray marks              # or None
         bint output_is_h               # what a layer passes on is its hidden states, all of them
         bint holds                     # some rows hold their state in some steps
@@ -22,6 +23,7 @@ cdef class Options:
         self.is_ragged = self.arrays is not None
         if self.is_ragged:
             order, lengths, offsets = self.arrays
+            self.steps = max(1, lengths[0] if len(lengths) else 0)
             self.ragged = Ragged(<Py_ssize_t *> cnp.PyArray_DATA(order),
                                  <Py_ssize_t *> cnp.PyArray_DATA(lengths),
                                  <Py_ssize_t *> cnp.PyArray_DATA(offsets))

@@ -121,10 +121,12 @@ cdef class TrainingState:
             self.owner = PyThread_get_thread_ident()
         return found
 
-    cdef void restore(self, list found, bint has_saved) noexcept:
+    cdef void restore(self, list found, bint has_saved, dict grads=None) noexcept:
         """Put back what a call took, unless another has stored since, or the mode has changed."""
         with cython.critical_section(self):
             self.owner = 0
+            if self.grads is None:
+                self.grads = grads
             if self.saved is not None or self.spare is not None or not self.training:
                 return
             if has_saved:

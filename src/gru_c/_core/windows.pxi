@@ -106,8 +106,7 @@ cdef int undo_windows(list saved, const Call *call, cnp.ndarray d_output, cnp.nd
     try:
         grads = windows.backward(d_output, d_h_n, dx, dh_0, call.need_grads, old if adds else None)
     except MemoryError:
-        state.grads = old
-        state.restore(saved, True)
+        state.restore(saved, True, old)
         raise
     except BaseException:
         state.claim()

@@ -166,7 +166,7 @@ cdef void barrier_wait(Barrier *barrier, int team) noexcept nogil:
     epoch = atomic_load(&barrier.epoch)
     if atomic_add(&barrier.arrived, 1) == team:
         atomic_store(&barrier.arrived, 0)
-        atomic_store(&pool.passed, atomic_load(&pool.passed) + 1)
+        atomic_add(&pool.passed, 1)
         atomic_add(&barrier.epoch, 1)
         wake(&pool.busy)
     else:

@@ -68,7 +68,8 @@ cdef void backward_step(const Call *call, Py_ssize_t t, const Partition *part,
         # r, z, n, h' = n + z (h - n):  da_n, da_r, da_z, dq, dh = d z
         pointwise.gates_backward(rows, width, &gates, dgates + j, h_prev, dh + j,
                                  dh_hidden.data + j, layer.ld_h)
-        zero_held(call, dgates, t, part)
+        if call.marks != NULL:
+            zero_held(call, dgates, t, part)
     else:
         undo_reset_before(call, t, part)
     barrier_wait(part.barrier, part.sharers)               # da_r, da_z, dq of all units
@@ -92,7 +93,8 @@ cdef void undo_reset_before(const Call *call, Py_ssize_t t, const Partition *par
     # z, n, h' = n + z (h - n):  da_n, da_z, dh = d z
     pointwise.blend_backward(rows, width, &gates, dgates.data + j, h_prev, call.dh + state + j,
                              call.dh_hidden + state + j, layer.ld_h)
-    zero_held(call, dgates.data, t, part)
+    if call.marks != NULL:
+        zero_held(call, dgates.data, t, part)
     barrier_wait(part.barrier, part.sharers)               # da_n of all units
     # a_n += W_hn q:  dq = da_n W_hn
     gemm(&layer.w_hn_t, part.panel, part.panel_end, rows, View2(dgates.data, dgates.ld),
@@ -102,7 +104,8 @@ cdef void undo_reset_before(const Call *call, Py_ssize_t t, const Partition *par
     # r, q = r h:  da_r, dh += dq r
     pointwise.reset_backward(rows, width, &gates, dgates.data + j, h_prev, dq.data + j,
                              call.dh + state + j, layer.ld_h)
-    zero_held(call, dgates.data, t, part)
+    if call.marks != NULL:
+        zero_held(call, dgates.data, t, part)
 
 
 cdef void zero_held(const Call *call, char *dgates, Py_ssize_t t,
@@ -111,8 +114,6 @@ cdef void zero_held(const Call *call, char *dgates, Py_ssize_t t,
     cdef:
         const PackedLayer *layer = call.layer
         Py_ssize_t row, plane, width = own_width(part, layer.plane)
-    if call.marks == NULL:
-        return
     dgates += part.panel * PANEL_BYTES
     for row in range(part.row, part.row_end):
         if has_mark(call, t, row, HELD):
@@ -187,7 +188,7 @@ cdef void add_output_gradient(const Call *call, char *dh, Py_ssize_t t,
         bint in_place = reads_in_place(&call.d_output, itemsize)
     dh += first
     while row < part.row_end:
-        count = output_rows(call, row, part)
+        count = even_rows(call, call.output_packed and dropout.data == NULL, row, part.row_end)
         d_output = outer_rows(call, &call.d_output, call.output_packed, t, row)
         d_output.data += first // itemsize * call.d_output.column
         if not in_place:

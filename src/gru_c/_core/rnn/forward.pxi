@@ -210,7 +210,7 @@ cdef void store_output_rows(const Call *call, const char *h, Py_ssize_t t,
         View3 output = columns_of(&call.output, first), dropout = columns_of(&call.dropout, first)
         View2 target
     while row < part.row_end:
-        count = output_rows(call, row, part)
+        count = even_rows(call, call.output_packed and dropout.data == NULL, row, part.row_end)
         target = outer_rows(call, &output, call.output_packed, t, row)
         if call.marks != NULL and has_mark(call, t, row, SILENT << call.reverse):
             memset(target.data, 0, width)
@@ -219,14 +219,6 @@ cdef void store_output_rows(const Call *call, const char *h, Py_ssize_t t,
                         row, target)
         h += count * layer.ld_h
         row += count
-
-
-cdef inline Py_ssize_t output_rows(const Call *call, Py_ssize_t row,
-                                   const Partition *part) noexcept nogil:
-    """How many rows of output can be stored together, or their gradients be added."""
-    if call.marks != NULL:
-        return 1
-    return even_rows(call, call.output_packed and call.dropout.data == NULL, row, part.row_end)
 
 
 # ---- rows that hold or lose their state ----------------------------------------------------------
@@ -318,7 +310,11 @@ cdef void load_state(const Call *call, const Partition *part) noexcept nogil:
 cdef void prepare_first_states(const Call *call, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t steps,
                                const Partition *part) noexcept nogil:
     """`prepare_states` of all units for the first step of rows that have so many."""
-    cdef Partition all_units = part[0]
+    cdef:
+        Partition all_units = part[0]
+        Py_ssize_t slot, ld = call.layer.ld_h
+    for slot in range(2 if call.recurrent_dropout.data != NULL else 0):
+        memset(call.dropped[slot] + row * ld, 0, rows * ld)            # the padding is read, too
     all_units.row, all_units.row_end = row, row + rows
     all_units.panel, all_units.panel_end = 0, ceil_div(call.layer.plane, PANEL_BYTES)
     if steps > 0:
@@ -373,8 +369,6 @@ cdef void copy_step(const Call *call, Py_ssize_t t, const Partition *part) noexc
         View2 target
     while row < row_end:
         count = even_rows(call, call.x_packed and call.input_dropout.data == NULL, row, row_end)
-        if call.marks != NULL:
-            count = 1
         target = input_rows(call, t, row)
         if call.marks != NULL and has_mark(call, t, row, HELD):
             memset(target.data, 0, size)

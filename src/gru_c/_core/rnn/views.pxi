@@ -46,8 +46,17 @@ cdef inline View2 outer_rows(const Call *call, const View3 *view, bint packed, P
 
 cdef inline Py_ssize_t even_rows(const Call *call, bint packed, Py_ssize_t row,
                                  Py_ssize_t row_end) noexcept nogil:
-    """How many rows of a step are evenly apart there: all, or one where they have an order."""
-    return row_end - row if call.ragged == NULL or packed else min(<Py_ssize_t> 1, row_end - row)
+    """How many rows from `row` on go together: all; with marks or in the caller's order, one."""
+    if call.marks == NULL and (call.ragged == NULL or packed):
+        return row_end - row
+    return min(<Py_ssize_t> 1, row_end - row)
+
+
+cdef inline Py_ssize_t step_of(const Call *call, Py_ssize_t t, Py_ssize_t row) noexcept nogil:
+    """The step of a row of all steps, t or later."""
+    while rows_before(call, t + 1) <= row:
+        t += 1
+    return t
 
 
 cdef inline View2 input_rows(const Call *call, Py_ssize_t t, Py_ssize_t row) noexcept nogil:

@@ -47,8 +47,7 @@ cdef void store_input_gradients(const Call *call, Py_ssize_t t, Py_ssize_t first
                   call.dx.row)
         return
     while rows > 0:
-        while rows_before(call, t + 1) <= first:
-            t += 1
+        t = step_of(call, t, first)
         row = first - rows_before(call, t)
         row_end = min(row + rows, active_rows(call, t))
         count = even_rows(call, call.dx_packed and call.input_dropout.data == NULL, row, row_end)
@@ -244,17 +243,13 @@ cdef void copy_factors(const Call *call, Py_ssize_t t, Py_ssize_t first, Py_ssiz
     cdef:
         Py_ssize_t row, row_end, count
         Py_ssize_t size = call.layer.hidden_size * call.layer.context.itemsize
+    memset(target.data, 0, rows * target.ld)               # products read the padding, too
     while rows > 0:
-        while rows_before(call, t + 1) <= first:
-            t += 1
+        t = step_of(call, t, first)
         row = first - rows_before(call, t)
         row_end = min(row + rows, active_rows(call, t))
         count = even_rows(call, call.recurrent_dropout.data == NULL, row, row_end)
-        if call.marks != NULL:
-            count = 1
-        if call.marks != NULL and has_mark(call, t, row, HELD):
-            memset(target.data, 0, size)
-        else:
+        if call.marks == NULL or not has_mark(call, t, row, HELD):
             store_times(call, count, size,
                         View2(state_rows(call, t + call.reverse, row), call.layer.ld_h),
                         &call.recurrent_dropout, t, row, target)

@@ -49,7 +49,7 @@ cdef size_t place_workspace(Call *call, void *memory) noexcept nogil:
         place_input(call, &end, rows)
     elif call.mode == BACKWARD:
         place_backward(call, &end)
-    if call.recurrent_dropout.data != NULL:
+    if call.recurrent_dropout.data != NULL and call.mode != BACKWARD:
         call.dropped[0] = place(&end, state)
         call.dropped[1] = place(&end, state)
     return end - <size_t> memory + LINE
