@@ -27,7 +27,7 @@ INFERENCE = TrainingState(SEQUENCE, False)
 
 
 class Window:
-    """What one window asks of a forward, as `_options.SequenceOptions` does for a whole sequence."""
+    """What one window asks of a forward, as `SequenceOptions` does for a whole sequence."""
 
     checkpoint = None
 

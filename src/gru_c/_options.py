@@ -33,7 +33,7 @@ class SequenceOptions:
 
     def arrange(self, steps: int, rows: int, batched: bool, batch_first: bool,
                 training: bool) -> tuple[Any, Any, Any]:
-        """What `RowOptions` of _core/options.pxi takes, checked against T, N and the arrangement of x.
+        """What `RowOptions` of the core takes, checked against T, N and the arrangement of x.
 
         (order, lengths, offsets) of `Ragged` in rnn/call.pxd, or None; marks (T, N), the rows
         longest first, or None; `Dropout.multipliers`. `batch_first` only of a batched input.
