@@ -21,13 +21,13 @@ from gru_c._core import SEQUENCE, Carry, TrainingState, forward, sum_steps, undo
 if TYPE_CHECKING:
     from gru_c._types import Array
 
-Arranged: TypeAlias = tuple[Any, Any, Any]                 # see `_options.Options.arrange`
+Arranged: TypeAlias = tuple[Any, Any, Any]                 # see `_options.SequenceOptions.arrange`
 
 INFERENCE = TrainingState(SEQUENCE, False)
 
 
 class Window:
-    """What one window asks of a forward, as `_options.Options` does for a whole sequence."""
+    """What one window asks of a forward, as `SequenceOptions` does for a whole sequence."""
 
     checkpoint = None
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_c import _checkpoint, _checks
-from gru_c._core import longest_first
-from gru_c._core import marks as core_marks
+from gru_c._core import marks as make_marks
+from gru_c._core import sort_by_length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gru_c._types import Array
 
 
-class Options:
+class SequenceOptions:
     """What a caller asks of one forward; the arguments are those of `GRU.forward`."""
 
     def __init__(self, lengths: ArrayLike | None, mask: ArrayLike | None, resets: ArrayLike | None,
@@ -33,7 +33,7 @@ class Options:
 
     def arrange(self, steps: int, rows: int, batched: bool, batch_first: bool,
                 training: bool) -> tuple[Any, Any, Any]:
-        """What `Options` of _core/options.pxi takes, checked against T, N and the arrangement of x.
+        """What `RowOptions` of the core takes, checked against T, N and the arrangement of x.
 
         (order, lengths, offsets) of `Ragged` in rnn/call.pxd, or None; marks (T, N), the rows
         longest first, or None; `Dropout.multipliers`. `batch_first` only of a batched input.
@@ -44,11 +44,11 @@ class Options:
         if self.lengths is not None:
             given = self.lengths if batched else np.atleast_1d(self.lengths)
             lengths = _checks.lengths(given, rows, x)
-            ragged = longest_first(lengths, steps)
+            ragged = sort_by_length(lengths, steps)
             if ragged is None:
                 _checks.lengths_within(lengths, steps)
         if self.mask is not None or self.resets is not None:
-            marks = core_marks(self._marks("mask", time, x), self._marks("resets", time, x),
+            marks = make_marks(self._marks("mask", time, x), self._marks("resets", time, x),
                                ragged, steps, rows)
         return ragged, marks, self.dropout.multipliers(
             self.dropout_masks, steps, rows, batched, batch_first, training)

@@ -10,7 +10,7 @@ import numpy as np
 from gru_c import _activations, _checks
 from gru_c._core import BATCH_FIRST, SEQUENCE, STEPS, Layer, backward, forward
 from gru_c._module import Module
-from gru_c._options import Dropout, Options
+from gru_c._options import Dropout, SequenceOptions
 from gru_c._parameters import NAMES, frozen, initial, shapes
 
 if TYPE_CHECKING:
@@ -305,14 +305,14 @@ class GRU(Module):
             `out` or `h_n_out` that is read-only.
         """
         state = self._state
-        asked = None
+        requested = None
         if (lengths is not None or mask is not None or resets is not None or out is not None
                 or dropout_masks is not None or return_output is not True
                 or (state.has_options and state.training)):
-            asked = Options(lengths, mask, resets, dropout_masks, self._dropout, return_output, out,
-                            self.checkpoint)
+            requested = SequenceOptions(lengths, mask, resets, dropout_masks, self._dropout,
+                                        return_output, out, self.checkpoint)
         try:
-            return forward(self._layers, x, h_0, h_n_out, state, asked)
+            return forward(self._layers, x, h_0, h_n_out, state, requested)
         except BaseException:                              # a handler's may come when all is done
             state.abort("forward")
             raise

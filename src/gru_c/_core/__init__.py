@@ -22,8 +22,8 @@ from gru_c._core.binding import (
     backward,
     bind,
     forward,
-    longest_first,
     marks,
+    sort_by_length,
     sum_steps,
     swap,
     undo_window,
@@ -88,6 +88,24 @@ bind(contexts(isa, engine))
 
 STEPS = TrainingState(STEP, False)                         # of GRU.step, which saves nothing
 
-__all__ = ["BATCH_FIRST", "CELL", "SEQUENCE", "STEPS", "Carry", "Layer", "TrainingState",
-           "backward", "blas", "contexts", "core", "engine", "forward", "isa", "longest_first",
-           "marks", "sum_steps", "swap", "undo_window"]
+__all__ = [
+    "BATCH_FIRST",
+    "CELL",
+    "SEQUENCE",
+    "STEPS",
+    "Carry",
+    "Layer",
+    "TrainingState",
+    "backward",
+    "blas",
+    "contexts",
+    "core",
+    "engine",
+    "forward",
+    "isa",
+    "marks",
+    "sort_by_length",
+    "sum_steps",
+    "swap",
+    "undo_window",
+]

@@ -257,10 +257,10 @@ cdef inline void init_call(Call *call, Mode mode, const Shape *shape) noexcept:
 
 # ---- forward -------------------------------------------------------------------------------------
 
-def forward(tuple layers, x, h_0, h_n_out, TrainingState state, asked=None):
+def forward(tuple layers, x, h_0, h_n_out, TrainingState state, requested=None):
     """Run all layers. Returns (output, h_n) of a sequence, h_n of a step or cell.
 
-    `h_n_out` receives h_n; it may be h_0 itself. `asked` are the options of a sequence, see
+    `h_n_out` receives h_n; it may be h_0 itself. `requested` are the options of a sequence, see
     `_options.py`, or None.
     """
     cdef:
@@ -268,7 +268,7 @@ def forward(tuple layers, x, h_0, h_n_out, TrainingState state, asked=None):
         cnp.ndarray x_array, h_array = None, output = None, h_n
         Shape shape
         Call call
-        Options options = None
+        RowOptions options = None
         int form = state.form
         bint training = state.training
     state.begin()
@@ -283,22 +283,22 @@ def forward(tuple layers, x, h_0, h_n_out, TrainingState state, asked=None):
         x_array = kept_from(x_array, h_n)                  # a row's output could be another's input
         if h_array is not None and not same_memory(h_array, h_n):
             h_array = kept_from(h_array, h_n)
-    if asked is not None:
-        if asked.out is not None:
-            check_output(asked.out, &shape, layer, h_n)
-            x_array, h_array = kept_from(x_array, asked.out), kept_from(h_array, asked.out)
-        options = Options(asked.arrange(shape.steps, shape.rows, shape.row_axis >= 0,
-                                        shape.time_axis == 1, training))
+    if requested is not None:
+        if requested.out is not None:
+            check_output(requested.out, &shape, layer, h_n)
+            x_array, h_array = kept_from(x_array, requested.out), kept_from(h_array, requested.out)
+        options = RowOptions(requested.arrange(shape.steps, shape.rows, shape.row_axis >= 0,
+                                               shape.time_axis == 1, training))
         state.begin()                                      # a conversion may have run the model
-        output = output_array(asked, options, &shape, layer)
+        output = output_array(requested, options, &shape, layer)
         if options.is_ragged:
             shape.steps = options.steps
     elif form <= BATCH_FIRST_FORM:
         output = new_array(&shape.output, layer)
     if training and not layer.training:
         layers = tuple([each.for_mode(True) for each in layers])
-    if training and asked is not None and asked.checkpoint is not None:
-        run_windows(layers, asked, &shape, options, x_array, h_array, output, h_n, state)
+    if training and requested is not None and requested.checkpoint is not None:
+        run_windows(layers, requested, &shape, options, x_array, h_array, output, h_n, state)
     else:
         init_call(&call, TRAINING if training else INFERENCE, &shape)
         set_sequence_view(&call.x, x_array, &shape)
@@ -307,9 +307,9 @@ def forward(tuple layers, x, h_0, h_n_out, TrainingState state, asked=None):
                    state if training else None, None)
     if form > BATCH_FIRST_FORM:
         return h_n
-    if asked is not None and asked.out is not None and output is not asked.out:
-        cnp.PyArray_CopyInto(asked.out, output)
-        output = asked.out
+    if requested is not None and requested.out is not None and output is not requested.out:
+        cnp.PyArray_CopyInto(requested.out, output)
+        output = requested.out
     return output, h_n
 
 
@@ -320,13 +320,13 @@ cdef int check_output(out, const Shape *shape, Layer layer, cnp.ndarray h_n) exc
     return 0
 
 
-cdef cnp.ndarray output_array(asked, Options options, const Shape *shape, Layer layer):
+cdef cnp.ndarray output_array(requested, RowOptions options, const Shape *shape, Layer layer):
     """The array of output, or None. Rows past their end are zero.
 
     It is the caller's, unless that has gaps between columns.
     """
-    cdef cnp.ndarray out = asked.out
-    if not asked.return_output:
+    cdef cnp.ndarray out = requested.out
+    if not requested.return_output:
         return None
     if out is None or column_stride(out) != cnp.PyArray_ITEMSIZE(out):
         return new_array(&shape.output, layer, options.is_ragged)
@@ -342,7 +342,7 @@ cdef struct Plan:              # bytes of the memory of all calls
     Py_ssize_t workspace       # of a call
 
 
-cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, Options options,
+cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, RowOptions options,
                     cnp.ndarray h_first, cnp.ndarray h_last, TrainingState state,
                     Carry carry) except -1:
     """One call per layer and direction: plan all, allocate, run all.
@@ -403,7 +403,7 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, O
 
 
 cdef Plan plan_calls(tuple layers, list saved, Call *calls, const Call *whole, const Shape *shape,
-                     Options options, cnp.ndarray h_first, cnp.ndarray h_last) noexcept:
+                     RowOptions options, cnp.ndarray h_first, cnp.ndarray h_last) noexcept:
     """Fill in the calls, except for memory that is to be allocated. Returns the sizes of it.
 
     Both directions of a layer read x and write their columns of output. Between layers, rows are
@@ -440,7 +440,8 @@ cdef Plan plan_calls(tuple layers, list saved, Call *calls, const Call *whole, c
     return plan
 
 
-cdef void set_between(Call *call, const Shape *shape, Options options, Py_ssize_t index) noexcept:
+cdef void set_between(Call *call, const Shape *shape, RowOptions options,
+                      Py_ssize_t index) noexcept:
     """The views of arrays between layers, without their data; the columns of this direction."""
     cdef:
         Py_ssize_t D = shape.directions, H = call.layer.hidden_size
@@ -452,7 +453,7 @@ cdef void set_between(Call *call, const Shape *shape, Options options, Py_ssize_
     if index >= D:
         call.x, call.dx, call.need_dx = between, between, True
         call.x_stays = (call.mode == TRAINING and call.input_dropout.data == NULL
-                        and (options is None or not options.holds))
+                        and (options is None or not options.has_held_steps))
     if index % D == 1:
         row = call.layer.input_size * itemsize
         call.dx, call.dx_packed = View3(NULL, call.rows * row, row, itemsize), True
@@ -464,14 +465,14 @@ cdef void set_between(Call *call, const Shape *shape, Options options, Py_ssize_
         call.d_output.data += index % D * H * call.d_output.column
 
 
-cdef inline bint reads_slots(const Call *call, const Shape *shape, Options options) noexcept:
+cdef inline bint reads_slots(const Call *call, const Shape *shape, RowOptions options) noexcept:
     """Whether a layer that trains reads what the one below saved: its hidden states are output."""
     return (call.mode == TRAINING and shape.directions == 1
             and (options is None or options.output_is_h))
 
 
 cdef void plan_buffers(Plan *plan, const Call *calls, const Shape *shape,
-                       Options options) noexcept:
+                       RowOptions options) noexcept:
     """The sizes of arrays between layers. In a backward of one direction one is enough."""
     cdef:
         Py_ssize_t D = shape.directions
@@ -528,7 +529,7 @@ cdef inline bint suits(Memory memory, size_t size) noexcept:
     return size <= memory.size <= 2 * size
 
 
-cdef list new_saved(tuple layers, Call *calls, const Shape *shape, Options options,
+cdef list new_saved(tuple layers, Call *calls, const Shape *shape, RowOptions options,
                     const Plan *plan, TrainingState state):
     """Saved activations with memory; earlier ones give theirs if it suits.
 
@@ -574,7 +575,7 @@ def backward(TrainingState state, d_output, d_h_n, accumulate=False, need_dx=Tru
         Shape shape
         Layer layer
         Call call
-        Options options
+        RowOptions options
         cnp.ndarray d_output_array = None, d_h_n_array = None, dx = None, dh_0
     state.begin()
     with cython.critical_section(state):

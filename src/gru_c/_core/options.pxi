@@ -2,7 +2,7 @@
 
 
 @cython.final
-cdef class Options:
+cdef class RowOptions:
     """Rows of different lengths, marks of steps, and multipliers of dropout; see rnn/call.pxd."""
     cdef:
         Ragged ragged
@@ -10,12 +10,12 @@ cdef class Options:
         Py_ssize_t steps               # of the longest row, at least 1
         cnp.ndarray marks              # or None
         bint output_is_h               # what a layer passes on is its hidden states, all of them
-        bint holds                     # some rows hold their state in some steps
+        bint has_held_steps            # some rows hold their state in some steps
         list multipliers               # of each call: of output, input and h, or None
         tuple arrays                   # the memory of `ragged`
 
     def __init__(self, tuple arranged):
-        """`arranged` is from `_options.Options.arrange`."""
+        """`arranged` is from `_options.SequenceOptions.arrange`."""
         cdef:
             cnp.ndarray order, lengths, offsets
             int found
@@ -28,7 +28,7 @@ cdef class Options:
                                  <Py_ssize_t *> cnp.PyArray_DATA(lengths),
                                  <Py_ssize_t *> cnp.PyArray_DATA(offsets))
         found = bits_of(self.marks)
-        self.holds = found & HELD != 0
+        self.has_held_steps = found & HELD != 0
         self.output_is_h = not (
             self.is_ragged or found & RESET
             or self.multipliers is not None and any(of_output is not None for of_output, *_ in
@@ -48,7 +48,7 @@ cdef int bits_of(cnp.ndarray marks) noexcept:
     return found
 
 
-def longest_first(cnp.ndarray lengths, Py_ssize_t steps):
+def sort_by_length(cnp.ndarray lengths, Py_ssize_t steps):
     """(order, lengths, offsets) of a Ragged, or None if a length is not from 0 to `steps`.
 
     `lengths` is contiguous, of Py_ssize_t. Rows of one length keep their order.
@@ -128,7 +128,8 @@ cdef void mark_row(const unsigned char *counts, const unsigned char *resets, Py_
             marks[t * rows] |= SILENT_REVERSE
 
 
-cdef void set_options(Call *call, Options options, const Shape *shape, Py_ssize_t index) noexcept:
+cdef void set_options(Call *call, RowOptions options, const Shape *shape,
+                      Py_ssize_t index) noexcept:
     """The options of one call; arrays of inner layers are packed."""
     cdef:
         Py_ssize_t D = shape.directions

@@ -40,7 +40,7 @@ cdef class Saved:
         bint x_stays
         char *gates
         char *h
-        Options options
+        RowOptions options
         object windows                 # of _checkpoint.py
     cdef readonly:
         Layer layer

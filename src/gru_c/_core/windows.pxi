@@ -54,7 +54,7 @@ def undo_window(TrainingState state, cnp.ndarray d_output, cnp.ndarray d_h_n, cn
     """
     cdef:
         list saved = state.saved
-        Options options = (<Saved> saved[0]).options
+        RowOptions options = (<Saved> saved[0]).options
         Shape shape = (<Saved> saved[0]).shape
         Py_ssize_t blocks
         Call call
@@ -71,7 +71,7 @@ def undo_window(TrainingState state, cnp.ndarray d_output, cnp.ndarray d_h_n, cn
     run_layers(None, saved, &call, &shape, options, d_h_n, dh_0, state, carry)
 
 
-cdef int run_windows(tuple layers, asked, const Shape *shape, Options options, cnp.ndarray x,
+cdef int run_windows(tuple layers, requested, const Shape *shape, RowOptions options, cnp.ndarray x,
                      cnp.ndarray h_0, cnp.ndarray output, cnp.ndarray h_n,
                      TrainingState state) except -1:
     """A forward in training of which each k-th state is saved."""
@@ -81,8 +81,8 @@ cdef int run_windows(tuple layers, asked, const Shape *shape, Options options, c
         list old = state.acquire(&has_saved)
     try:
         saved.layer, saved.options, saved.shape = layers[0], options, shape[0]
-        saved.windows = asked.run_windows(layers, x, h_0, output, h_n, shape.time_axis == 1,
-                                          (options.arrays, options.marks, options.multipliers))
+        saved.windows = requested.run_windows(layers, x, h_0, output, h_n, shape.time_axis == 1,
+                                              (options.arrays, options.marks, options.multipliers))
         state.keep([saved])
     except MemoryError:
         state.restore(old, has_saved)

@@ -75,7 +75,7 @@ cdef void backward_step(const Call *call, Py_ssize_t t, const Partition *part,
     barrier_wait(part.barrier, part.sharers)               # da_r, da_z, dq of all units
     undo_project_state(call, t, part, next_gates)
     if call.has_options:
-        undo_prepare_states(call, t, part)
+        undo_reset_and_drop(call, t, part)
 
 
 cdef void undo_reset_before(const Call *call, Py_ssize_t t, const Partition *part) noexcept nogil:
@@ -142,7 +142,7 @@ cdef void undo_project_state(const Call *call, Py_ssize_t t, const Partition *pa
              &prefetch if prefetch.size else NULL)
 
 
-cdef void undo_prepare_states(const Call *call, Py_ssize_t t,
+cdef void undo_reset_and_drop(const Call *call, Py_ssize_t t,
                               const Partition *part) noexcept nogil:
     """h times its multipliers for the products, h = 0 in rows that are reset before step t."""
     cdef:
@@ -166,7 +166,7 @@ cdef void undo_recurrent_dropout(const Call *call, char *d, const Partition *par
         View3 multipliers = columns_of(&call.recurrent_dropout, first)
         View2 rows = View2(d + first, layer.ld_h)
     while row < part.row_end:
-        count = even_rows(call, False, row, part.row_end)
+        count = row_run(call, False, row, part.row_end)
         store_times(call, count, width, rows, &multipliers, 0, row, rows)
         rows.data += count * rows.ld
         row += count
@@ -188,8 +188,8 @@ cdef void add_output_gradient(const Call *call, char *dh, Py_ssize_t t,
         bint in_place = reads_in_place(&call.d_output, itemsize)
     dh += first
     while row < part.row_end:
-        count = even_rows(call, call.output_packed and dropout.data == NULL, row, part.row_end)
-        d_output = outer_rows(call, &call.d_output, call.output_packed, t, row)
+        count = row_run(call, call.output_packed and dropout.data == NULL, row, part.row_end)
+        d_output = view_rows(call, &call.d_output, call.output_packed, t, row)
         d_output.data += first // itemsize * call.d_output.column
         if not in_place:
             copy_matrix(count, width // itemsize, itemsize, d_output, call.d_output.column, scratch,
@@ -227,8 +227,8 @@ cdef void init_gradients(const Call *call, const Partition *part) noexcept nogil
     if not layer.reset_after:
         memset(call.dq + place, 0, size)
     while call.d_h_n.data != NULL and row < part.row_end:
-        count = even_rows(call, False, row, part.row_end)
-        copy_matrix(count, H, layer.context.itemsize, outer_rows(call, &call.d_h_n, False, 0, row),
+        count = row_run(call, False, row, part.row_end)
+        copy_matrix(count, H, layer.context.itemsize, view_rows(call, &call.d_h_n, False, 0, row),
                     call.d_h_n.column, View2(call.dh + row * layer.ld_h, layer.ld_h),
                     layer.context.itemsize)
         row += count
@@ -251,9 +251,9 @@ cdef void store_gradients(const Call *call, const Partition *part) noexcept nogi
         int[3] planes = [R_PLANE, Z_PLANE, N_PLANE]        # the order of the biases
         int[3] hidden_planes = [R_PLANE, Z_PLANE, Q_PLANE if layer.reset_after else N_PLANE]
     while row < part.row_end:
-        count = even_rows(call, False, row, part.row_end)
+        count = row_run(call, False, row, part.row_end)
         copy_matrix(count, H, itemsize, View2(call.dh + row * layer.ld_h, layer.ld_h), itemsize,
-                    outer_rows(call, &call.dh_0, False, 0, row), call.dh_0.column)
+                    view_rows(call, &call.dh_0, False, 0, row), call.dh_0.column)
         row += count
     for gate in range(3 if units > 0 and call.need_grads else 0):
         unit = gate * H + first

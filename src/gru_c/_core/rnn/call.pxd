@@ -5,9 +5,10 @@
     Status forward(calls, count)         runs planned calls, once
     Status backward(calls, count)
 
-`count` calls, 1 or 2, run side by side: the two directions of a layer, of equal T, N and I.
+`count` calls, 1 or 2, run side by side: the two directions of a layer, equal in mode, sizes,
+options, need_dx and max_threads. Where they run at the same time, only the first polls.
 
-The plan needs all but the memory that the two sizes are asked for, an entry needs that, too. The
+The plan needs all but the memory that the two sizes are sequence for, an entry needs that, too. The
 entries never allocate. T steps, N rows, I inputs, H hidden units. All arrays of a call have
 the dtype of its layer. Strides count bytes and may be negative. The caller owns all memory. Only
 what says "or NULL" may be NULL. Arrays must not overlap unless a comment says so. They must live
@@ -98,7 +99,8 @@ cdef struct Call:
     View3 x                    # (T, N, I). A backward reads it if x_stays
     # The caller leaves x unchanged until the backward has ended, so no copy is saved. Requires
     # step = rows * row, column = itemsize, data and row multiples of itemsize, and that all `row`
-    # bytes of a row can be read. Not with input_dropout, nor where ragged rows are not packed.
+    # bytes of a row can be read. Not with input_dropout, nor where ragged rows are not packed or
+    # marks hold rows.
     bint x_stays
     View3 h_0                  # (N, H), or NULL for zeros. May be h_n
     View3 output               # (T, N, H), contiguous columns, or NULL
@@ -160,15 +162,15 @@ cdef struct Call:
     Py_ssize_t scratch_size    # bytes per thread
     # ---- buffers, which the entry places
     View3 input                # what products read as x: (T or chunk, N, I)
-    # Of T steps, packed; of a chunk, not.
+    # Rows of T steps are packed; those of a chunk are if `chunk_packed`, else `rows` to a step.
     char *gates                # (T or chunk, N, ld_gates)
     # Saved: (T + 1, N, ld_h). Step t reads slot t and writes slot t + 1; with reverse it reads slot
-    # t + 1 and writes slot t.
+    # t + 1 and writes slot t. A reset zeroes rows of the slot that its step reads.
     char *h
     # In inference: slot s is h_slots[s mod 2], (N, ld_h). In a call of one step they may be the
     # caller's h_0 and h_n.
     char *h_slots[2]
-    char *dropped[2]           # with recurrent_dropout: slot s times it is dropped[s mod 2]
+    char *h_in_slots[2]           # with recurrent_dropout: slot s times it is h_in_slots[s mod 2]
     char *dgates               # (T, N, ld_gates), may be `gates`
     char *dh                   # (N, ld_h): the part of dL/dh that goes through no product
     char *dh_hidden            # (N, ld_h): the part that came through W_hh

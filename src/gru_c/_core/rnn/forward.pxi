@@ -114,21 +114,21 @@ cdef void forward_step(const Call *call, Py_ssize_t t, const Partition *part,
         GateView gates = gate_rows(call, call.gates, t, part.row), own_gates
         View2 n = plane_of(gates, N_PLANE), q = plane_of(gates, Q_PLANE)
         const char *h_prev = state_rows(call, t + call.reverse, part.row)
-        const char *factor = factor_rows(call, t, part.row)
+        const char *h_in = h_in_rows(call, t, part.row)
         char *h = state_rows(call, t + 1 - call.reverse, part.row)
     for i in range(part.panel_end - part.panel):
         panel = panel_of(part, t, i)
         j = panel * PANEL_BYTES
         own_gates = gates_from(gates, j)
         # a_r += W_hr h, a_z += W_hz h, q = W_hn h + b_hn
-        project_state(call, gates, factor, t, i, part, next_gates)
+        project_state(call, gates, h_in, t, i, part, next_gates)
         if layer.reset_after:
             # r, z, n, h' = n + z (h - n)
             pointwise.gates_forward(rows, panel_width(layer, panel), &own_gates, h_prev + j, h + j,
                                     layer.ld_h, save)
         else:
             # r, q = r h
-            pointwise.reset_forward(rows, panel_width(layer, panel), &own_gates, factor + j,
+            pointwise.reset_forward(rows, panel_width(layer, panel), &own_gates, h_in + j,
                                     layer.ld_h)
     if not layer.reset_after:
         barrier_wait(part.barrier, part.sharers)           # q of all units
@@ -146,11 +146,11 @@ cdef void forward_step(const Call *call, Py_ssize_t t, const Partition *part,
     if call.output.data != NULL:
         store_output(call, h, t, part)
     if call.has_options:
-        prepare_states(call, t + 1 - 2 * call.reverse, part)
+        reset_and_drop(call, t + 1 - 2 * call.reverse, part)
     barrier_wait(part.barrier, part.sharers)               # h_t of all units
 
 
-cdef void project_state(const Call *call, GateView gates, const char *factor, Py_ssize_t t,
+cdef void project_state(const Call *call, GateView gates, const char *h_in, Py_ssize_t t,
                         Py_ssize_t i, const Partition *part,
                         const Prefetch *next_gates) noexcept nogil:
     """a_r += W_hr h, a_z += W_hz h, with reset_after q = W_hn h + b_hn: the i-th panel of step t.
@@ -165,7 +165,7 @@ cdef void project_state(const Call *call, GateView gates, const char *factor, Py
         Py_ssize_t panel = panel_of(part, t, i), next_panel = panel_of(part, t, i + 1), size
         int count = 3 if layer.reset_after else 2, gate
         bint streams = exceeds_l2(layer, layer.hidden_size, rows)
-        View2 h = View2(<char *> factor, layer.ld_h), c
+        View2 h = View2(<char *> h_in, layer.ld_h), c
         Prefetch prefetch
     if call.merged:
         c = plane_of(gates, R_PLANE)
@@ -210,8 +210,8 @@ cdef void store_output_rows(const Call *call, const char *h, Py_ssize_t t,
         View3 output = columns_of(&call.output, first), dropout = columns_of(&call.dropout, first)
         View2 target
     while row < part.row_end:
-        count = even_rows(call, call.output_packed and dropout.data == NULL, row, part.row_end)
-        target = outer_rows(call, &output, call.output_packed, t, row)
+        count = row_run(call, call.output_packed and dropout.data == NULL, row, part.row_end)
+        target = view_rows(call, &output, call.output_packed, t, row)
         if call.marks != NULL and has_mark(call, t, row, SILENT << call.reverse):
             memset(target.data, 0, width)
         else:
@@ -254,7 +254,7 @@ cdef void set_ones(Py_ssize_t itemsize, Py_ssize_t size, char *data) noexcept no
             (<double *> data)[i] = 1
 
 
-cdef void prepare_states(const Call *call, Py_ssize_t t, const Partition *part) noexcept nogil:
+cdef void reset_and_drop(const Call *call, Py_ssize_t t, const Partition *part) noexcept nogil:
     """Before step t: h = 0 in rows that are reset, and h times its multipliers for the products."""
     cdef:
         const PackedLayer *layer = call.layer
@@ -272,8 +272,8 @@ cdef void prepare_states(const Call *call, Py_ssize_t t, const Partition *part) 
     width = own_width(part, layer.hidden_size * layer.context.itemsize)
     row = part.row
     while row < part.row_end:
-        count = even_rows(call, False, row, part.row_end)
-        h = call.dropped[slot & 1] + row * layer.ld_h + first
+        count = row_run(call, False, row, part.row_end)
+        h = call.h_in_slots[slot & 1] + row * layer.ld_h + first
         store_times(call, count, width, View2(state_rows(call, slot, row) + first, layer.ld_h),
                     &multipliers, t, row, View2(h, layer.ld_h))
         row += count
@@ -293,32 +293,32 @@ cdef void load_state(const Call *call, const Partition *part) noexcept nogil:
         View2 h_0
         char *h
     while row < part.row_end:
-        count = even_rows(call, False, row, part.row_end)
+        count = row_run(call, False, row, part.row_end)
         steps = steps_of(call, row)
         h = state_rows(call, mirrored(0, steps + 1, call.reverse), row)
-        h_0 = outer_rows(call, &call.h_0, False, 0, row)
+        h_0 = view_rows(call, &call.h_0, False, 0, row)
         if call.h_0.data == NULL or layer.plane > layer.hidden_size * itemsize:
             memset(h, 0, count * layer.ld_h)
         if call.h_0.data != NULL and h != h_0.data:
             copy_matrix(count, layer.hidden_size, itemsize, h_0, call.h_0.column,
                         View2(h, layer.ld_h), itemsize)
         if call.has_options:
-            prepare_first_states(call, row, count, steps, part)
+            reset_and_drop_first(call, row, count, steps, part)
         row += count
 
 
-cdef void prepare_first_states(const Call *call, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t steps,
+cdef void reset_and_drop_first(const Call *call, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t steps,
                                const Partition *part) noexcept nogil:
-    """`prepare_states` of all units for the first step of rows that have so many."""
+    """`reset_and_drop` of all units for the first step of rows that have so many."""
     cdef:
         Partition all_units = part[0]
         Py_ssize_t slot, ld = call.layer.ld_h
     for slot in range(2 if call.recurrent_dropout.data != NULL else 0):
-        memset(call.dropped[slot] + row * ld, 0, rows * ld)            # the padding is read, too
+        memset(call.h_in_slots[slot] + row * ld, 0, rows * ld)         # the padding is read, too
     all_units.row, all_units.row_end = row, row + rows
     all_units.panel, all_units.panel_end = 0, ceil_div(call.layer.plane, PANEL_BYTES)
     if steps > 0:
-        prepare_states(call, mirrored(0, steps, call.reverse), &all_units)
+        reset_and_drop(call, mirrored(0, steps, call.reverse), &all_units)
 
 
 cdef void store_state(const Call *call, const Partition *part) noexcept nogil:
@@ -329,10 +329,10 @@ cdef void store_state(const Call *call, const Partition *part) noexcept nogil:
         View2 h_n
         char *h
     while call.h_n.data != NULL and row < part.row_end:
-        count = even_rows(call, False, row, part.row_end)
+        count = row_run(call, False, row, part.row_end)
         steps = steps_of(call, row)
         h = state_rows(call, mirrored(steps, steps + 1, call.reverse), row)
-        h_n = outer_rows(call, &call.h_n, False, 0, row)
+        h_n = view_rows(call, &call.h_n, False, 0, row)
         if h != h_n.data:
             copy_matrix(count, layer.hidden_size, layer.context.itemsize, View2(h, layer.ld_h),
                         layer.context.itemsize, h_n, call.h_n.column)
@@ -368,13 +368,13 @@ cdef void copy_step(const Call *call, Py_ssize_t t, const Partition *part) noexc
         Py_ssize_t itemsize = layer.context.itemsize, size = layer.input_size * itemsize
         View2 target
     while row < row_end:
-        count = even_rows(call, call.x_packed and call.input_dropout.data == NULL, row, row_end)
+        count = row_run(call, call.x_packed and call.input_dropout.data == NULL, row, row_end)
         target = input_rows(call, t, row)
         if call.marks != NULL and has_mark(call, t, row, HELD):
             memset(target.data, 0, size)
         else:
             copy_matrix(count, layer.input_size, itemsize,
-                        outer_rows(call, &call.x, call.x_packed, t, row), call.x.column, target,
+                        view_rows(call, &call.x, call.x_packed, t, row), call.x.column, target,
                         itemsize)
             if call.input_dropout.data != NULL:
                 store_times(call, count, size, target, &call.input_dropout, t, row, target)

@@ -34,9 +34,9 @@ cdef inline Py_ssize_t buffer_row(const Call *call, Py_ssize_t t) noexcept nogil
     return t % call.chunk * call.rows
 
 
-cdef inline View2 outer_rows(const Call *call, const View3 *view, bint packed, Py_ssize_t t,
-                             Py_ssize_t row) noexcept nogil:
-    """The rows of step t from `row` on in a view of the description; see `even_rows`."""
+cdef inline View2 view_rows(const Call *call, const View3 *view, bint packed, Py_ssize_t t,
+                            Py_ssize_t row) noexcept nogil:
+    """The rows of step t from `row` on in a view of the description; see `row_run`."""
     if call.ragged == NULL:
         return rows_at(view, t, row)
     if packed:
@@ -44,8 +44,8 @@ cdef inline View2 outer_rows(const Call *call, const View3 *view, bint packed, P
     return rows_at(view, t, call.ragged.order[row])
 
 
-cdef inline Py_ssize_t even_rows(const Call *call, bint packed, Py_ssize_t row,
-                                 Py_ssize_t row_end) noexcept nogil:
+cdef inline Py_ssize_t row_run(const Call *call, bint packed, Py_ssize_t row,
+                               Py_ssize_t row_end) noexcept nogil:
     """How many rows from `row` on go together: all; with marks or in the caller's order, one."""
     if call.marks == NULL and (call.ragged == NULL or packed):
         return row_end - row
@@ -62,7 +62,7 @@ cdef inline Py_ssize_t step_of(const Call *call, Py_ssize_t t, Py_ssize_t row) n
 cdef inline View2 input_rows(const Call *call, Py_ssize_t t, Py_ssize_t row) noexcept nogil:
     """x of step t as products read it."""
     if call.x_in_place:
-        return outer_rows(call, &call.input, True, t, row)
+        return view_rows(call, &call.input, True, t, row)
     return View2(call.input.data + (buffer_row(call, t) + row) * call.input.row, call.input.row)
 
 
@@ -100,18 +100,18 @@ cdef void store_times(const Call *call, Py_ssize_t rows, Py_ssize_t width, View2
     if multipliers.data == NULL:
         context.store_rows(rows, width, source.data, source.ld, target.data, target.ld)
         return
-    by = outer_rows(call, multipliers, False, t, row)
+    by = view_rows(call, multipliers, False, t, row)
     context.multiply_rows(rows, width, source.data, source.ld, by.data, by.ld, target.data,
                           target.ld)
 
 
-cdef inline const char *factor_rows(const Call *call, Py_ssize_t t,
-                                    Py_ssize_t row) noexcept nogil:
+cdef inline const char *h_in_rows(const Call *call, Py_ssize_t t,
+                                  Py_ssize_t row) noexcept nogil:
     """What W_hh multiplies in step t: h before it, or h times its multipliers."""
     cdef Py_ssize_t slot = t + call.reverse
     if call.recurrent_dropout.data == NULL:
         return state_rows(call, slot, row)
-    return call.dropped[slot & 1] + row * call.layer.ld_h
+    return call.h_in_slots[slot & 1] + row * call.layer.ld_h
 
 
 cdef inline bint has_mark(const Call *call, Py_ssize_t t, Py_ssize_t row, int mark) noexcept nogil:

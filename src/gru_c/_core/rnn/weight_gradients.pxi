@@ -50,10 +50,10 @@ cdef void store_input_gradients(const Call *call, Py_ssize_t t, Py_ssize_t first
         t = step_of(call, t, first)
         row = first - rows_before(call, t)
         row_end = min(row + rows, active_rows(call, t))
-        count = even_rows(call, call.dx_packed and call.input_dropout.data == NULL, row, row_end)
+        count = row_run(call, call.dx_packed and call.input_dropout.data == NULL, row, row_end)
         # dx = dL/d(x times its multipliers), times them
         store_times(call, count, size, source, &call.input_dropout, t, row,
-                    outer_rows(call, &call.dx, call.dx_packed, t, row))
+                    view_rows(call, &call.dx, call.dx_packed, t, row))
         source.data += count * source.ld
         first += count
         rows -= count
@@ -67,9 +67,9 @@ cdef void add_input_gradients(const Call *call, const Call *other) noexcept nogi
     for t in range(call.steps):
         row, rows = 0, active_rows(call, t)
         while row < rows:
-            count = even_rows(call, call.dx_packed, row, rows)
-            dx = outer_rows(call, &call.dx, call.dx_packed, t, row)
-            more = outer_rows(other, &other.dx, other.dx_packed, t, row)
+            count = row_run(call, call.dx_packed, row, rows)
+            dx = view_rows(call, &call.dx, call.dx_packed, t, row)
+            more = view_rows(other, &other.dx, other.dx_packed, t, row)
             call.layer.context.add_rows(count, size, more.data, more.ld, dx.data, dx.ld)
             row += count
 
@@ -118,7 +118,7 @@ cdef Py_ssize_t sum_scratch(const Call *call, Py_ssize_t rows) noexcept nogil:
         const PackedLayer *layer = call.layer
         Py_ssize_t units = layer.plane // layer.context.itemsize
         Py_ssize_t size = rows * PANEL_BYTES + 4 * packed_a_size(layer.context, rows, units)
-    return size if factors_adjoin(call) else size + rows * layer.ld_h
+    return size if h_in_adjoins(call) else size + rows * layer.ld_h
 
 
 cdef Py_ssize_t weight_gradients(const Call *call, Py_ssize_t start, Py_ssize_t stop,
@@ -177,9 +177,9 @@ cdef void add_block(const Call *call, Py_ssize_t t, Py_ssize_t row, Py_ssize_t r
         int[3] to_hidden = [R_PLANE, Z_PLANE, Q_PLANE]
     if units == 0:
         return
-    if not factors_adjoin(call):
+    if not h_in_adjoins(call):
         h.data = packed + 4 * packed_a_size(context, rows, layer.plane // itemsize)
-        copy_factors(call, t, row, rows, h)
+        copy_h_in(call, t, row, rows, h)
     for plane in range(4 if layer.reset_after else 3):
         context.column_sums(rows, (last - first) * itemsize, dgates, not first_block,
                             call.dbias + plane * layer.plane + place,
@@ -229,13 +229,13 @@ cdef void add_products(const Call *call, Py_ssize_t rows, Py_ssize_t units, cons
                 View2(c.data + gate * call.layer.hidden_size * c.ld + j, c.ld))
 
 
-cdef bint factors_adjoin(const Call *call) noexcept nogil:
+cdef bint h_in_adjoins(const Call *call) noexcept nogil:
     """Whether what W_hh multiplied lies in `h`, row for row beside the gates."""
     return call.ragged == NULL and call.marks == NULL and call.recurrent_dropout.data == NULL
 
 
-cdef void copy_factors(const Call *call, Py_ssize_t t, Py_ssize_t first, Py_ssize_t rows,
-                       View2 target) noexcept nogil:
+cdef void copy_h_in(const Call *call, Py_ssize_t t, Py_ssize_t first, Py_ssize_t rows,
+                    View2 target) noexcept nogil:
     """Copy what W_hh multiplied, for rows first .. first + rows of all steps; none before step t.
 
     Of held rows, zeros: their h may be NaN.
@@ -248,7 +248,7 @@ cdef void copy_factors(const Call *call, Py_ssize_t t, Py_ssize_t first, Py_ssiz
         t = step_of(call, t, first)
         row = first - rows_before(call, t)
         row_end = min(row + rows, active_rows(call, t))
-        count = even_rows(call, call.recurrent_dropout.data == NULL, row, row_end)
+        count = row_run(call, call.recurrent_dropout.data == NULL, row, row_end)
         if call.marks == NULL or not has_mark(call, t, row, HELD):
             store_times(call, count, size,
                         View2(state_rows(call, t + call.reverse, row), call.layer.ld_h),

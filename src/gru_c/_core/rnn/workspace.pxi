@@ -50,8 +50,8 @@ cdef size_t place_workspace(Call *call, void *memory) noexcept nogil:
     elif call.mode == BACKWARD:
         place_backward(call, &end)
     if call.recurrent_dropout.data != NULL and call.mode != BACKWARD:
-        call.dropped[0] = place(&end, state)
-        call.dropped[1] = place(&end, state)
+        call.h_in_slots[0] = place(&end, state)
+        call.h_in_slots[1] = place(&end, state)
     return end - <size_t> memory + LINE
 
 
