@@ -174,7 +174,9 @@ def complexity(input_size: Integer, hidden_size: Integer, batch_size: Integer = 
     clip : float, optional
         Bound of what goes into an activation: two operations more in each.
     checkpoint : int, optional
-        Save each k-th state, and recompute the others in the backward, k steps at a time.
+        Save each k-th state, and recompute the others in the backward, k steps at a time. That
+        `GRU` rounds k up to a multiple of ``256 // N``, and with two directions keeps the outputs
+        of inner layers, is not counted.
 
     Notes
     -----
