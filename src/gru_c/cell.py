@@ -196,7 +196,7 @@ class GRUCell(Module):
         """
         state = self._state
         try:
-            return forward(self._layers, x, h_prev_t, out, state)
+            return forward(self._layers, x, h_prev_t, out, state, None)
         except BaseException:                              # a handler's may come when all is done
             state.abort("forward")
             raise

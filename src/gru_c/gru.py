@@ -387,7 +387,7 @@ class GRU(Module):
         if self.bidirectional:
             raise ValueError("step needs one direction: with bidirectional=True the reverse "
                              "direction begins at the last step, which a stream has not seen")
-        return forward(self._layers, x_t, h, out, STEPS)
+        return forward(self._layers, x_t, h, out, STEPS, None)
 
     # ---- parameters --------------------------------------------------------------------------
 

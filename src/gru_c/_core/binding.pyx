@@ -143,12 +143,18 @@ cdef tuple as_tuple(const Extents *extents):
     return tuple([extents.axes[axis] for axis in range(extents.ndim)])
 
 
-cdef cnp.ndarray new_array(const Extents *extents, Layer layer, bint zeros=False):
-    """An uninitialized array, or one of zeros."""
-    cdef cnp.npy_intp *axes = <cnp.npy_intp *> extents.axes
-    if zeros:
-        return <cnp.ndarray> cnp.PyArray_ZEROS(extents.ndim, axes, layer.type_number, 0)
-    return <cnp.ndarray> cnp.PyArray_EMPTY(extents.ndim, axes, layer.type_number, 0)
+cdef cnp.ndarray new_array(const Extents *extents, Layer layer):
+    """An uninitialized array."""
+    return <cnp.ndarray> cnp.PyArray_EMPTY(extents.ndim, <cnp.npy_intp *> extents.axes,
+                                           layer.type_number, 0)
+
+
+cdef cnp.ndarray new_rows(const Extents *extents, Layer layer, RowOptions options):
+    """An array for rows of a sequence; zeros stay past the end of a row."""
+    if options is None or not options.is_ragged:
+        return new_array(extents, layer)
+    return <cnp.ndarray> cnp.PyArray_ZEROS(extents.ndim, <cnp.npy_intp *> extents.axes,
+                                           layer.type_number, 0)
 
 
 cdef cnp.ndarray check_array(value, str name, const Extents *expected, Layer layer,
@@ -243,7 +249,7 @@ cdef bint same_memory(cnp.ndarray a, cnp.ndarray b) noexcept:
 cdef inline void init_call(Call *call, Mode mode, const Shape *shape) noexcept:
     """Set what the calls of all layers share. Arrays of a sequence are absent."""
     call.mode, call.steps, call.rows = mode, shape.steps, shape.rows
-    call.x_stays = call.reverse = call.accumulate = False
+    call.x_stays = call.reverse = call.accumulate = call.has_options = False
     call.need_dx = call.need_grads = True
     call.blocks_done = call.blocks_left = 0
     call.output.data = call.d_output.data = call.dx.data = NULL
@@ -257,7 +263,7 @@ cdef inline void init_call(Call *call, Mode mode, const Shape *shape) noexcept:
 
 # ---- forward -------------------------------------------------------------------------------------
 
-def forward(tuple layers, x, h_0, h_n_out, TrainingState state, requested=None):
+def forward(tuple layers, x, h_0, h_n_out, TrainingState state, requested):
     """Run all layers. Returns (output, h_n) of a sequence, h_n of a step or cell.
 
     `h_n_out` receives h_n; it may be h_0 itself. `requested` are the options of a sequence, see
@@ -271,6 +277,7 @@ def forward(tuple layers, x, h_0, h_n_out, TrainingState state, requested=None):
         RowOptions options = None
         int form = state.form
         bint training = state.training
+        object result
     state.begin()
     x_array = as_array(x, "input", layer, state)
     check_input(x_array, form, layers, &shape)
@@ -283,18 +290,19 @@ def forward(tuple layers, x, h_0, h_n_out, TrainingState state, requested=None):
         x_array = kept_from(x_array, h_n)                  # a row's output could be another's input
         if h_array is not None and not same_memory(h_array, h_n):
             h_array = kept_from(h_array, h_n)
-    if requested is not None:
+    if form > BATCH_FIRST_FORM:
+        result = h_n
+    elif requested is None:
+        output = new_array(&shape.output, layer)
+        result = (output, h_n)
+    else:
         if requested.out is not None:
             check_output(requested.out, &shape, layer, h_n)
             x_array, h_array = kept_from(x_array, requested.out), kept_from(h_array, requested.out)
-        options = RowOptions(requested.arrange(shape.steps, shape.rows, shape.row_axis >= 0,
-                                               shape.time_axis == 1, training))
+        options = arranged_options(requested, &shape, training)
         state.begin()                                      # a conversion may have run the model
         output = output_array(requested, options, &shape, layer)
-        if options.is_ragged:
-            shape.steps = options.steps
-    elif form <= BATCH_FIRST_FORM:
-        output = new_array(&shape.output, layer)
+        result = (output if requested.out is None else requested.out, h_n)
     if training and not layer.training:
         layers = tuple([each.for_mode(True) for each in layers])
     if training and requested is not None and requested.checkpoint is not None:
@@ -305,12 +313,18 @@ def forward(tuple layers, x, h_0, h_n_out, TrainingState state, requested=None):
         set_sequence_view(&call.output, output, &shape)
         run_layers(layers, None, &call, &shape, options, h_array, h_n,
                    state if training else None, None)
-    if form > BATCH_FIRST_FORM:
-        return h_n
-    if requested is not None and requested.out is not None and output is not requested.out:
+    if options is not None and requested.out is not None and output is not requested.out:
         cnp.PyArray_CopyInto(requested.out, output)
-        output = requested.out
-    return output, h_n
+    return result
+
+
+cdef RowOptions arranged_options(requested, Shape *shape, bint training):
+    """The options for the core. Steps past the longest row are left out."""
+    cdef RowOptions options = RowOptions(requested.arrange(
+        shape.steps, shape.rows, shape.row_axis >= 0, shape.time_axis == 1, training))
+    if options.is_ragged:
+        shape.steps = options.steps
+    return options
 
 
 cdef int check_output(out, const Shape *shape, Layer layer, cnp.ndarray h_n) except -1:
@@ -329,7 +343,7 @@ cdef cnp.ndarray output_array(requested, RowOptions options, const Shape *shape,
     if not requested.return_output:
         return None
     if out is None or column_stride(out) != cnp.PyArray_ITEMSIZE(out):
-        return new_array(&shape.output, layer, options.is_ragged)
+        return new_rows(&shape.output, layer, options)
     if options.is_ragged:
         out.fill(0)
     return out
@@ -340,6 +354,7 @@ cdef struct Plan:              # bytes of the memory of all calls
     int buffers                # how many of them
     Py_ssize_t second_dx       # of dx of the second direction
     Py_ssize_t workspace       # of a call
+    Py_ssize_t size            # of all, but the workspaces of a Carry
 
 
 cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, RowOptions options,
@@ -356,7 +371,6 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, R
         Call *calls = whole if count == 1 else <Call *> PyMem_RawMalloc(count * sizeof(Call))
         char[SMALL] small
         Plan plan
-        size_t size
         void *memory = NULL
         dict grads
         long long due = 0
@@ -364,13 +378,11 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, R
     whole.poll_argument = &due
     try:
         if calls != NULL:
-            plan = plan_calls(layers, saved, calls, whole, shape, options, h_first, h_last)
+            plan_calls(&plan, layers, saved, calls, whole, shape, options, h_first, h_last)
             if carry is not None:
                 carry.fit(count, plan.workspace)
-                plan.workspace = 0
-            size = (plan.buffers * plan.between + plan.second_dx + directions * plan.workspace
-                    + LINE)
-            memory = small if size <= SMALL else PyMem_RawMalloc(size)
+                plan.size -= directions * plan.workspace
+            memory = small if plan.size <= SMALL else PyMem_RawMalloc(plan.size)
         if memory == NULL:
             raise MemoryError("could not allocate the workspace of a call")
         connect(calls, shape, &plan, memory)
@@ -402,9 +414,10 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, R
     return 0
 
 
-cdef Plan plan_calls(tuple layers, list saved, Call *calls, const Call *whole, const Shape *shape,
-                     RowOptions options, cnp.ndarray h_first, cnp.ndarray h_last) noexcept:
-    """Fill in the calls, except for memory that is to be allocated. Returns the sizes of it.
+cdef void plan_calls(Plan *plan, tuple layers, list saved, Call *calls, const Call *whole,
+                     const Shape *shape, RowOptions options, cnp.ndarray h_first,
+                     cnp.ndarray h_last) noexcept:
+    """Fill in the calls, except for memory that is to be allocated, and the sizes of that.
 
     Both directions of a layer read x and write their columns of output. Between layers, rows are
     packed. In a backward dx of a layer is the d_output of the layer below.
@@ -416,7 +429,7 @@ cdef Plan plan_calls(tuple layers, list saved, Call *calls, const Call *whole, c
         Saved layer_saved
         Py_ssize_t size
         Call *call
-        Plan plan = Plan(0, 0, 0, 0)
+    plan[0] = Plan(0, 0, 0, 0, 0)
     for index in range(shape.calls):
         call = &calls[index]
         if call != whole:
@@ -433,11 +446,11 @@ cdef Plan plan_calls(tuple layers, list saved, Call *calls, const Call *whole, c
             layer_saved = saved[index]
             call.saved = layer_saved.memory.data
             call.x, call.x_stays = layer_saved.input, layer_saved.x_stays
-        size = workspace_size(call, shape.directions)
-        plan.workspace = max(plan.workspace, round_up(size, LINE))
+        size = workspace_size(call, shape.directions)      # whole lines
+        plan.workspace = max(plan.workspace, size)
+    plan.size = plan.workspace + LINE
     if shape.calls > 1:
-        plan_buffers(&plan, calls, shape, options)
-    return plan
+        plan_buffers(plan, calls, shape, options)
 
 
 cdef void set_between(Call *call, const Shape *shape, RowOptions options,
@@ -486,6 +499,7 @@ cdef void plan_buffers(Plan *plan, const Call *calls, const Shape *shape,
     if calls.mode == BACKWARD and D == 2:
         row = max(row, calls.layer.input_size * calls.layer.context.itemsize)
         plan.second_dx = round_up(rows * row, LINE)
+    plan.size = plan.buffers * plan.between + plan.second_dx + D * plan.workspace + LINE
 
 
 cdef void connect(Call *calls, const Shape *shape, const Plan *plan, void *memory) noexcept:
@@ -593,8 +607,8 @@ def backward(TrainingState state, d_output, d_h_n, accumulate=False, need_dx=Tru
     call.keep_saved = shape.form == CELL_FORM
     call.accumulate = as_flag(accumulate, "accumulate")
     call.need_dx, call.need_grads = as_flag(need_dx, "need_dx"), as_flag(need_grads, "need_grads")
-    if call.need_dx:                                       # zeros stay past the end of a row
-        dx = new_array(&shape.x, layer, options is not None and options.is_ragged)
+    if call.need_dx:
+        dx = new_rows(&shape.x, layer, options)
     dh_0 = new_array(&shape.states, layer)
     if (<Saved> saved[0]).windows is not None:
         undo_windows(saved, &call, d_output_array, d_h_n_array, dx, dh_0, state)

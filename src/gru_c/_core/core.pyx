@@ -33,14 +33,19 @@ include "rnn/weight_gradients.pxi"
 
 cdef Status forward(Call *calls, int count) noexcept nogil:
     """Run planned calls of mode INFERENCE or TRAINING side by side."""
-    cdef int i
-    for i in range(count):
-        if calls[i].mode == TRAINING:
-            place_saved(&calls[i], calls[i].saved)
-        place_workspace(&calls[i], calls[i].workspace)
-        if calls[i].mode == INFERENCE and calls[i].steps == 1:
-            use_states_in_place(&calls[i])
+    place_forward(&calls[0])
+    if count == 2:
+        place_forward(&calls[1])
     return run_calls(forward_rank, calls, count)
+
+
+cdef inline void place_forward(Call *call) noexcept nogil:
+    """Place the buffers of a forward."""
+    if call.mode == TRAINING:
+        place_saved(call, call.saved)
+    place_workspace(call, call.workspace)
+    if call.mode == INFERENCE and call.steps == 1:
+        use_states_in_place(call)
 
 
 cdef Status backward(Call *calls, int count) noexcept nogil:
@@ -57,14 +62,15 @@ cdef Status backward(Call *calls, int count) noexcept nogil:
     return status
 
 
-cdef Status run_calls(task_t task, Call *calls, int count) noexcept nogil:
+cdef inline Status run_calls(task_t task, Call *calls, int count) noexcept nogil:
     """Run one call on a team, or two at the same time, each on half of a team."""
-    cdef Pair pair = Pair(task, calls)
+    cdef Pair pair
     if count == 1:
         run_team(task, calls, calls.team)
-    else:
-        run_team(run_pair, &pair, team_of_two(calls))
-    return STOPPED if calls[0].stop_round or calls[count - 1].stop_round else FINISHED
+        return STOPPED if calls.stop_round else FINISHED
+    pair = Pair(task, calls)
+    run_team(run_pair, &pair, team_of_two(calls))
+    return STOPPED if calls[0].stop_round or calls[1].stop_round else FINISHED
 
 
 cdef struct Pair:              # two calls, and what runs each

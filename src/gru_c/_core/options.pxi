@@ -134,6 +134,7 @@ cdef void set_options(Call *call, RowOptions options, const Shape *shape,
     cdef:
         Py_ssize_t D = shape.directions
         tuple multipliers
+    call.has_options = True
     call.x_packed = call.dx_packed = index >= D
     call.output_packed = index + D < shape.calls
     if options.is_ragged:

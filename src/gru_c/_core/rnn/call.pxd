@@ -120,6 +120,7 @@ cdef struct Call:
     bint need_grads            # else no gradients of parameters
     bint accumulate            # they are added to what is there; else set
     # ---- options of rows, which a backward needs as its forward had them
+    bint has_options           # some of these are not NULL
     const Ragged *ragged       # or NULL: all rows have T steps. Rows past their end are not touched
     bint x_packed              # with `ragged`: x is packed; else in the caller's order
     bint output_packed         # the same of output and d_output
@@ -153,9 +154,8 @@ cdef struct Call:
     int team
     bint by_units              # the team partitions the units of all rows; else the rows
     bint merged                # rows are few, and the layer has w_hh_merged
-    bint has_options           # of rows
     bint x_in_place            # products read the caller's x; no copy
-    bint chunk_packed          # with `ragged`, in inference: no two partitions share the buffers
+    bint chunk_packed          # of ragged rows in inference: no two partitions share the buffers
     Py_ssize_t chunk           # steps whose products with x, or dx and dW, are made at once
     int levels                 # of `sums`
     Py_ssize_t blocks          # of rows that are summed, in all windows

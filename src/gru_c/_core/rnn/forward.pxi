@@ -141,12 +141,10 @@ cdef void forward_step(const Call *call, Py_ssize_t t, const Partition *part,
             # z, n, h' = n + z (h - n)
             pointwise.blend_forward(rows, panel_width(layer, panel), &own_gates, h_prev + j, h + j,
                                     layer.ld_h, save)
-    if call.marks != NULL:
-        hold_states(call, t, part)
-    if call.output.data != NULL:
-        store_output(call, h, t, part)
     if call.has_options:
-        reset_and_drop(call, t + 1 - 2 * call.reverse, part)
+        end_step(call, h, t, part)
+    elif call.output.data != NULL:
+        store_output(call, h, t, part)
     barrier_wait(part.barrier, part.sharers)               # h_t of all units
 
 
@@ -192,12 +190,19 @@ cdef void store_output(const Call *call, const char *h, Py_ssize_t t,
         Py_ssize_t first = part.panel * PANEL_BYTES
         Py_ssize_t width = own_width(part, layer.hidden_size * layer.context.itemsize)
         View2 output
-    if call.has_options:
-        store_output_rows(call, h, t, part)
-        return
     output = rows_at(&call.output, t, part.row)
     layer.context.store_rows(part.row_end - part.row, width, h + first, layer.ld_h,
                              output.data + first, output.ld)
+
+
+cdef void end_step(const Call *call, const char *h, Py_ssize_t t,
+                   const Partition *part) noexcept nogil:
+    """What options do to h_t and to output_t, and to h before the next step."""
+    if call.marks != NULL:
+        hold_states(call, t, part)
+    if call.output.data != NULL:
+        store_output_rows(call, h, t, part)
+    reset_and_drop(call, t + 1 - 2 * call.reverse, part)
 
 
 cdef void store_output_rows(const Call *call, const char *h, Py_ssize_t t,
@@ -287,24 +292,31 @@ cdef inline Py_ssize_t steps_of(const Call *call, Py_ssize_t row) noexcept nogil
 
 cdef void load_state(const Call *call, const Partition *part) noexcept nogil:
     """The slot of h that the first step of a row reads = h_0, or zeros."""
-    cdef:
-        const PackedLayer *layer = call.layer
-        Py_ssize_t itemsize = layer.context.itemsize, row = part.row, count, steps
-        View2 h_0
-        char *h
+    cdef Py_ssize_t row = part.row, count, steps
+    if not call.has_options:
+        load_state_rows(call, row, part.row_end - row, call.steps)
+        return
     while row < part.row_end:
         count = row_run(call, False, row, part.row_end)
         steps = steps_of(call, row)
-        h = state_rows(call, mirrored(0, steps + 1, call.reverse), row)
-        h_0 = view_rows(call, &call.h_0, False, 0, row)
-        if call.h_0.data == NULL or layer.plane > layer.hidden_size * itemsize:
-            memset(h, 0, count * layer.ld_h)
-        if call.h_0.data != NULL and h != h_0.data:
-            copy_matrix(count, layer.hidden_size, itemsize, h_0, call.h_0.column,
-                        View2(h, layer.ld_h), itemsize)
-        if call.has_options:
-            reset_and_drop_first(call, row, count, steps, part)
+        load_state_rows(call, row, count, steps)
+        reset_and_drop_first(call, row, count, steps, part)
         row += count
+
+
+cdef inline void load_state_rows(const Call *call, Py_ssize_t row, Py_ssize_t rows,
+                                 Py_ssize_t steps) noexcept nogil:
+    """The same for rows of so many steps."""
+    cdef:
+        const PackedLayer *layer = call.layer
+        Py_ssize_t itemsize = layer.context.itemsize
+        char *h = state_rows(call, mirrored(0, steps + 1, call.reverse), row)
+        View2 h_0 = view_rows(call, &call.h_0, False, 0, row)
+    if call.h_0.data == NULL or layer.plane > layer.hidden_size * itemsize:
+        memset(h, 0, rows * layer.ld_h)
+    if call.h_0.data != NULL and h != h_0.data:
+        copy_matrix(rows, layer.hidden_size, itemsize, h_0, call.h_0.column, View2(h, layer.ld_h),
+                    itemsize)
 
 
 cdef void reset_and_drop_first(const Call *call, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t steps,
@@ -323,20 +335,28 @@ cdef void reset_and_drop_first(const Call *call, Py_ssize_t row, Py_ssize_t rows
 
 cdef void store_state(const Call *call, const Partition *part) noexcept nogil:
     """h_n = the slot of h that the last step of a row wrote."""
+    cdef Py_ssize_t row = part.row, count
+    if call.h_n.data == NULL:
+        return
+    if not call.has_options:
+        store_state_rows(call, row, part.row_end - row, call.steps)
+        return
+    while row < part.row_end:
+        count = row_run(call, False, row, part.row_end)
+        store_state_rows(call, row, count, steps_of(call, row))
+        row += count
+
+
+cdef inline void store_state_rows(const Call *call, Py_ssize_t row, Py_ssize_t rows,
+                                  Py_ssize_t steps) noexcept nogil:
+    """The same for rows of so many steps."""
     cdef:
         const PackedLayer *layer = call.layer
-        Py_ssize_t row = part.row, count, steps
-        View2 h_n
-        char *h
-    while call.h_n.data != NULL and row < part.row_end:
-        count = row_run(call, False, row, part.row_end)
-        steps = steps_of(call, row)
-        h = state_rows(call, mirrored(steps, steps + 1, call.reverse), row)
-        h_n = view_rows(call, &call.h_n, False, 0, row)
-        if h != h_n.data:
-            copy_matrix(count, layer.hidden_size, layer.context.itemsize, View2(h, layer.ld_h),
-                        layer.context.itemsize, h_n, call.h_n.column)
-        row += count
+        char *h = state_rows(call, mirrored(steps, steps + 1, call.reverse), row)
+        View2 h_n = view_rows(call, &call.h_n, False, 0, row)
+    if h != h_n.data:
+        copy_matrix(rows, layer.hidden_size, layer.context.itemsize, View2(h, layer.ld_h),
+                    layer.context.itemsize, h_n, call.h_n.column)
 
 
 cdef void copy_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,

@@ -15,8 +15,6 @@ cdef void plan_call(Call *call, int count) noexcept nogil:
     """Set the chunks, the team, and whether x is read in place."""
     cdef const PackedLayer *layer = call.layer
     call.chunk = backward_chunk(call) if call.mode == BACKWARD else forward_chunk(call)
-    call.has_options = (call.ragged != NULL or call.marks != NULL or call.dropout.data != NULL
-                        or call.input_dropout.data != NULL or call.recurrent_dropout.data != NULL)
     call.merged = layer.w_hh_merged.data != NULL and call.rows <= MERGED_ROWS
     call.x_in_place = call.x_stays
     if call.mode == INFERENCE:
@@ -26,7 +24,7 @@ cdef void plan_call(Call *call, int count) noexcept nogil:
     call.team, call.by_units = 1, False
     if call.max_threads > 1:
         plan_team(call, count)
-    call.chunk_packed = call.ragged != NULL and (call.team == 1 or call.by_units)
+    call.chunk_packed = call.team == 1 or call.by_units
     call.barrier = Barrier(0, 0, False)
     call.stop_round = 0
     call.beside = NULL
@@ -124,6 +122,8 @@ cdef Partition block_of(const Partition *part, Py_ssize_t i, Py_ssize_t blocks) 
     cdef:
         Partition block = part[0]
         Py_ssize_t rows = part.row_end - part.row
+    if blocks == 1:                                        # no divisions in a small call
+        return block
     block.row = part.row + partition(rows, i, blocks)
     block.row_end = part.row + partition(rows, i + 1, blocks)
     return block

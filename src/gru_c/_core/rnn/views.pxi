@@ -29,7 +29,7 @@ cdef inline Py_ssize_t buffer_row(const Call *call, Py_ssize_t t) noexcept nogil
     """Where the rows of step t begin in a buffer: of a chunk in inference, else of T steps."""
     if call.mode != INFERENCE:
         return rows_before(call, t)
-    if call.chunk_packed:
+    if call.ragged != NULL and call.chunk_packed:
         return rows_before(call, t) - rows_before(call, t - t % call.chunk)
     return t % call.chunk * call.rows
 

@@ -39,20 +39,22 @@ cdef size_t workspace_size(Call *call, int count) noexcept nogil:
 
 cdef size_t place_workspace(Call *call, void *memory) noexcept nogil:
     """Place the buffers of this call alone."""
-    cdef:
-        size_t end = whole_lines(<size_t> memory)
-        Py_ssize_t state = call.rows * call.layer.ld_h, rows = call.chunk * call.rows
+    cdef size_t end = whole_lines(<size_t> memory)
     if call.mode == INFERENCE:                             # two steps of h, a chunk of gates and x
-        call.h_slots[0] = place(&end, state)
-        call.h_slots[1] = place(&end, state)
-        call.gates = place(&end, rows * call.layer.ld_gates)
-        place_input(call, &end, rows)
+        place_two(call, call.h_slots, &end)
+        call.gates = place(&end, call.chunk * call.rows * call.layer.ld_gates)
+        place_input(call, &end, call.chunk * call.rows)
     elif call.mode == BACKWARD:
         place_backward(call, &end)
-    if call.recurrent_dropout.data != NULL and call.mode != BACKWARD:
-        call.h_in_slots[0] = place(&end, state)
-        call.h_in_slots[1] = place(&end, state)
+    if call.has_options and call.recurrent_dropout.data != NULL:
+        place_two(call, call.h_in_slots, &end)
     return end - <size_t> memory + LINE
+
+
+cdef inline void place_two(const Call *call, char **slots, size_t *end) noexcept nogil:
+    """Two slots of all rows."""
+    slots[0] = place(end, call.rows * call.layer.ld_h)
+    slots[1] = place(end, call.rows * call.layer.ld_h)
 
 
 cdef void use_states_in_place(Call *call) noexcept nogil:
