@@ -395,7 +395,7 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, R
         with nogil:
             for done in range(count if directions == 1 else count // 2):
                 index = count - directions * (done + 1) if back else directions * done
-                connect_saved(calls, index, shape)
+                connect_saved(calls, index)
                 status = (run_backward(&calls[index], directions) if back
                           else run_forward(&calls[index], directions))
                 if status == STOPPED:
@@ -530,7 +530,7 @@ cdef void connect_below(Call *calls, Py_ssize_t index, Py_ssize_t D, char *buffe
         calls[index - D + i].d_output.data = buffer + i * width
 
 
-cdef inline void connect_saved(Call *calls, Py_ssize_t index, const Shape *shape) noexcept nogil:
+cdef inline void connect_saved(Call *calls, Py_ssize_t index) noexcept nogil:
     """In training, the x of a layer above the first: the hidden states that the one below saved."""
     if calls[index].mode == TRAINING and index > 0 and calls[index].x.data == NULL:
         calls[index].x.data = calls[index - 1].h
