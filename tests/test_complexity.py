@@ -301,7 +301,8 @@ def test_bytes_are_those_of_the_arrays(sizes, options, dtype):
         "input": [(T, N, K)],
         "output": [(T, N, D * H)] * L,
         "state": [(D * L, N, H)],
-        "saved": [(4, T if k is None else min(k, T), N, H), (len(states), N, H)] * L * D,
+        "saved": [(4, sum(options.get("lengths", [T] * N)), H) if k is None else
+                  (4, min(k, T), N, H), (len(states), N, H)] * L * D,
         "masks": [],
     }
     if options.get("dropout"):

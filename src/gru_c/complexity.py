@@ -224,10 +224,10 @@ def complexity(input_size: Integer, hidden_size: Integer, batch_size: Integer = 
     costs T times a step, with `lengths` each row its own steps; I is D H in every layer but the
     first. **Parameters** of a gate: ``H (I + H)``, and ``2 H`` with bias. **Bytes**: output
     ``(T, N, D H)`` of every layer; saved, the planes r, z, n, q that training keeps,
-    ``(4, T, N, H)`` a layer and direction, with `checkpoint` ``(4, k, N, H)`` and states
-    ``(ceil(T / k), N, H)``; masks, ``(T, N, D H)`` after each layer but the last for `dropout`,
-    ``(N, I)`` and ``(N, H)`` a layer and direction for the other two; no packed copies, gradients
-    or workspace.
+    ``(4, T, N, H)`` a layer and direction, with `lengths` of each row's own steps, with
+    `checkpoint` ``(4, k, N, H)`` and states ``(ceil(T / k), N, H)``; masks, ``(T, N, D H)`` after
+    each layer but the last for `dropout`, ``(N, I)`` and ``(N, H)`` a layer and direction for the
+    other two; no packed copies, gradients or workspace.
 
     Examples
     --------
@@ -286,8 +286,8 @@ def _counts(asked: dict[str, Any]) -> dict[str, Any]:
     new = products + (t + (2 if asked["reset_after"] else 1)) * elements
     executed = Operations(gate, gate, new, 3 * elements, dropped)
     each = entries + (2 * units if bias else 0)
-    saved = 4 * T if k is None else 4 * min(k, T) + -(-T // k)
-    bytes_ = (3 * each, T * N * I, T * N * units, N * units, saved * N * units,
+    saved = 4 * steps if k is None else N * (4 * min(k, T) + -(-T // k))
+    bytes_ = (3 * each, T * N * I, T * N * units, N * units, saved * units,
               N * (T * outputs + once))
     return {"operations": operations, "executed": executed, "parameters": Parameters(*[each] * 3),
             "bytes": Bytes(*(_ITEMSIZE[asked["dtype"]] * n for n in bytes_))}
