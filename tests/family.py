@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from helpers import F64, run
+from helpers import F64, run, same
 from hypothesis import strategies as st
 
 from gru_c import GRU, get_num_threads, reference, set_num_threads
@@ -233,3 +233,14 @@ def cases(draw, ragged=("lengths", "mask", "resets"), dropout=("output", "input"
         ragged=draw(some_of(*ragged)) if ragged else (),
         dropout=draw(some_of(*dropout)) if dropout else (),
         absent=draw(some_of("h_0", "d_output", "d_h_n")), **options)
+
+
+def assert_same_without_and_into(gru, call, output, h_n):
+    """The results of a call without its output, and into the caller's arrays, which have gaps."""
+    nothing, state = gru(**call, return_output=False)
+    assert nothing is None
+    out, h_n_out = (np.full(a.shape[::-1], np.nan, a.dtype).T for a in (output, h_n))
+    found = gru(**call, out=out, h_n_out=h_n_out)
+    assert found[0] is out
+    assert found[1] is h_n_out
+    same((state, out, h_n_out), (h_n, output, h_n))

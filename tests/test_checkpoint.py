@@ -11,7 +11,15 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from family import arguments, build, case, ignored, run_case, threads
+from family import (
+    arguments,
+    assert_same_without_and_into,
+    build,
+    case,
+    ignored,
+    run_case,
+    threads,
+)
 from helpers import F32, F64, assert_same_bits, at_once, normal, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,13 +96,7 @@ def test_ways_to_the_results(dtype):
     gru = build(drawn, dtype, checkpoint=2)
     call = arguments(gru, drawn, backward=False)
     output, h_n = build(drawn, dtype)(**call)
-    nothing, state = gru(**call, return_output=False)
-    assert nothing is None
-    out, h_n_out = (np.full(a.shape[::-1], np.nan, dtype).T for a in (output, h_n))
-    found = gru(**call, out=out, h_n_out=h_n_out)
-    assert found[0] is out
-    assert found[1] is h_n_out
-    same((state, out, h_n_out), (h_n, output, h_n))
+    assert_same_without_and_into(gru, call, output, h_n)
     memory = np.zeros((20, 90, 18), dtype)
     call["x"], h_0 = memory[..., :5], call["h_0"].copy()
     call["x"][...] = drawn.call["x"]

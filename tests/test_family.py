@@ -12,6 +12,7 @@ import pytest
 from family import (
     ACTIVATIONS,
     arguments,
+    assert_same_without_and_into,
     build,
     by_reference,
     case,
@@ -157,13 +158,7 @@ def test_ways_to_the_results(case, dtype):
     for mode in (True, False):
         gru.train(mode)
         same(gru(**call), (output, h_n))
-        nothing, state = gru(**call, return_output=False)
-        assert nothing is None
-        out, h_n_out = (np.full(a.shape[::-1], np.nan, dtype).T for a in (output, h_n))
-        found = gru(**call, out=out, h_n_out=h_n_out)
-        assert found[0] is out
-        assert found[1] is h_n_out
-        same((state, out, h_n_out), (h_n, output, h_n))
+        assert_same_without_and_into(gru, call, output, h_n)
 
 
 @drawing

@@ -63,7 +63,7 @@ class Strand:
             multipliers = [(part(of_output, self.columns), *of_sequence)
                            for of_output, *of_sequence in multipliers[rows]]
         self.arranged = ragged, marks, multipliers
-        self.windows = windows(k, x, ragged)
+        self.windows = windows(k, x)
         if self.layers[0].reverse:
             self.windows.reverse()
         self.states = np.zeros((len(self.windows) + 1, *h_n[rows].shape), x.dtype)
@@ -82,8 +82,7 @@ class Strand:
         """
         state, ragged = TrainingState(SEQUENCE), self.arranged[0]
         state.grads = old
-        carry = Carry(max(steps.stop for steps in self.windows), self.x.shape[1],
-                      None if ragged is None else ragged[2])
+        carry = Carry(*self.x.shape[:2], None if ragged is None else ragged[2])
         d_output, d_h_n = part(d_output, self.columns), part(d_h_n, self.rows)
         for steps, start in zip(self.windows[::-1], self.states[-2::-1], strict=True):
             forward(self.layers, self.x[steps], start, None, state,
@@ -101,10 +100,11 @@ class Strand:
 class Windows:
     """A forward in windows, and what its backward needs."""
 
-    def __init__(self, k: int, layers: tuple[Any, ...], x: Array, h_0: Array | None,
+    def __init__(self, k: int, steps: int, layers: tuple[Any, ...], x: Array, h_0: Array | None,
                  output: Array | None, h_n: Array, batch_first: bool, arranged: Arranged) -> None:
+        """`steps` are those of the longest row; a copy of x has no others."""
         self.batched, self.batch_first = x.ndim == 3, batch_first
-        x = np.array(self.time_major(x), order="C")
+        x = np.array(self.time_major(x)[:steps], order="C")
         output, h_0, h_n = self.time_major(output), self.stacked(h_0), self.stacked(h_n)
         H = h_n.shape[-1]
         self.layers = layers
@@ -152,11 +152,9 @@ def part(a: Any, where: Any) -> Any:
     return None if a is None else a[where]
 
 
-def windows(k: int, x: Array, ragged: tuple[Any, Any, Any] | None) -> list[slice]:
-    """From the first to the last; in each a row has all steps, unless no row has any."""
+def windows(k: int, x: Array) -> list[slice]:
+    """From the first to the last."""
     end, rows, _ = x.shape
-    if ragged is not None:
-        end = max([1, *ragged[1][:1].tolist()])
     size = sum_steps(rows)
     size *= -(-k // size)
     return [slice(start, min(start + size, end)) for start in range(0, end, size)]

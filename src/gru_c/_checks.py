@@ -45,12 +45,18 @@ def _short(number: int) -> str:
     return f"{'-' if number < 0 else ''}10**{math.log10(abs(number)):.0f} or so"
 
 
-def probability(value, name: str) -> float:
-    """A number in [0, 1], in PyTorch's words."""
+def _real(value, name: str) -> numbers.Real:
+    """A number of Python or NumPy, or an array of one; no bool."""
     if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf":
         value = value[()]
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} should be a number, got: {type(value).__name__}")
+    return value
+
+
+def probability(value, name: str) -> float:
+    """A number in [0, 1], in PyTorch's words."""
+    value = _real(value, name)
     if not 0 <= value <= 1:
         raise ValueError(f"{name} should be a number in range [0, 1] representing the probability "
                          f"of an element being zeroed, got {value}")
@@ -59,10 +65,7 @@ def probability(value, name: str) -> float:
 
 def finite(value, name: str) -> float:
     """A finite number, of Python or NumPy."""
-    if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf":
-        value = value[()]
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} should be a number, got: {type(value).__name__}")
+    value = _real(value, name)
     try:
         number = float(value)
     except OverflowError:                                  # of an integer

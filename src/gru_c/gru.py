@@ -220,21 +220,20 @@ class GRU(Module):
                           "non-zero dropout expects num_layers greater than 1, but got "
                           f"dropout={dropout} and num_layers=1 (for dropout of x, as in Keras: "
                           "input_dropout)", stacklevel=2)
-        super().__init__(BATCH_FIRST if self.batch_first else SEQUENCE,
-                         max(self.dropout, self.input_dropout, self.recurrent_dropout) > 0
-                         or self.checkpoint is not None)
         suffixes = [f"l{layer}{reverse}" for layer in range(self.num_layers)
                     for reverse in ("", "_reverse")[:directions]]
         sizes = [self.input_size] * directions
         sizes += [directions * self.hidden_size] * (len(suffixes) - directions)
+        self._dropout = Dropout(self.dropout, self.input_dropout, self.recurrent_dropout, suffixes,
+                                sizes, self.hidden_size, self.dtype, self.rng)
+        super().__init__(BATCH_FIRST if self.batch_first else SEQUENCE,
+                         self._dropout.active or self.checkpoint is not None)
         self._layers = tuple(
             Layer(initial(shapes(size, self.hidden_size, self.bias), self.hidden_size, self.dtype,
                           self.rng), self.reset_after, True,
                   tuple(f"{name}_{suffix}" for name in NAMES), suffix.endswith("_reverse"),
                   _activations.core_arguments(self))
             for suffix, size in zip(suffixes, sizes, strict=True))
-        self._dropout = Dropout(self.dropout, self.input_dropout, self.recurrent_dropout, suffixes,
-                                sizes, self.hidden_size, self.dtype, self.rng)
 
     def __repr__(self) -> str:
         def given(*names: str) -> str:

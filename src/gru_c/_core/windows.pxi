@@ -81,7 +81,8 @@ cdef int run_windows(tuple layers, requested, const Shape *shape, RowOptions opt
         list old = state.acquire(&has_saved)
     try:
         saved.layer, saved.options, saved.shape = layers[0], options, shape[0]
-        saved.windows = requested.run_windows(layers, x, h_0, output, h_n, shape.time_axis == 1,
+        saved.windows = requested.run_windows(shape.steps, layers, x, h_0, output, h_n,
+                                              shape.time_axis == 1,
                                               (options.arrays, options.marks, options.multipliers))
         state.keep([saved])
     except MemoryError:

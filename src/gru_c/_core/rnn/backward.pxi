@@ -147,14 +147,14 @@ cdef void undo_reset_and_drop(const Call *call, Py_ssize_t t,
     """h times its multipliers for the products, h = 0 in rows that are reset before step t."""
     cdef:
         const PackedLayer *layer = call.layer
-        Py_ssize_t row, place, width = own_width(part, layer.plane)
+        Py_ssize_t row, offset, width = own_width(part, layer.plane)
     if call.recurrent_dropout.data != NULL:
         undo_recurrent_dropout(call, call.dh_hidden + part.row * layer.ld_h, part)
     for row in range(part.row, part.row_end if call.marks != NULL else part.row):
         if has_mark(call, t, row, RESET):
-            place = row * layer.ld_h + part.panel * PANEL_BYTES
-            memset(call.dh + place, 0, width)
-            memset(call.dh_hidden + place, 0, width)
+            offset = row * layer.ld_h + part.panel * PANEL_BYTES
+            memset(call.dh + offset, 0, width)
+            memset(call.dh_hidden + offset, 0, width)
 
 
 cdef void undo_recurrent_dropout(const Call *call, char *d, const Partition *part) noexcept nogil:

@@ -46,7 +46,7 @@ cdef size_t place_workspace(Call *call, void *memory) noexcept nogil:
         place_input(call, &end, call.chunk * call.rows)
     elif call.mode == BACKWARD:
         place_backward(call, &end)
-    if call.has_options and call.recurrent_dropout.data != NULL:
+    if call.has_options and call.recurrent_dropout.data != NULL and call.mode != BACKWARD:
         place_two(call, call.h_in_slots, &end)
     return end - <size_t> memory + LINE
 
