@@ -164,7 +164,7 @@ def strands_of(layers: tuple[Any, ...], H: int) -> list[list[tuple[slice, slice]
     """(rows of hidden states, columns of output) of the strands, from the first layers to the last.
     """
     L = len(layers)
-    if L == 1 or not layers[1].reverse:
+    if L == 1 or layers[0].reverse == layers[1].reverse:
         return [[(slice(0, L), slice(0, H))]]
     return [[(slice(i, i + 1), slice(0, H)), (slice(i + 1, i + 2), slice(H, 2 * H))]
             for i in range(0, L, 2)]

@@ -11,6 +11,7 @@ import numpy as np
 
 from gru_c import _checks
 from gru_c._core import TrainingState, swap
+from gru_c._exchange import Exchange
 from gru_c._parameters import frozen
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ FIXED = frozenset(("input_size", "hidden_size", "num_layers", "bias", "batch_fir
 PARAMETER_LIKE = re.compile(r"(weight|bias)_(([ih]{2}|hr)(_?l?\d+)?|[ihnr]*_?l\d+)(_reverse)?")
 
 
-class Module:
+class Module(Exchange):
     """Base class. A subclass implements `_parameters` and `_load`, sets `_layers` and calls our
     `__init__`.
 
@@ -37,6 +38,7 @@ class Module:
     if TYPE_CHECKING:
         _layers: tuple[Any, ...]
         dtype: np.dtype[Any]
+        metadata: dict[str, str]
         training: bool
 
         def _parameters(self) -> dict[str, Array]: ...
@@ -57,6 +59,7 @@ class Module:
             type.__setattr__(cls, "__call__", (written or forwards)[0])
 
     def __init__(self, form: int, has_options: bool = False) -> None:
+        self.metadata = {}
         self._state = TrainingState(form, True, has_options)
 
     def _set_attribute(self, name: str, value: Any) -> None:

@@ -5,7 +5,7 @@ whatever makes it at run time.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Never, SupportsIndex, TypeAlias
+from typing import Any, Never, SupportsIndex, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,3 +48,18 @@ class ReadOnlyBias:
 
     def __get__(self, instance: object, owner: type | None = None) -> Array | Any: ...
     def __set__(self, instance: object, value: Never) -> None: ...
+
+
+class Options(TypedDict, total=False):
+    """Arguments of a GRU that names and shapes of parameters do not tell; a cell has some."""
+
+    batch_first: bool
+    dropout: float
+    reset_after: bool
+    rng: Seed
+    input_dropout: float
+    recurrent_dropout: float
+    activation: ActivationLike
+    recurrent_activation: ActivationLike
+    clip: float | None
+    checkpoint: Integer | None

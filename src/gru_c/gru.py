@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
 
@@ -188,6 +188,8 @@ class GRU(Module):
         bias_ih_l3_reverse: Bias
         bias_hh_l3_reverse: Bias
 
+    _reverse = False                                       # of the layers of a lone direction
+
     def __init__(self, input_size: Integer, hidden_size: Integer, num_layers: Integer = 1,
                  bias: bool = True, batch_first: bool = False, dropout: float = 0.0,
                  bidirectional: bool = False, dtype: DType = np.float32, reset_after: bool = True,
@@ -212,6 +214,8 @@ class GRU(Module):
         self.clip = _activations.clip(clip)
         self.checkpoint = None if checkpoint is None else _checks.size(checkpoint, "checkpoint")
         self.rng = _checks.generator(rng)
+        if self.bidirectional and self._reverse:
+            raise ValueError("a ReverseGRU has one direction: bidirectional must be False")
         directions = 1 + self.bidirectional
         _checks.model_size(self.input_size, self.hidden_size, self.num_layers, directions,
                            self.dtype)
@@ -231,7 +235,8 @@ class GRU(Module):
         self._layers = tuple(
             Layer(initial(shapes(size, self.hidden_size, self.bias), self.hidden_size, self.dtype,
                           self.rng), self.reset_after, True,
-                  tuple(f"{name}_{suffix}" for name in NAMES), suffix.endswith("_reverse"),
+                  tuple(f"{name}_{suffix}" for name in NAMES),
+                  self._reverse or suffix.endswith("_reverse"),
                   _activations.core_arguments(self))
             for suffix, size in zip(suffixes, sizes, strict=True))
 
@@ -424,3 +429,28 @@ class GRU(Module):
 
     if not TYPE_CHECKING:                                  # a checker would allow any name
         __getattr__, __setattr__ = _get_parameter, _set_attribute
+
+
+class ReverseGRU(GRU):
+    """A `GRU` whose one direction runs from the last step to the first, alone.
+
+    It is the reverse direction of a bidirectional GRU: output is at the step that it belongs to,
+    with `lengths` each row begins at its own last step, and h_n are the states after step 0.
+    ``direction="reverse"`` in ONNX; ``go_backwards=True`` in Keras, which returns output in the
+    order computed, ``output[:, ::-1]``. It has no `step`, and ``bidirectional`` must be False.
+
+    Examples
+    --------
+    >>> import numpy as np, gru_c
+    >>> gru = gru_c.ReverseGRU(3, 4, rng=0)
+    >>> output, h_n = gru(np.ones((5, 2, 3), np.float32))
+    >>> bool((output[0] == h_n[0]).all())
+    True
+    """
+
+    _reverse = True
+
+    def step(self, x_t: ArrayLike, h: ArrayLike | None = None, out: Array | None = None) -> Never:
+        """Refused with a ValueError: the first step of a stream is the last of this direction."""
+        raise ValueError("a ReverseGRU has no step: it begins at the last step of a sequence, "
+                         "which a stream has not seen")

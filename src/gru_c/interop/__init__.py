@@ -1,0 +1,20 @@
+"""Models in and out of PyTorch, Keras, ONNX, Flax, Equinox and RTNeural, without any of them.
+
+Class methods of `gru_c.GRU` and `gru_c.GRUCell` reach all of it: ``from_torch`` and so on. Here is
+what is not about one model: `read_arrays`, `find`, `convert`.
+
+errors.py       MissingExtraError, ModelFileError
+found.py        Found: a GRU between two formats; a model from it, and it from a model
+state_dict.py   parameters by PyTorch's names
+torch.py        modules, state dicts, .pt files; pickles.py: the unpickler
+keras.py        layers, their weights, files of Keras 2 and 3; hdf5.py: arrays of HDF5 files
+onnx.py         GRU nodes
+gates.py        separate matrices; flax.py equinox.py rtneural.py: those of others
+files.py        files of our own; npz.py safetensors.py: their containers; writing.py: atomic writes
+formats.py      what a file is; read_arrays, find and convert over all formats
+"""
+
+from gru_c.interop.errors import MissingExtraError, ModelFileError
+from gru_c.interop.formats import convert, find, read_arrays
+
+__all__ = ["MissingExtraError", "ModelFileError", "convert", "find", "read_arrays"]

@@ -1,0 +1,122 @@
+"""A GRU between two formats: what a reader has found, a model is made of, and a writer takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gru_c import _checks
+from gru_c.cell import GRUCell
+from gru_c.gru import GRU, ReverseGRU
+
+if TYPE_CHECKING:
+    from gru_c._types import Array, DType
+
+# Arguments that names and shapes of parameters tell: they cannot be given beside them.
+TOLD = ("input_size", "hidden_size", "num_layers", "bias", "bidirectional")
+
+# Arguments of a GRU that a cell has no use for, and the values with which it can do without.
+NOT_OF_A_CELL: dict[str, Any] = {
+    "num_layers": 1, "bidirectional": False, "reverse": False, "batch_first": None,
+    "dropout": None, "input_dropout": 0.0, "recurrent_dropout": 0.0, "checkpoint": None}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A GRU as arguments of `gru_c.GRU`, and parameters by its names.
+
+    options
+        Arguments of `GRU` as far as the source tells them; always those of `TOLD`. Beside them
+        ``reverse``: whether the one direction runs from the last step to the first.
+    parameters
+        ``weight_ih_l0``, ..., in the order of `GRU.state_dict`: float64, float32 or float16 arrays,
+        of shapes that belong to the options. Nobody writes to them.
+    where
+        The source in words, for errors: ``"model.pt, 'encoder.gru.'"``.
+    name
+        What selects it in its file: a prefix, a layer, a node.
+    convention
+        Whose layout the file has, in a few words: ``"PyTorch"``, ``"Keras 3, reset_after=True"``.
+    """
+
+    options: dict[str, Any]
+    parameters: dict[str, Array]
+    where: str
+    name: str = ""
+    convention: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of a model with these parameters: float64 if one of them is, else float32."""
+        double = any(a.dtype == np.float64 for a in self.parameters.values())
+        return np.dtype(np.float64 if double else np.float32)
+
+
+def build(cls: type[Any], found: Found, dtype: DType | None = None, **given: Any) -> Any:
+    """A model of the class `cls`, a `GRU` or `GRUCell`, with the arguments `given` beside found.
+
+    It is in training mode, as any new model, unless it has dropout: then in eval mode, so that its
+    results are those of the source.
+    """
+    for name in TOLD:
+        if name in given:
+            raise TypeError(f"{name} is found from the parameters: it cannot be given")
+    dtype = found.dtype if dtype is None else _checks.model_dtype(dtype)
+    options = found.options | given
+    if issubclass(cls, GRUCell):
+        options = _of_a_cell(cls, found.where, options)
+    elif options.pop("reverse", False) and not issubclass(cls, ReverseGRU):
+        if cls is not GRU:
+            raise ValueError(f"{found.where}: the GRU runs in reverse, which a {cls.__name__} does "
+                             "not; read it with gru_c.GRU or gru_c.ReverseGRU")
+        cls = ReverseGRU
+    arrays = {name: _converted(a, name, dtype, found.where) for name, a in found.parameters.items()}
+    model = cls(**options, dtype=dtype)
+    if issubclass(cls, GRUCell):
+        arrays = {name.removesuffix("_l0"): a for name, a in arrays.items()}
+    model.load_state_dict(arrays)
+    has_dropout = any(options.get(name) for name in ("dropout", "input_dropout",
+                                                     "recurrent_dropout"))
+    return model.eval() if has_dropout else model
+
+
+def described(model: Any) -> Found:
+    """A model, a `GRU` or `GRUCell`, as what a writer takes."""
+    cell = isinstance(model, GRUCell)
+    names = ["input_size", "hidden_size", "bias", "reset_after", "clip"]
+    options: dict[str, Any] = {"num_layers": 1, "bidirectional": False}
+    if not cell:
+        names += ["num_layers", "bidirectional", "batch_first", "dropout", "input_dropout",
+                  "recurrent_dropout", "checkpoint"]
+    options |= {name: getattr(model, name) for name in names}
+    options |= {name: getattr(model, name).argument
+                for name in ("activation", "recurrent_activation")}
+    options["reverse"] = isinstance(model, ReverseGRU)
+    parameters = {f"{name}_l0" if cell else name: a for name, a in model.state_dict().items()}
+    return Found(options, parameters, f"the {type(model).__name__}",
+                 convention=type(model).__name__, metadata=dict(model.metadata))
+
+
+def _of_a_cell(cls: type[Any], where: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a cell; an error where it would drop one that matters."""
+    for name, fine in NOT_OF_A_CELL.items():
+        value = options.get(name, fine)
+        if fine is not None and value != fine:
+            raise ValueError(f"{where}: {name}={value!r}, which a {cls.__name__} does not have; "
+                             "read it with gru_c.GRU")
+    return {name: value for name, value in options.items() if name not in NOT_OF_A_CELL}
+
+
+def _converted(a: Array, name: str, dtype: np.dtype[Any], where: str) -> Array:
+    """An array in the dtype of the model: halves widen, and what is asked for rounds."""
+    if a.dtype not in (np.float16, np.float32, np.float64):
+        raise ValueError(f"{where}: {name} has dtype {a.dtype}, expected a floating dtype")
+    with np.errstate(over="ignore"):
+        result = a.astype(dtype, copy=False)
+    if a.dtype.itemsize > dtype.itemsize and (np.isinf(result) != np.isinf(a)).any():
+        raise ValueError(f"{where}: {name} holds values that {dtype} cannot hold; "
+                         f"read it with dtype={a.dtype}")
+    return result
