@@ -229,7 +229,7 @@ def test_activations_that_we_write(activation, role, reset_after, tmp_path):
         assert error(ours, theirs) < 1e-5
 
 
-# ---- what the documents say of ONNX Runtime --------------------------------------------------------
+# ---- what the documents say of ONNX Runtime ------------------------------------------------------
 
 def test_runtime_has_no_float64(tmp_path):
     gru_c.GRU(3, 4, dtype=np.float64).to_onnx(tmp_path / "gru.onnx")

@@ -84,6 +84,8 @@ def load(source: Any, max_bytes: int) -> Model:
     with readable(model.where):
         if not model.proto.HasField("graph"):
             raise model.error("it is no ONNX model")
+        if any(isinstance(text, bytes) for text in _texts(model.proto)):
+            raise model.error("it is no ONNX model, or damaged: a name is not UTF-8")
         model.scopes = _scopes(model)
         model.declared = sum(_bytes_declared(model, tensor) for _, tensor in tensors(model))
     if model.declared > max_bytes:
@@ -101,6 +103,21 @@ def _parsed(onnx: Any, path: str, max_bytes: int) -> Model:
         data = file.read()
     with readable(path):
         return Model(onnx.ModelProto.FromString(data), path, os.path.dirname(path) or ".")
+
+
+def _texts(message: Any) -> Iterator[str | bytes]:
+    """All texts of a message; of a tensor those beside its numbers, which would be copied."""
+    if hasattr(message, "raw_data"):
+        yield message.name
+        for entry in message.external_data:
+            yield from (entry.key, entry.value)
+        return
+    for kind, value in message.ListFields():
+        if kind.type == kind.TYPE_STRING:
+            yield from [value] if isinstance(value, (str, bytes)) else value
+        elif kind.type == kind.TYPE_MESSAGE:
+            for inner in [value] if hasattr(value, "ListFields") else value:
+                yield from _texts(inner)
 
 
 @contextmanager
