@@ -54,7 +54,7 @@ ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
     "leakyrelu": ("leaky_relu", 0.01, None), "thresholdedrelu": ("thresholded_relu", 1.0, None),
     "scaledtanh": ("scaled_tanh", 1.0, 1.0), "elu": ("elu", 1.0, None)}
 BETWEEN_LAYERS = ("Identity", "Dropout", "Cast", "Squeeze", "Transpose", "Reshape")
-MOST_BETWEEN = 20                                          # nodes between two layers
+MAX_BETWEEN = 20                                          # nodes between two layers
 NO_GRU = ("PyTorch's newer exporter (dynamo=True) writes a GRU as many other nodes with onnxscript "
           "before 0.5.7, and nn.GRUCell always: export nn.GRU again with onnxscript 0.7.1 or newer "
           "or with dynamo=False, or read its parameters with from_torch")
@@ -267,7 +267,7 @@ def _below(constants: Constants, node: _Node,
     while (id(scope), name) not in by_output:
         producer = scope.producers.get(name)
         if (producer is None or producer.op_type not in BETWEEN_LAYERS or not producer.input
-                or len(between) == MOST_BETWEEN):
+                or len(between) == MAX_BETWEEN):
             return None
         between.append(producer)
         name = producer.input[0]

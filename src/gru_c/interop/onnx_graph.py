@@ -39,10 +39,10 @@ BFLOAT16 = 16
 KINDS = {"f": 1, "i": 2, "s": 3, "t": 4, "floats": 6, "ints": 7, "strings": 8}
 
 FILE_BEYOND_ARRAYS = 2**27                                 # bytes of nodes, names and so on
-MOST_NODES = 10**6                                         # with functions at each of their calls
-MOST_CALLS = 16                                            # of functions inside each other
-MOST_DIMS = 32
-MOST_STEPS = 2000                                          # from tensors to one weight
+MAX_NODES = 200_000                                        # with functions at each of their calls
+MAX_CALLS = 16                                            # of functions inside each other
+MAX_DIMS = 32
+MAX_STEPS = 2000                                          # from tensors to one weight
 NUMBER = re.compile(r"\d{1,18}")
 
 
@@ -188,12 +188,12 @@ def _scopes(model: Model) -> list[Scope]:
     def inside(scope: Scope, calls: int) -> Iterator[Scope]:
         nonlocal count
         count += len(scope.nodes)
-        if count > MOST_NODES:
-            raise model.error(f"it has more than {MOST_NODES} nodes")
+        if count > MAX_NODES:
+            raise model.error(f"it has more than {MAX_NODES} nodes")
         yield scope
         for node in scope.nodes:
             if function := functions.get((node.domain, node.op_type)):
-                if calls == MOST_CALLS:
+                if calls == MAX_CALLS:
                     raise model.error(f"its functions call each other more than {calls} deep")
                 yield from inside(_of_a_call(scope, node, function), calls + 1)
             for attribute in node.attribute:
@@ -250,8 +250,8 @@ def _is_constant(node: Any) -> bool:
 
 def _count(model: Model, tensor: Any) -> int:
     """Elements that a tensor declares."""
-    if len(tensor.dims) > MOST_DIMS or any(n < 0 for n in tensor.dims):
-        raise model.error(f"tensor {tensor.name!r} has dims {list(tensor.dims[:MOST_DIMS])}")
+    if len(tensor.dims) > MAX_DIMS or any(n < 0 for n in tensor.dims):
+        raise model.error(f"tensor {tensor.name!r} has dims {list(tensor.dims[:MAX_DIMS])}")
     return math.prod(tensor.dims)
 
 
@@ -374,7 +374,7 @@ class Constants:
 
     def _value(self, scope: Scope, name: str, depth: int) -> Array:
         self._steps += 1
-        if self._steps > MOST_STEPS or depth > 200:
+        if self._steps > MAX_STEPS or depth > 200:
             raise self.model.error(f"{name!r} is too many steps away from tensors")
         if scope.outer is None and not scope.path and name in self.given:
             self.used.add(name)
