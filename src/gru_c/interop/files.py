@@ -47,17 +47,18 @@ def _activation(value: Any, name: str) -> Any:
 
 
 # The options of a file: what reads each, and what it is where a source does not tell.
-CELL: dict[str, tuple[Callable[[Any, str], Any], Any]] = {
+CELL_OPTIONS: dict[str, tuple[Callable[[Any, str], Any], Any]] = {
     "input_size": (_checks.size, None), "hidden_size": (_checks.size, None),
     "bias": (_checks.flag, None), "dtype": (_dtype, None), "reset_after": (_checks.flag, True),
     "activation": (_activation, "tanh"), "recurrent_activation": (_activation, "sigmoid"),
     "clip": (lambda value, name: _activations.clip(value), None)}
-GRU = CELL | {
+GRU_OPTIONS = CELL_OPTIONS | {
     "num_layers": (_checks.size, None), "bidirectional": (_checks.flag, None),
     "batch_first": (_checks.flag, False), "dropout": (_checks.probability, 0.0),
     "input_dropout": (_checks.probability, 0.0), "recurrent_dropout": (_checks.probability, 0.0),
     "checkpoint": (lambda value, name: None if value is None else _checks.size(value, name), None)}
-CLASSES = {"gru_c.GRU": GRU, "gru_c.ReverseGRU": GRU, "gru_c.GRUCell": CELL}
+CLASSES = {"gru_c.GRU": GRU_OPTIONS, "gru_c.ReverseGRU": GRU_OPTIONS,
+           "gru_c.GRUCell": CELL_OPTIONS}
 
 
 # ---- containers ----------------------------------------------------------------------------------
@@ -102,27 +103,33 @@ def of_user(metadata: Mapping[str, str], own: tuple[str, ...], path: Path) -> di
     return dict(metadata)
 
 
+def save(path: Path, container: Any, arrays: Mapping[str, Array], metadata: Mapping[str, str],
+         check: Callable[[dict[str, Array], dict[str, str], str], Any]) -> None:
+    """Write a file that reads again: `check`, which reads it, refuses what is not to be saved."""
+    where, data = os.fsdecode(path), container.pack(arrays, metadata)
+    try:
+        check(*container.unpack(data, where, len(data)), where)
+    except ModelFileError as error:
+        raise ValueError(f"not saved, it could not be read: {error}") from error
+    write_atomically(path, data)
+
+
 # ---- models --------------------------------------------------------------------------------------
 
 def write(found: Found, path: Path, metadata: Mapping[str, str] | None = None,
           cell: bool = False) -> None:
     """Write a GRU, as a cell if asked, with its metadata and what is given beside it."""
-    where, container = os.fsdecode(path), container_of(path)
+    container = container_of(path)
     texts = of_user(found.metadata | dict(metadata or {}), OWN, path)
     kind = "GRUCell" if cell else "ReverseGRU" if found.options.get("reverse") else "GRU"
-    options = {name: default for name, (_, default) in CLASSES[f"gru_c.{kind}"].items()}
-    options |= {name: found.options[name] for name in options if name in found.options}
-    options["dtype"] = found.dtype.name
+    told = found.options | {"dtype": found.dtype.name}
+    options = {name: check(told.get(name, default), name)
+               for name, (check, default) in CLASSES[f"gru_c.{kind}"].items()}
     texts |= {"format": f"gru_c.{kind}", "format_version": VERSION,
               "options": json.dumps(options, sort_keys=True)}
     arrays = {name.removesuffix("_l0") if cell else name: a.astype(found.dtype, copy=False)
               for name, a in found.parameters.items()}
-    data = container.pack(arrays, texts)
-    try:                                                   # nothing is saved that would not load
-        _model(*container.unpack(data, where, len(data)), where)
-    except ModelFileError as error:
-        raise ValueError(f"not saved, it could not be read: {error}") from error
-    write_atomically(path, data)
+    save(path, container, arrays, texts, _model)
 
 
 def read(path: Path, max_bytes: int) -> Found:
@@ -161,8 +168,8 @@ def _model(arrays: dict[str, Array], metadata: dict[str, str], where: str) -> Fo
             raise ModelFileError(f"{where}: {name} is {a.dtype}, the metadata say "
                                  f"{options['dtype']}")
     del options["dtype"]
-    for name in found.options.keys() & options.keys():
-        if options[name] != found.options[name]:
+    for name in options:
+        if options[name] != found.options.get(name, options[name]):
             raise ModelFileError(f"{where}: the metadata say {name}={options[name]!r}, names and "
                                  f"shapes of the arrays {found.options[name]!r}")
     if (kind == "gru_c.GRUCell") != ("weight_ih" in arrays):
