@@ -326,7 +326,7 @@ def _build(machine: Unpickler) -> None:
 
 
 def _persistent(machine: Unpickler) -> None:
-    """("storage", type, key, device, size), and in the legacy form (key, offset, size) of a view."""
+    """("storage", type, key, device, size), and in the legacy form a view: (key, offset, size)."""
     value = machine.pop()
     if type(value) is not tuple or len(value) not in (5, 6) or value[0] != "storage":
         machine.fail("something other than a storage is outside the pickle")
