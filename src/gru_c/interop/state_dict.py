@@ -187,7 +187,8 @@ def _options(own: Mapping[str, Any], prefix: str, first: str) -> dict[str, Any]:
 def _expected(options: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all parameters, in the order of `GRU.state_dict`."""
     directions = ("", "_reverse")[:1 + options["bidirectional"]]
-    H, found = options["hidden_size"], {}
+    H = options["hidden_size"]
+    found: dict[str, tuple[int, ...]] = {}
     for layer in range(options["num_layers"]):
         inputs = options["input_size"] if layer == 0 else len(directions) * H
         own = shapes(inputs, H, options["bias"])
