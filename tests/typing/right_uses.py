@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import gru_c
-from gru_c import GRU, GRUCell, cli, reference
+from gru_c import GRU, GRUCell, ReverseGRU, cli, reference
 from gru_c.complexity import Bytes, Complexity, Operations, Parameters
 from gru_c.datasets import DIGIT_PIXEL_MAX, load_digits, split_digits
 from gru_c.learn import (
@@ -75,6 +75,14 @@ def sequences() -> None:
     print(dx.shape, dh_0.shape, gru.grads["weight_ih_l0"].sum())
     gru.backward(output, need_dx=False, need_grads=False)
     assert_type(gru.step(x[0], h_n, out=h_n), Array)
+
+
+def in_reverse() -> GRU:
+    gru = ReverseGRU(3, 4, num_layers=2, batch_first=True, rng=0)
+    assert_type(gru.train().eval(), ReverseGRU)
+    assert_type(gru(np.zeros((2, 5, 3), np.float32), lengths=[5, 3]), tuple[Array | Any, Array])
+    assert_type(gru.weight_ih_l1, Array)
+    return gru
 
 
 def cells() -> None:
