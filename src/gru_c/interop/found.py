@@ -39,6 +39,10 @@ class Found:
         What selects it in its file: a prefix, a layer, a node.
     convention
         Whose layout the file has, in a few words: ``"PyTorch"``, ``"Keras 3, reset_after=True"``.
+    metadata
+        Texts of the file by name.
+    arrays
+        Names of the arrays in the file that the parameters come from, as `read_arrays` has them.
     """
 
     options: dict[str, Any]
@@ -47,6 +51,7 @@ class Found:
     name: str = ""
     convention: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
+    arrays: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> np.dtype[Any]:

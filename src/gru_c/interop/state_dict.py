@@ -78,6 +78,7 @@ def size(found: Found) -> str:
     layers, both = options["num_layers"], options["bidirectional"]
     return (f"input_size {options['input_size']}, hidden_size {options['hidden_size']}"
             f"{f', {layers} layers' if layers > 1 else ''}{', two directions' if both else ''}"
+            f"{', in reverse' if options.get('reverse') else ''}"
             f"{'' if options['bias'] else ', no biases'}")
 
 
@@ -98,7 +99,8 @@ def _whole(own: Mapping[str, Array], prefix: str, where: str, convention: str) -
     for name, shape in expected.items():
         if parameters[name].shape != shape:
             raise ValueError(f"{prefix}{name} has shape {parameters[name].shape}, expected {shape}")
-    return Found(options, {name: parameters[name] for name in expected}, where, prefix, convention)
+    return Found(options, {name: parameters[name] for name in expected}, where, prefix, convention,
+                 arrays=tuple(prefix + name for name in own))
 
 
 def _options(own: Mapping[str, Array], first: str, cell: bool) -> dict[str, Any]:
