@@ -56,7 +56,7 @@ class Found:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of a model with these parameters: float64 if one of them is, else float32."""
-        double = any(a.dtype == np.float64 for a in self.parameters.values())
+        double = any(_checks.native(a.dtype) == np.float64 for a in self.parameters.values())
         return np.dtype(np.float64 if double else np.float32)
 
 
@@ -117,7 +117,7 @@ def _of_a_cell(cls: type[Any], where: str, options: dict[str, Any]) -> dict[str,
 
 def _converted(a: Array, name: str, dtype: np.dtype[Any], where: str) -> Array:
     """An array in the dtype of the model: halves widen, and what is asked for rounds."""
-    if a.dtype not in (np.float16, np.float32, np.float64):
+    if _checks.native(a.dtype) not in (np.float16, np.float32, np.float64):
         raise ValueError(f"{where}: {name} has dtype {a.dtype}, expected a floating dtype")
     with np.errstate(over="ignore"):
         result = a.astype(dtype, copy=False)
