@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import warnings
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     for model in models:
         yield ""
         yield f"GRU {model['name']!r}" if model["name"] else "GRU"
-        options = ", ".join(f"{name}={value!r}" for name, value in model["options"].items())
+        options = ", ".join(f"{name}={value!r}" for name, value in model["options"].items()
+                            if name == "reset_after" or value != _default(name))
         for title, text in (("size", model["size"]),
                             ("convention", model["convention"]), ("options", options),
                             ("dtype", model["dtype"]),
@@ -142,6 +144,12 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
             width = min(40, max(len(_shown(name)) for name in rows))
             for name, text in rows.items():
                 yield f"  {_shown(name):<{width}}  {_shown(text)}"
+
+
+def _default(option: str) -> Any:
+    from gru_c import GRU
+
+    return signature(GRU).parameters[option].default
 
 
 def _count(n: int, what: str) -> str:
