@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import warnings
+from contextlib import contextmanager
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +62,7 @@ def run_convert(args: argparse.Namespace) -> int:
 
     options = {name: value for name in ("batch_first", "reset_after")
                if (value := getattr(args, name)) is not None}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")                    # what a model warns of, the file has
+    with noted():
         found = convert(args.source, args.target, args.name, args.dtype, args.max_bytes, **options)
     print(printable(f"{args.target}: {format_to_write(args.target).name}, {summary(found)}"))
     return 0
@@ -72,7 +72,8 @@ def run_convert(args: argparse.Namespace) -> int:
 
 def run_inspect(args: argparse.Namespace) -> int:
     """Print what is in the file; return the exit status."""
-    found = contents(args.file, args.max_bytes)
+    with noted():
+        found = contents(args.file, args.max_bytes)
     print(json.dumps(found, indent=2) if args.json else printable("\n".join(lines(found))))
     return 0
 
@@ -159,6 +160,17 @@ def _count(n: int, what: str) -> str:
 def _shown(text: str) -> str:
     """A text of a file, which could move the cursor of a terminal."""
     return text if text.isprintable() else repr(text)
+
+
+@contextmanager
+def noted() -> Iterator[None]:
+    """Print warnings of readers as notes of one line, each once; after an error, none."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for text in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f"gru-c: note: {text.splitlines()[0]}", file=sys.stderr)
 
 
 def printable(text: str) -> str:

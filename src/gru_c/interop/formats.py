@@ -188,8 +188,22 @@ def find(path: Path, max_bytes: int = MAX_BYTES) -> list[Found]:
     return models
 
 
-def find_one(path: Path, name: str | None = None, max_bytes: int = MAX_BYTES) -> Found:
-    """The only GRU of a file, or the one with this name; ModelFileError lists those there are."""
+def find_one(path: Path, name: str | None = None, max_bytes: int = MAX_BYTES,
+             **options: Unpack[Options]) -> Found:
+    """The only GRU of a file, or the one with this name; an error lists those there are.
+
+    `options` are what the caller knows better than the file: its reader need not doubt them.
+    """
+    kind = format_of(path)
+    found_one: Found
+    if kind is ONNX:
+        reset_after = options.get("reset_after")
+        found_one = kind.io.read(path, name, None if reset_after is None else int(reset_after),
+                                 None, max_bytes)
+        return found_one
+    if kind is KERAS:
+        found_one = kind.io.read(path, name, False, options, max_bytes)
+        return found_one
     found, shown = find(path, max_bytes), os.fsdecode(path)
     chosen = found if name is None else [one for one in found if one.name == name]
     if len(chosen) == 1:
@@ -252,7 +266,7 @@ def convert(source: Path, target: Path, name: str | None = None, dtype: DType | 
     (True, True)
     """
     writer = format_to_write(target)
-    found = find_one(source, name, max_bytes)
+    found = find_one(source, name, max_bytes, **options)
     new = described(build(GRU, found, dtype, **options))
     new = replace(new, where=found.where, name=found.name, metadata=found.metadata)
     writer.io.write(new, target)
