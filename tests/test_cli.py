@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -506,6 +507,18 @@ other arrays
   embedding.weight  (10, 3) float32
   steps             () int64
 """
+
+
+def test_the_page_shows_what_is_printed(model_file, command, monkeypatch):
+    """docs/interop/command-line.md."""
+    monkeypatch.chdir(model_file.parent)
+    page = Path(__file__).parent.parent / "docs" / "interop" / "command-line.md"
+    shown, = re.findall(r"^```console\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    _, *examples = re.split(r"^\$ gru-c ", shown, flags=re.MULTILINE)
+    assert len(examples) == 3
+    for example in examples:
+        line, _, wanted = example.partition("\n")
+        assert output_of(command(*line.split())) == wanted
 
 
 def test_inspect_options_and_metadata(command, tmp_path):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gru_c.interop.formats import Found
+    from gru_c.interop.found import Found
 
 SIZES = ("input_size", "hidden_size", "num_layers", "bidirectional", "reverse", "bias")
 
