@@ -591,6 +591,22 @@ def test_convert_one_of_several(command, tmp_path):
     assert_same_bits(gru_c.GRU.load(target).state_dict(), models["b."].state_dict())
 
 
+def test_notes(command, tmp_path):
+    """What a reader warns of is a line on stderr, beside what is printed."""
+    onnx = pytest.importorskip("onnx")
+    path, target = tmp_path / "model.onnx", tmp_path / "new.npz"
+    gru_c.GRU(3, 4, reset_after=False, rng=0).to_onnx(path)
+    proto = onnx.load(path)
+    proto.producer_name = "pytorch"
+    onnx.save(proto, path)
+    status, out, err = command("convert", path, target)
+    assert status == 0 and out.startswith(f"{target}: npz, input_size 3")
+    assert err.startswith("gru-c: note: ") and err.count("\n") == 1
+    assert "linear_before_reset is 0" in err
+    output_of(command("convert", path, target, "--reset-after"))
+    assert gru_c.GRU.load(target).reset_after
+
+
 @pytest.mark.parametrize("command_line", [
     ["inspect", "{}"], ["inspect", "{}", "--json"], ["convert", "{}", "new.npz"]], ids=" ".join)
 @pytest.mark.parametrize("content, message", [

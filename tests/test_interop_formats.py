@@ -1,5 +1,6 @@
 """What a file is, what is in it, and files made from others: gru_c.interop.formats."""
 
+import contextlib
 import io
 import os
 import pathlib
@@ -162,11 +163,7 @@ def test_max_bytes(tmp_path):
 # ---- from one to another ------------------------------------------------------------------------
 
 NEEDS = {".safetensors": "safetensors", ".onnx": "onnx", ".h5": "h5py", ".keras": "h5py"}
-# What each target cannot hold, besides the plain GRU that all of them can.
-TARGETS = {
-    ".safetensors": [], ".npz": [],
-    ".pt": ["batch_first", "reset_after", "activation", "clip", "dropout"],
-}
+SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".onnx", ".keras", ".weights.h5", ".json")
 
 
 def needs(suffix):
@@ -174,8 +171,7 @@ def needs(suffix):
         pytest.importorskip(NEEDS[suffix])
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pt", ".pth", ".onnx", ".keras",
-                                    ".weights.h5", ".json"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("dtype", [F32, F64], ids=["float32", "float64"])
 def test_there_and_back(suffix, dtype, tmp_path):
     """Parameters bit for bit, and what the model computes."""
@@ -190,6 +186,71 @@ def test_there_and_back(suffix, dtype, tmp_path):
     assert_same_parameters(gru_c.GRU.load(back).state_dict(), gru.state_dict())
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         [source.name, target.name, back.name])
+
+
+def test_a_chain(tmp_path):
+    """From each format to the next; the parameters arrive with all their bits."""
+    for suffix in SUFFIXES:
+        needs(suffix)
+    gru = model(dtype=F64)
+    path = saved(tmp_path / "first.npz", gru)
+    for i, suffix in enumerate(SUFFIXES):
+        target = tmp_path / f"{i}{suffix}"
+        convert(path, target)
+        path = target
+    assert_same_parameters(convert(path, tmp_path / "last.npz").parameters, gru.state_dict())
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pt", ".onnx"])
+def test_layers_and_directions(suffix, tmp_path):
+    needs(suffix)
+    gru = model(num_layers=3, bidirectional=True)
+    source, target = saved(tmp_path / "a.npz", gru), tmp_path / f"b{suffix}"
+    convert(source, target)
+    one, = find(target)
+    assert (one.options["num_layers"], one.options["bidirectional"]) == (3, True)
+    assert_same_parameters(convert(target, source).parameters, gru.state_dict())
+
+
+def test_layers_of_rtneural(tmp_path):
+    """They stand alone in a file; the name says which of them are one GRU."""
+    gru = model(num_layers=3)
+    source, target = saved(tmp_path / "a.npz", gru), tmp_path / "b.json"
+    convert(source, target)
+    assert [one.name for one in find(target)] == ["0", "1", "2"]
+    with pytest.raises(ModelFileError, match="the layers are '0: gru', '1: gru', '2: gru'"):
+        convert(target, source)
+    assert_same_parameters(convert(target, source, "0,1,2").parameters, gru.state_dict())
+    assert convert(target, source, "1").options["input_size"] == 4
+
+
+def test_onnx_without_a_gru(tmp_path):
+    """The reader of ONNX says which exporters write none."""
+    onnx = pytest.importorskip("onnx")
+    path = tmp_path / "model.onnx"
+    shape = [onnx.helper.make_tensor_value_info(name, 1, [2]) for name in ("x", "y")]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", *(
+        [value] for value in shape))
+    path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    assert find(path) == []
+    with pytest.raises(ModelFileError, match=r"it has no GRU node; its nodes are Relu \(1\)\. Py"):
+        convert(path, tmp_path / "new.npz")
+
+
+@pytest.mark.parametrize("reset_after", [True, False, None])
+def test_reset_after_of_onnx(reset_after, tmp_path):
+    """Some of PyTorch's exporters wrote linear_before_reset=0: a warning, unless it is said."""
+    onnx = pytest.importorskip("onnx")
+    source, target = tmp_path / "model.onnx", tmp_path / "new.npz"
+    model(reset_after=False).to_onnx(source)
+    proto = onnx.load(source)
+    proto.producer_name = "pytorch"
+    onnx.save(proto, source)
+    options = {} if reset_after is None else {"reset_after": reset_after}
+    warned = pytest.warns(UserWarning, match="linear_before_reset is 0, which PyTorch's")
+    with contextlib.nullcontext() if options else warned:
+        convert(source, target, **options)
+    assert gru_c.GRU.load(target).reset_after is bool(reset_after)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz"])

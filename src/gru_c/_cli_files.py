@@ -33,7 +33,7 @@ def add_commands(commands: Any) -> None:
         "convert", help="write the GRU of one file to another",
         description="Read a GRU from a file of PyTorch, Keras, ONNX, RTNeural, safetensors or npz "
         "and write it to another. What IN is, its content says, and what OUT is, its suffix: "
-        ".safetensors, .npz, .pt, .pth, .onnx, .keras, .h5 or .json (RTNeural).")
+        ".safetensors, .npz, .pt, .pth, .onnx, .keras, .weights.h5 or .json (RTNeural).")
     add = convert.add_argument
     add("source", metavar="IN")
     add("target", metavar="OUT")

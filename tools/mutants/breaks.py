@@ -26,6 +26,8 @@ CHECKPOINTS = ("tests/test_checkpoint.py",)
 INTERRUPT = ("tests/test_interrupt.py",)
 FAMILY = ("tests/test_family.py",)
 OPTIONS = ("tests/test_options.py",)
+FORMATS = ("tests/test_interop_formats.py",)
+CLI = ("tests/test_cli.py",)
 
 
 class Break(NamedTuple):
@@ -291,6 +293,18 @@ BREAKS = [
           "if not training:", "if False:", ERRORS),
     Break("replaced-keeps-the-old", CORE + "layer.pxi",
           "old | weights", "weights | old", WEIGHTS),
+    Break("any-zip-with-arrays-is-npz", "src/gru_c/interop/formats.py",
+          "all(name.endswith", "any(name.endswith", FORMATS),
+    Break("pickles-before-safetensors", "src/gru_c/interop/formats.py",
+          'head[8:9] == b"{" and', "False and", FORMATS),
+    Break("the-first-of-several", "src/gru_c/interop/formats.py",
+          "if len(chosen) == 1:", "if chosen:", FORMATS),
+    Break("options-of-the-caller-do-not-count", "src/gru_c/interop/formats.py",
+          "build(GRU, found, dtype, **options)", "build(GRU, found, dtype)", FORMATS),
+    Break("notes-of-readers-are-lost", "src/gru_c/_cli_files.py",
+          "for text in dict.fromkeys(", "for text in dict.fromkeys(() and ", CLI),
+    Break("used-arrays-are-others", "src/gru_c/_cli_files.py",
+          "for name in found.arrays}", "for name in ()}", CLI),
     Break("reversed-layers-are-strands", "src/gru_c/_checkpoint.py",
           "layers[0].reverse == layers[1].reverse", "not layers[1].reverse", CHECKPOINTS),
     Break("windows-that-end-blocks", "src/gru_c/_checkpoint.py",

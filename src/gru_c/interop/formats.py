@@ -7,6 +7,7 @@ read and write are imported when a file needs them.
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -18,6 +19,7 @@ from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import build, described
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Unpack
 
     from gru_c._exchange import Path
@@ -188,6 +190,27 @@ def find(path: Path, max_bytes: int = MAX_BYTES) -> list[Found]:
     return models
 
 
+def _read_onnx(io: Any, path: Path, name: str | None, max_bytes: int, options: Options) -> Any:
+    reset_after = options.get("reset_after")
+    return io.read(path, name, None if reset_after is None else int(reset_after), None, max_bytes)
+
+
+def _read_keras(io: Any, path: Path, name: str | None, max_bytes: int, options: Options) -> Any:
+    return io.read(path, name, False, options, max_bytes)
+
+
+def _read_rtneural(io: Any, path: Path, name: str | None, max_bytes: int, _: Options) -> Any:
+    """A name is a prefix of a state dict, or the layer: "0"; "0,1" for layers of one GRU."""
+    indices = name if name is None or not re.fullmatch(r"\d{1,9}(,\d{1,9})*", name) else [
+        int(index) for index in name.split(",")]
+    return io.read(path, indices, max_bytes)
+
+
+# Formats of which a reader knows better than `find` what a name selects, and what to say of it.
+READ_ONE: dict[Format, Callable[..., Any]] = {
+    ONNX: _read_onnx, KERAS: _read_keras, RTNEURAL: _read_rtneural}
+
+
 def find_one(path: Path, name: str | None = None, max_bytes: int = MAX_BYTES,
              **options: Unpack[Options]) -> Found:
     """The only GRU of a file, or the one with this name; an error lists those there are.
@@ -195,14 +218,8 @@ def find_one(path: Path, name: str | None = None, max_bytes: int = MAX_BYTES,
     `options` are what the caller knows better than the file: its reader need not doubt them.
     """
     kind = format_of(path)
-    found_one: Found
-    if kind is ONNX:
-        reset_after = options.get("reset_after")
-        found_one = kind.io.read(path, name, None if reset_after is None else int(reset_after),
-                                 None, max_bytes)
-        return found_one
-    if kind is KERAS:
-        found_one = kind.io.read(path, name, False, options, max_bytes)
+    if kind in READ_ONE:
+        found_one: Found = READ_ONE[kind](kind.io, path, name, max_bytes, options)
         return found_one
     found, shown = find(path, max_bytes), os.fsdecode(path)
     chosen = found if name is None else [one for one in found if one.name == name]
@@ -228,8 +245,8 @@ def convert(source: Path, target: Path, name: str | None = None, dtype: DType | 
         A file as for `read_arrays`.
     target : path
         ``.safetensors`` and ``.npz`` (files of `gru_c.GRU.load`), ``.pt`` and ``.pth`` (a state
-        dict), ``.onnx``, ``.keras`` and ``.h5``, or ``.json`` (RTNeural). It is replaced as a whole
-        once all is well, so it may be `source`.
+        dict), ``.onnx``, ``.keras`` and ``.weights.h5``, or ``.json`` (RTNeural). It is replaced as
+        a whole once all is well, so it may be `source`.
     name : str, optional
         Which GRU, where the file has several: see `find`.
     dtype : float32 or float64, optional
