@@ -1,6 +1,9 @@
 """The errors of reading and writing models."""
 
 
+LONGEST = 4000                                             # characters of a message
+
+
 class MissingExtraError(ImportError):
     """A package that only part of gru_c needs is not installed; the message says how to get it."""
 
@@ -10,4 +13,13 @@ class MissingExtraError(ImportError):
 
 
 class ModelFileError(ValueError):
-    """A file is not what its reader expects, or does not hold together; the message names it."""
+    """A file is not what its reader expects, or does not hold together; the message names it.
+
+    The message is one line of characters that a terminal can show, whatever names a file holds.
+    """
+
+    def __init__(self, message: str) -> None:
+        if len(message) > LONGEST:
+            message = f"{message[:LONGEST - 200]} ... {message[-200:]}"
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode()
+                                 for c in message))
