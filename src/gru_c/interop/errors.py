@@ -19,7 +19,8 @@ class ModelFileError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        if len(message) > LONGEST:
-            message = f"{message[:LONGEST - 200]} ... {message[-200:]}"
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode()
-                                 for c in message))
+        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode()
+                       for c in message)
+        if len(line) > LONGEST:
+            line = f"{line[:LONGEST - 200]} ... {line[-200:]}"
+        super().__init__(line)
