@@ -15,6 +15,8 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from copy import deepcopy
+from functools import lru_cache
 from random import Random
 from typing import Any
 
@@ -68,12 +70,7 @@ def zipped(inside: Callable[[str, bytes, Random, Havoc], bytes]) \
         -> Callable[[bytes, Random, Havoc], bytes]:
     """The mutation of a zip file: a member by `inside`, its name, the list of members, its form."""
     def mutate(data: bytes, rng: Random, havoc: Havoc) -> bytes:
-        try:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                members = [(i.filename, archive.read(i)) for i in archive.infolist()
-                           if i.file_size < 2**20]
-        except Exception:                                  # the library's, for what a fuzzer wrote
-            return havoc(data)
+        members = list(_members(data))
         kind = rng.randrange(12)
         if not members or kind == 0:
             return havoc(data)
@@ -95,12 +92,25 @@ def zipped(inside: Callable[[str, bytes, Random, Havoc], bytes]) \
     return mutate
 
 
-def archived(members: list[tuple[str, bytes]], rng: Random) -> bytes:
-    """A zip file, stored or deflated; now and then a size, a flag or a CRC is a lie."""
-    def lie(value: int, size: int) -> int:
-        return value if rng.random() > 0.003 else int.from_bytes(integer(rng, size), "little")
+@lru_cache(1000)
+def _members(data: bytes) -> list[tuple[str, bytes]]:
+    """Names and contents of the members of a zip file; none if it is damaged."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return [(i.filename, archive.read(i)) for i in archive.infolist()
+                    if i.file_size < 2**20]
+    except Exception:                                      # many kinds, for what a fuzzer wrote
+        return []
 
-    deflated = rng.random() < 0.2
+
+def archived(members: list[tuple[str, bytes]], rng: Random | None = None) -> bytes:
+    """A zip file; with `rng` it may be deflated, and now and then a size, a flag or a CRC lies."""
+    def lie(value: int, size: int) -> int:
+        if rng is None or rng.random() > 0.003:
+            return value
+        return int.from_bytes(integer(rng, size), "little")
+
+    deflated = rng is not None and rng.random() < 0.2
     body, directory = bytearray(), bytearray()
     for text, content in members:
         name = text.encode(errors="replace")[:65535]
@@ -155,6 +165,7 @@ OPCODES = (
 def pickled(data: bytes, rng: Random, havoc: Havoc) -> bytes:
     """One or more pickles after each other: opcodes in another order, others, other arguments."""
     opcodes, rest = _opcodes(data)
+    opcodes = list(opcodes)
     if not opcodes or rng.random() < 0.1:
         return havoc(data)
     for _ in range(rng.choice((1, 1, 2, 3))):
@@ -183,6 +194,7 @@ def pickled(data: bytes, rng: Random, havoc: Havoc) -> bytes:
     return b"".join(opcodes) + (rest if rng.random() < 0.9 else havoc(rest))
 
 
+@lru_cache(1000)
 def _opcodes(data: bytes) -> tuple[list[bytes], bytes]:
     """The opcodes of the pickles at the start, each with its argument, and what follows."""
     stream, found, end = io.BytesIO(data), [], 0
@@ -211,6 +223,12 @@ NPY = ("'<f4'", "'<f8'", "'<f2'", "'>f4'", "'|O'", "'<i8'", "'<U7'", "'|S3'", "'
        "(4294967296, 4294967296)", "(9999999999999999999999,)", "(0, 9999999999999)", "3", "None",
        "True", "False", "'x'", "9" * 5000, "(" * 300, "[" * 300, "-" * 3000, "()" * 99, "{}",
        "1" + "+1" * 999, "'descr'", "'shape'", "'fortran_order'", "(1L,)", "b'<f4'", "\0", "\n")
+
+
+def npy_file(dtype: str, shape: str, values: bytes) -> bytes:
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    header += b" " * (-(len(header) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header + values
 
 
 def npy(data: bytes, rng: Random, havoc: Havoc) -> bytes:
@@ -292,11 +310,26 @@ def _graft(box: dict[str, Any], rng: Random) -> None:
     elif kind == 3:
         other, name = rng.choice(places)
         if name in other if isinstance(other, dict) else name < len(other):
-            node[key] = json.loads(json.dumps(other[name]))
+            node[key] = deepcopy(other[name])
     elif kind == 4 and isinstance(node[key], int):
         node[key] += rng.choice((-1, 1, -node[key], node[key]))
     else:
-        node[key] = rng.choice(VALUES)
+        node[key] = deepcopy(rng.choice(VALUES))
+
+
+def json_inside(data: bytes, rng: Random, havoc: Havoc) -> bytes:
+    """JSON, or the JSON that is one of its texts."""
+    try:
+        tree = json.loads(data)
+        names = [name for name, text in tree.items() if text[:1] == "{"]
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        return havoc(data)
+    if not names or rng.random() < 0.4:
+        return json_text(data, rng, havoc)
+    name = rng.choice(names)
+    inside = tree[name].encode(errors="replace")
+    tree[name] = json_text(inside, rng, havoc).decode(errors="replace")
+    return json.dumps(tree).encode()
 
 
 def with_length(data: bytes, rng: Random, havoc: Havoc) -> bytes:

@@ -35,6 +35,7 @@ class Target:
     ours: bool = True
     needs: str = ""
     max_length: int = 8192
+    wrap: Callable[[bytes], bytes] = bytes                 # the file of an input
 
     def reader(self):
         """The module that reads; it is imported here, so that a fuzzer can instrument it."""
@@ -66,17 +67,38 @@ def inside_npz(name: str, content: bytes, rng: Random, havoc: Havoc) -> bytes:
     return mutations.npy(content, rng, havoc)
 
 
+def metadata_npz(data: bytes) -> bytes:
+    """A model with this text as its metadata."""
+    members = {"weight_ih_l0": ("<f4", "(3, 1)", bytes(12)),
+               "weight_hh_l0": ("<f4", "(3, 1)", bytes(12)),
+               "__metadata__": ("|u1", f"({len(data)},)", data)}
+    return mutations.archived([
+        (f"{name}.npy", mutations.npy_file(dtype, shape, values))
+        for name, (dtype, shape, values) in members.items()])
+
+
+def metadata_safetensors(data: bytes) -> bytes:
+    """A model with this text as its metadata."""
+    header = (b'{"__metadata__":' + data + b',"weight_ih_l0":{"dtype":"F32","shape":[3,1],'
+              b'"data_offsets":[0,12]},"weight_hh_l0":{"dtype":"F32","shape":[3,1],'
+              b'"data_offsets":[12,24]}}')
+    return len(header).to_bytes(8, "little") + header + bytes(24)
+
+
 TARGETS = {
     "pt": Target("torch", ".pt", mutations.zipped(inside_pt), ("torch/*.pt", "torch/*.pth")),
     "pt-legacy": Target("torch", ".pt", mutations.pickled, ("torch/*legacy*",)),
-    "npz": Target("npz", ".npz", mutations.zipped(inside_npz), ("*/*.npz",)),
+    "npz": Target("files", ".npz", mutations.zipped(inside_npz), ("*/*.npz",)),
+    "metadata-npz": Target("files", ".npz", mutations.json_inside, wrap=metadata_npz),
+    "metadata-safetensors": Target("files", ".safetensors", mutations.json_inside,
+                                   needs="safetensors", wrap=metadata_safetensors),
     "rtneural": Target("rtneural", ".json", mutations.json_text, ("rtneural/*.json",)),
-    "hdf5": Target("hdf5", ".h5", mutations.raw, ("keras/*.h5",), ours=False, needs="h5py",
+    "safetensors": Target("files", ".safetensors", mutations.with_length, ("*/*.safetensors",),
+                          ours=False, needs="safetensors"),
+    "hdf5": Target("keras", ".h5", mutations.raw, ("keras/*.h5",), ours=False, needs="h5py",
                    max_length=65536),
     "keras": Target("keras", ".keras", mutations.zipped(inside_keras), ("keras/*.keras",),
                     ours=False, needs="h5py", max_length=65536),
     "onnx": Target("onnx", ".onnx", mutations.protobuf, ("onnx/*.onnx",), ours=False,
                    needs="onnx"),
-    "safetensors": Target("safetensors", ".safetensors", mutations.with_length,
-                          ("*/*.safetensors",), ours=False, needs="safetensors"),
 }
