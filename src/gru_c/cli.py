@@ -336,7 +336,7 @@ def _array_name(path, names):
 
 
 def _write_predictions(path, probabilities):
-    from gru_c.learn.classifier import write_atomically
+    from gru_c.interop.writing import write_atomically
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -379,10 +379,10 @@ def run_info(_: argparse.Namespace) -> int:
 
 def _require(package):
     """Refuse now, before any work is done, what would fail for want of `package` later."""
-    from gru_c.learn import MissingExtraError
+    from gru_c.interop import MissingExtraError
 
     if find_spec(package) is None:
-        raise MissingExtraError(package)
+        raise MissingExtraError(package, "train")
 
 
 def _report(message, status):

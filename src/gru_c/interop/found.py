@@ -39,6 +39,8 @@ class Found:
         What selects it in its file: a prefix, a layer, a node.
     convention
         Whose layout the file has, in a few words: ``"PyTorch"``, ``"Keras 3, reset_after=True"``.
+    cell
+        Whether it is a cell, which runs a step at a time.
     """
 
     options: dict[str, Any]
@@ -47,6 +49,7 @@ class Found:
     name: str = ""
     convention: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
+    cell: bool = False
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -97,7 +100,7 @@ def described(model: Any) -> Found:
     options["reverse"] = isinstance(model, ReverseGRU)
     parameters = {f"{name}_l0" if cell else name: a for name, a in model.state_dict().items()}
     return Found(options, parameters, f"the {type(model).__name__}",
-                 convention=type(model).__name__, metadata=dict(model.metadata))
+                 convention=type(model).__name__, metadata=dict(model.metadata), cell=cell)
 
 
 def _of_a_cell(cls: type[Any], where: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -8,16 +8,18 @@ Also the file that it is saved in: safetensors, with the architecture in the met
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
 from ..gru import GRU
+from ..interop.errors import MissingExtraError, ModelFileError
+from ..interop.writing import write_atomically
 from .head import Linear
 from .losses import softmax
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     from numpy.typing import ArrayLike, NDArray
@@ -29,19 +31,6 @@ Path: TypeAlias = "str | os.PathLike[str]"
 _FORMAT = "gru_c.SequenceClassifier"
 _SIZES = ("input_size", "hidden_size", "num_classes", "num_layers")
 _DTYPES = ("float32", "float64")
-
-
-class MissingExtraError(ImportError):
-    """A package that only part of gru_c needs is not installed; the message says how to get it."""
-
-    def __init__(self, package: str) -> None:
-        super().__init__(
-            f"{package} is needed for this and is not installed: pip install 'gru-c[train]'"
-        )
-
-
-class ModelFileError(ValueError):
-    """A model file is not one, or does not hold together; the message names the file."""
 
 
 class SequenceClassifier:
@@ -228,29 +217,6 @@ class SequenceClassifier:
         return model.eval()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write the bytes `data` to `path`: whoever looks sees the old file or all of the new one.
-
-    A symbolic link stays, and its target is written; so does a device or a pipe.
-    """
-    path = os.path.realpath(path)
-    if os.path.exists(path) and not os.path.isfile(path):  # /dev/null must not become a file
-        with open(path, "wb") as file:
-            file.write(data)
-        return
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:  # Ctrl-C too must leave no half-written file behind
-        if os.path.exists(temporary):
-            os.remove(temporary)
-        raise
-
-
 def _joined(gru, head):
     return {f"gru.{k}": a for k, a in gru.items()} | {f"head.{k}": a for k, a in head.items()}
 
@@ -263,7 +229,7 @@ def _safetensors():
     try:
         import safetensors.numpy
     except ImportError as error:
-        raise MissingExtraError("safetensors") from error
+        raise MissingExtraError("safetensors", "train") from error
     return safetensors.numpy
 
 
