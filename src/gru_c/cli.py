@@ -91,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
         "line.",
     )
     add = predict.add_argument
-    add("model", type=Path, metavar="MODEL", help="the model.safetensors that train wrote")
+    add("model", type=Path, metavar="MODEL", help="the model.safetensors that train wrote, or .npz")
     add("--data", required=True, metavar="FILE",
         help="images, shape (N, 8, 8) or (N, 64) with pixel values 0..16, as .npz (the array named "
         "images, or the only one), .npy or .csv; or the word digits: the 360 test digits")
@@ -263,7 +263,8 @@ def _write_pictures(folder, history, images, labels, probabilities):
 
 def run_predict(args: argparse.Namespace) -> int:
     """Print or write the predictions; return the exit status."""
-    _require("safetensors")
+    if args.model.suffix.lower() != ".npz":
+        _require("safetensors")
     from gru_c.datasets import DIGIT_PIXEL_MAX, load_digits, split_digits
     from gru_c.learn import SequenceClassifier
 
