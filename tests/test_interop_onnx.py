@@ -321,7 +321,7 @@ def test_constants():
     gru = from_onnx(model_with(nodes, {}))
     assert holds(gru, arrays)
     nodes[0] = constant("W", value_string="three")
-    refused(model_with(nodes, {}), "its W, 'W', is the Constant 'constant_W' with value_string")
+    refused(model_with(nodes, {}), "its W, 'W', is the Constant 'constant_W' with 'value_string'")
 
 
 def test_constants_that_are_put_together():

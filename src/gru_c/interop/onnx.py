@@ -28,6 +28,7 @@ from gru_c.interop.onnx_graph import (
     array_of,
     label,
     load,
+    op,
     readable,
     tensors,
 )
@@ -212,8 +213,8 @@ def _selected(model: Model, constants: Constants, name: str | None) -> list[_Nod
     """The nodes that the name selects: a stack, or one node; None: the only stack."""
     nodes = _nodes(model)
     if not nodes:
-        ops = Counter(node.op_type for scope in model.scopes for node in scope.nodes)
-        there = ", ".join(f"{op} ({n})" for op, n in ops.most_common(12)) or "none"
+        ops = Counter(op(node) for scope in model.scopes for node in scope.nodes)
+        there = ", ".join(f"{name} ({n})" for name, n in ops.most_common(12)) or "none"
         raise model.error(f"it has no GRU node; its nodes are {there}. {NO_GRU}")
     stacks = _stacks(model, constants)
     chosen = stacks if name is None else (

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_c.interop.errors import MissingExtraError, ModelFileError
+from gru_c.interop.state_dict import listed
 
 if TYPE_CHECKING:
     from gru_c._types import Array
@@ -180,6 +181,11 @@ def label(node: Any) -> str:
     return node.name or next((name for name in node.output if name), "")
 
 
+def op(node: Any) -> str:
+    """The name of an operator, for errors of one line."""
+    return node.op_type if node.op_type.isidentifier() else repr(node.op_type)
+
+
 def _scopes(model: Model) -> list[Scope]:
     """Those of the graph, its subgraphs and the functions that they call."""
     functions = {(f.domain, f.name): f for f in model.proto.functions}
@@ -256,13 +262,18 @@ def _count(model: Model, tensor: Any) -> int:
 
 
 def _bytes_declared(model: Model, tensor: Any) -> int:
-    """As it is read; of types that NumPy does not have, half a byte at least."""
+    """As it is read, or as protobuf holds it: halves that are numbers take four bytes each.
+
+    Of types that NumPy does not have, half a byte at least.
+    """
     count = _count(model, tensor)
-    if tensor.data_type == BFLOAT16:
-        return 4 * count
     if tensor.data_type not in TYPES:
         return (count + 1) // 2
-    return count * np.dtype(TYPES[tensor.data_type][0]).itemsize
+    dtype, numbers = TYPES[tensor.data_type]
+    size = 4 if tensor.data_type == BFLOAT16 else np.dtype(dtype).itemsize
+    if tensor.data_location != 1 and not tensor.HasField("raw_data"):
+        size = max(size, np.dtype(FIELDS[numbers]).itemsize)
+    return count * size
 
 
 def array_of(model: Model, tensor: Any) -> Array:
@@ -410,7 +421,7 @@ class Constants:
         if step is _shape and node.input and node.input[0] in scope.inputs:
             return self._size_of_input(scope, node)
         if step is None:
-            raise NotConstantError(f"is computed by the {node.op_type} node {label(node)!r}")
+            raise NotConstantError(f"is computed by the {op(node)} node {label(node)!r}")
         inputs = [self._value(scope, name, depth + 1) if name else None for name in node.input]
         try:
             with np.errstate(all="ignore"):
@@ -431,7 +442,7 @@ class Constants:
                 return np.array(value, dtype)
         tensor = scope.attribute(node, "value", "t")
         if tensor is None:
-            kinds = ", ".join(a.name for a in node.attribute) or "no value"
+            kinds = listed(a.name for a in node.attribute) or "no value"
             raise NotConstantError(f"is the Constant {label(node)!r} with {kinds}, "
                                    "which is not read")
         return self._tensor(tensor)
