@@ -53,6 +53,8 @@ class Archive:
         self.members: dict[str, Member] = {}
         data = self._at(self.directory, length)
         for name, member in _entries(data, count, self):
+            if name in self.members:
+                raise self.error(f"{name!r} is there twice")
             self.members[name] = member
 
     def error(self, text: str) -> ModelFileError:
