@@ -665,9 +665,9 @@ def test_metadata_that_is_not_saved(kind, suffix, metadata, error, message, tmp_
 @each_model
 def test_save_refuses_what_load_would(kind, tmp_path):
     """More text than a header may have."""
-    model, path = MAKE[kind](), tmp_path / "model.safetensors"
-    with pytest.raises(ValueError, match="not saved, it could not be read"):
-        model.save(path, {"text": "x" * 2**24})
+    for suffix in CONTAINERS:
+        with pytest.raises(ValueError, match="not saved, it could not be read"):
+            MAKE[kind]().save(tmp_path / f"model.{suffix}", {"text": "x" * 2**24})
     assert listing(tmp_path) == []
 
 
@@ -739,7 +739,8 @@ def test_metadata_that_is_wrong(texts, message, suffix, tmp_path):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda arrays: arrays | {"extra": np.zeros(1, np.float32)}, "'extra' beside the parameters of a GRU"),
+    (lambda arrays: arrays | {"extra": np.zeros(1, np.float32)},
+     "'extra' beside the parameters of a GRU"),
     (lambda arrays: {}, "it is empty"),
     (lambda arrays: {name: a for name, a in arrays.items() if name != "bias_hh_l0"},
      "missing 'bias_hh_l0'"),
@@ -873,9 +874,6 @@ def test_max_bytes(kind, suffix, tmp_path):
     model, path = MAKE[kind](), tmp_path / f"model.{suffix}"
     model.save(path)
     declared = sum(a.nbytes for a in files.read_arrays(path, BIG).values())
-    if suffix == "npz":                                    # the .npy files, one of them the text
-        with zipfile.ZipFile(path) as archive:
-            declared = sum(member.file_size for member in archive.infolist())
     with pytest.raises(ModelFileError, match=f"{declared} bytes, more than max_bytes="
                                              f"{declared - 1}; raise max_bytes to read it"):
         type(model).load(path, max_bytes=declared - 1)
@@ -950,26 +948,26 @@ FLOATS = "{'descr': '<f4', 'fortran_order': False, 'shape': (%s), }\n"
 
 
 @pytest.mark.parametrize(("members", "message"), [
-    ({"a.npy": npy_of(np.zeros(3))[:-1]}, "'a.npy' is not an array of shape (3,) and dtype <f8: "
-                                         "23 bytes are there"),
-    ({"a.npy": npy_of(np.zeros(3)) + b"x"}, "25 bytes are there"),
+    ({"a.npy": npy_of(np.zeros(3))[:-1]}, "'a.npy' has 151 bytes; its header and an array of shape "
+                                         "(3,) and dtype float64 take 152"),
+    ({"a.npy": npy_of(np.zeros(3)) + b"x"}, "'a.npy' has 153 bytes"),
     ({"a.npy": npy_of(np.array([None], object))}, "'a.npy' is not an array of numbers"),
     ({"a.npy": npy_of(np.zeros(2, "f4,i4"))}, "'a.npy' is not an array of numbers"),
     ({"a.npy": npy_of(np.zeros(2, "M8[s]"))}, "'a.npy' is not an array of numbers"),
     ({"a.npy": b""}, "'a.npy' does not begin as a .npy file"),
     ({"a.npy": b"\x93NUMPY\4\0" + b"\0" * 99}, "does not begin as a .npy file"),
     ({"a.npy": header(FLOATS % ("9" * 5000))}, "is not an array of numbers"),
-    ({"a.npy": header(FLOATS % "9999999999999999999, 0")}, "is not an array of shape"),
-    ({"a.npy": header(FLOATS % "4611686018427387904, 8, 0")}, "is not an array of shape"),
-    ({"a.npy": header(FLOATS % "1000000000,")}, "(1000000000,) and dtype <f4: 0 bytes are there"),
+    ({"a.npy": header(FLOATS % "9999999999999999999, 0")}, "cannot have shape (99"),
+    ({"a.npy": header(FLOATS % "4611686018427387904, 8, 0")}, "cannot have shape"),
+    ({"a.npy": header(FLOATS % "1000000000,")}, " take 4000000077"),
     ({"a.npy": header(FLOATS % "-1,")}, "is not an array of numbers"),
     ({"a.npy": header(FLOATS % "1,,")}, "is not an array of numbers"),
     ({"a.npy": header(FLOATS % "", data=b"12345")},
-     "is not an array of shape () and dtype <f4: 5 bytes are there"),
+     "header and an array of shape () and dtype float32 take"),
     ({"a.npy": header((FLOATS % "").replace("'shape'", "'descr'"))}, "is not an array of numbers"),
     ({"a.npy": header("{'descr': '<f4', 'fortran_order': False, 'descr': '<f4'}")}, "is not an"),
     ({"a.npy": header((FLOATS % "").replace("}", ", 'x': 1}"))}, "is not an array of numbers"),
-    ({"a.npy": header((FLOATS % "1,").replace("f4", "f7"))}, "and dtype <f7: "),
+    ({"a.npy": header((FLOATS % "1,").replace("f4", "f7"))}, "'<f7'"),
     ({"a.npy": header((FLOATS % "1,").replace("f4", "U0"))}, "is not an array of numbers"),
     ({"a.npy": header((FLOATS % "1,").replace("<f4", "O"))}, "is not an array of numbers"),
     ({"a.npy": header("__import__('os').abort()\n")}, "is not an array of numbers"),
@@ -1011,7 +1009,7 @@ def test_zip_archives_that_are_wrong():
         ("checksum does not match", central + 16, b"1234"),
         ("declares 152 bytes", central + 20, (151).to_bytes(4, "little")),
         ("which are not in the file", central + 20, (10**6).to_bytes(4, "little")),
-        ("its entry declares 77", central + 24, (77).to_bytes(4, "little")),
+        ("has 77 bytes; its header", central + 24, (77).to_bytes(4, "little")),
         ("truncated or damaged", central + 42, (2**31).to_bytes(4, "little")),
         ("not there", end + 12, (2**32 - 2).to_bytes(4, "little")),
     ]

@@ -13,7 +13,8 @@ import math
 import os
 import re
 import zipfile
-from typing import IO, TYPE_CHECKING
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -30,10 +31,26 @@ METADATA = "__metadata__"
 MAGIC = b"\x93NUMPY"
 WIDTHS = {b"\1\0": 2, b"\2\0": 4, b"\3\0": 4}              # of the header's length, by version
 MAX_HEADER = 10_000                                        # bytes; NumPy's limit
+MAX_TEXT = 2**24                                           # bytes of metadata
 ITEM = (rb"\s*(?:'descr'\s*:\s*'(?P<dtype>[<>|]?[biufcSU][1-9]\d{0,5})'"
         rb"|'fortran_order'\s*:\s*(?P<fortran>True|False)"
         rb"|'shape'\s*:\s*\((?P<shape>(?:\s*\d{1,19}\s*,)*(?:\s*\d{1,19}\s*)?)\))\s*")
 HEADER = re.compile(rb"\{(?:" + ITEM + rb"(?:,|(?=\}))){3}\s*\}\s*")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """An array in the member `path`, from the byte `start`, as its header says."""
+
+    path: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    order: Literal["C", "F"]
+    start: int
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
@@ -46,14 +63,14 @@ def read(file: IO[bytes], where: str,
          max_bytes: int) -> tuple[dict[str, Array], dict[str, str]]:
     """The arrays and the metadata of an open file."""
     archive = zips.Archive(file, file.seek(0, os.SEEK_END), where)
-    total = sum(map(archive.size, archive.members))        # of which headers are little
+    declared = {_name(path, where): _declared(archive, path) for path in archive.members}
+    text = declared.pop(METADATA, None)
+    total = sum(array.nbytes for array in declared.values())
     if total > max_bytes:
         raise ModelFileError(f"{where}: its arrays have {total} bytes, more than "
                              f"max_bytes={max_bytes}; raise max_bytes to read it")
-    names = {_name(path, where): path for path in archive.members}
-    arrays = {name: _array(archive.read(path), f"{where}: {path!r}")
-              for name, path in names.items()}
-    return arrays, _metadata(arrays.pop(METADATA, None), f"{where}: {METADATA}")
+    metadata = {} if text is None else _metadata(archive, text)
+    return {name: _array(archive, array) for name, array in declared.items()}, metadata
 
 
 def unpack(data: bytes, where: str, max_bytes: int) -> tuple[dict[str, Array], dict[str, str]]:
@@ -92,37 +109,48 @@ def _name(path: str, where: str) -> str:
     return name
 
 
-def _array(data: bytes, where: str) -> Array:
-    """The array of a .npy file, read-only."""
-    width = WIDTHS.get(data[6:8], 0)
-    length = int.from_bytes(data[8:8 + width], "little")
+def _declared(archive: zips.Archive, path: str) -> Declared:
+    """What the header of a .npy file says, if the file has as many bytes."""
+    where, size = f"{archive.where}: {path!r}", archive.size(path)
+    head = archive.head(path, 12 + MAX_HEADER)
+    width = WIDTHS.get(head[6:8], 0)
+    length = int.from_bytes(head[8:8 + width], "little")
     start = 8 + width + length
-    if not data.startswith(MAGIC) or not 0 < length <= MAX_HEADER:
+    if not head.startswith(MAGIC) or not 0 < length <= MAX_HEADER:
         raise ModelFileError(f"{where} does not begin as a .npy file")
-    match = HEADER.fullmatch(data, 8 + width, start)
+    match = HEADER.fullmatch(head, 8 + width, start)
     if not match or None in match.groups():
         raise ModelFileError(f"{where} is not an array of numbers or text with a header as NumPy "
                              "writes it")
     shape = tuple(int(size) for size in match["shape"].split(b",") if size.strip())
     try:
         dtype = np.dtype(match["dtype"].decode())
-        if start + math.prod(shape) * dtype.itemsize != len(data):
-            raise ValueError(f"{len(data) - start} bytes are there")
-        a = np.frombuffer(data, dtype, offset=start)
-        a = a.reshape(shape, order="F" if match["fortran"] == b"True" else "C")
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ModelFileError(f"{where} is not an array of shape {shape} and dtype "
-                             f"{match['dtype'].decode()}: {error}") from None
-    return a.astype(dtype.newbyteorder("="), copy=False)
+    except TypeError as error:
+        raise ModelFileError(f"{where}: {error}") from None
+    found = Declared(path, dtype, shape, "F" if match["fortran"] == b"True" else "C", start)
+    if start + found.nbytes != size:
+        raise ModelFileError(f"{where} has {size} bytes; its header and an array of shape {shape} "
+                             f"and dtype {dtype} take {start + found.nbytes}")
+    return found
 
 
-def _metadata(a: Array | None, where: str) -> dict[str, str]:
-    if a is None:
-        return {}
-    if a.dtype != np.uint8 or a.ndim != 1:
-        raise ModelFileError(f"{where} has dtype {a.dtype} and shape {a.shape}, expected uint8 "
-                             "(n,)")
-    found = json_text.parse(a.tobytes(), where)
+def _array(archive: zips.Archive, declared: Declared) -> Array:
+    """The array, read-only."""
+    a = np.frombuffer(archive.read(declared.path), declared.dtype, offset=declared.start)
+    try:
+        a = a.reshape(declared.shape, order=declared.order)
+    except (ValueError, OverflowError) as error:           # sizes beyond all bounds, times 0
+        raise archive.error(f"{declared.path!r} cannot have shape {declared.shape}: "
+                            f"{error}") from None
+    return a.astype(a.dtype.newbyteorder("="), copy=False)
+
+
+def _metadata(archive: zips.Archive, declared: Declared) -> dict[str, str]:
+    if declared.dtype != np.uint8 or len(declared.shape) != 1 or declared.nbytes > MAX_TEXT:
+        raise archive.error(f"{METADATA} has dtype {declared.dtype} and shape {declared.shape}, "
+                            f"expected uint8 (n,), n at most {MAX_TEXT}")
+    where = f"{archive.where}: {METADATA}"
+    found = json_text.parse(_array(archive, declared).tobytes(), where)
     if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
         raise ModelFileError(f"{where} is not a JSON object of texts")
     return found
