@@ -6,6 +6,7 @@ The files and results are of tools/make_interop_torch.py; test_interop_torch_liv
 import io
 import itertools
 import os
+import pickle
 import struct
 import zipfile
 from pathlib import Path
@@ -501,6 +502,12 @@ def listed_names():
                 yield named + b"(" + (named + state) * (count // 2) + b"tR" + state + b"b"
 
 
+def test_pickle_itself_executes_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pickle.loads(pickled(next(attacks())))
+    assert list(tmp_path.iterdir())
+
+
 def test_nothing_is_executed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for attack in attacks():
@@ -537,7 +544,8 @@ DOUBLED = b"]r\0\0\0\0" + b"".join(
     b"(" * 200_000,
     b"N" + b"".join(b"r" + struct.pack("<I", 2**32 - 1 - i) for i in range(1000)),
     b"X\xff\xff\xff\xff", b"\x8d" + b"\xff" * 8, b"\x8e" + b"\xff" * 7 + b"\0",
-    b"B\xff\xff\xff\x7f", b"T\xff\xff\xff\xff", b"\x8b\xff\xff\xff\xff", b"\x96" + b"\xff" * 8, b"\x95" + b"\xff" * 8,
+    b"B\xff\xff\xff\x7f", b"T\xff\xff\xff\xff", b"\x8b\xff\xff\xff\xff",
+    b"\x96" + b"\xff" * 8, b"\x95" + b"\xff" * 8,
     b"}\x8b" + struct.pack("<i", 9000) + b"\x7f" * 9000 + b"Ns",
     DOUBLED,
     b"}" + DOUBLED[:-60] + b"Ns",
