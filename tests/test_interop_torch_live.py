@@ -234,3 +234,14 @@ def test_tensors(tensor, zip_form):
 def test_what_is_not_read(found, message):
     with pytest.raises(ModelFileError, match=f"it.pt: it holds .*{message}"):
         interop.read_pt(io.BytesIO(written(found)), "it.pt", 2**20)
+
+
+# ---- the document --------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[1] / "docs" / "interop" / "pytorch.md"
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL))
+def test_examples_of_the_document(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, PAGE, "exec", dont_inherit=True), {"__name__": "__main__"})
