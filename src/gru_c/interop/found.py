@@ -41,6 +41,10 @@ class Found:
         Whose layout the file has, in a few words: ``"PyTorch"``, ``"Keras 3, reset_after=True"``.
     cell
         Whether it is a cell, which runs a step at a time.
+    metadata
+        Texts of the file by name.
+    arrays
+        Names of the arrays in the file that the parameters come from, as `read_arrays` has them.
     """
 
     options: dict[str, Any]
@@ -50,6 +54,7 @@ class Found:
     convention: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     cell: bool = False
+    arrays: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -71,11 +76,8 @@ def build(cls: type[Any], found: Found, dtype: DType | None = None, **given: Any
     options = found.options | given
     if issubclass(cls, GRUCell):
         options = _of_a_cell(cls, found.where, options)
-    elif options.pop("reverse", False) and not issubclass(cls, ReverseGRU):
-        if cls is not GRU:
-            raise ValueError(f"{found.where}: the GRU runs in reverse, which a {cls.__name__} does "
-                             "not; read it with gru_c.GRU or gru_c.ReverseGRU")
-        cls = ReverseGRU
+    else:
+        cls = _of_direction(cls, found.where, options.pop("reverse", None))
     arrays = {name: _converted(a, name, dtype, found.where) for name, a in found.parameters.items()}
     model = cls(**options, dtype=dtype)
     if issubclass(cls, GRUCell):
@@ -101,6 +103,17 @@ def described(model: Any) -> Found:
     parameters = {f"{name}_l0" if cell else name: a for name, a in model.state_dict().items()}
     return Found(options, parameters, f"the {type(model).__name__}",
                  convention=type(model).__name__, metadata=dict(model.metadata), cell=cell)
+
+
+def _of_direction(cls: type[Any], where: str, reverse: bool | None) -> type[Any]:
+    """The class for a source that runs in reverse, or forwards, or does not say (None)."""
+    if reverse is None or reverse == issubclass(cls, ReverseGRU):
+        return cls
+    if reverse and cls is GRU:
+        return ReverseGRU
+    runs, others = ("in reverse", "GRU or gru_c.ReverseGRU") if reverse else ("forwards", "GRU")
+    raise ValueError(f"{where}: the GRU runs {runs}, which a {cls.__name__} does not; read it with "
+                     f"gru_c.{others}")
 
 
 def _of_a_cell(cls: type[Any], where: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -133,6 +133,7 @@ def size(found: Found) -> str:
     layers, both = options["num_layers"], options["bidirectional"]
     return (f"input_size {options['input_size']}, hidden_size {options['hidden_size']}"
             f"{f', {layers} layers' if layers > 1 else ''}{', two directions' if both else ''}"
+            f"{', in reverse' if options.get('reverse') else ''}"
             f"{'' if options['bias'] else ', no biases'}")
 
 
@@ -157,7 +158,7 @@ def _whole(own: Mapping[str, Any], prefix: str, where: str, convention: str) -> 
         if a.dtype.kind != "f":
             raise ValueError(f"{prefix}{name} has dtype {a.dtype}, expected a floating dtype")
     return Found(options, {name: parameters[name] for name in expected}, where, prefix, convention,
-                 cell=cell)
+                 cell=cell, arrays=tuple(prefix + name for name in own))
 
 
 def _options(own: Mapping[str, Any], prefix: str, first: str) -> dict[str, Any]:
