@@ -22,6 +22,9 @@ MAX_BYTES = 2**32                                          # of the arrays that 
 class Exchange:
     """Base class of `Module`."""
 
+    if TYPE_CHECKING:
+        training: bool
+
     @classmethod
     def from_state_dict(cls, mapping: Mapping[str, Any], prefix: str = "",
                         dtype: DType | None = None, **options: Unpack[Options]) -> Self:
