@@ -135,7 +135,12 @@ class File:
 
 
 def _has(weights: Weights, hint: str) -> bool:
-    """Whether a group that it is in has this name, or begins with it if it ends with "_"."""
+    """Whether a group that it is in has this name, or begins with it if it ends with "_".
+
+    A backward layer may have any name: it is what is not the forward one.
+    """
+    if hint == "backward_":
+        return not _has(weights, "forward_")
     return any(name == hint or (hint.endswith("_") and name.startswith(hint))
                for name in weights.arrays[0].split("/")[:-1])
 
@@ -182,7 +187,10 @@ def _names(file: hdf5.File, group: str) -> tuple[str, ...]:
     for i, part in enumerate(parts):
         path = "/".join(parts[:i + 1])
         own = file.text(f"{path}/vars", "name")            # Keras 3.5 and later
-        if part == "layer" and own:
+        if own and part in ("forward_layer", "backward_layer"):
+            side = part.removesuffix("layer")
+            names.append(side + own.removeprefix(side))
+        elif part == "layer" and own:
             names.append(own)
         elif part not in NO_NAMES:
             names.append(own or part)
