@@ -439,17 +439,36 @@ def test_a_reverse_gru_and_a_cell(tmp_path):
     same_arrays(gru_c.GRUCell.from_keras(cell.to_keras()), cell)
 
 
-def test_layers_are_written_one_after_the_other(tmp_path):
-    model = gru_c.GRU(3, 4, num_layers=2, bidirectional=True, rng=0)
-    with pytest.raises(ValueError, match="num_layers=2"):
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_layers_are_written_one_after_the_other(tmp_path, bidirectional):
+    model = gru_c.GRU(3, 4, num_layers=3, bidirectional=bidirectional, rng=0, batch_first=True)
+    with pytest.raises(ValueError, match="num_layers=3"):
         model.to_keras()
     path = tmp_path / "model.keras"
     keras.write(described(model), path)
-    below, above = (gru_c.GRU.from_keras(path, name)
-                    for name in ("bidirectional", "bidirectional_1"))
-    x = np.random.default_rng(0).standard_normal((2, 5, 3), np.float32)
-    expected, _ = model(x.swapaxes(0, 1))
-    np.testing.assert_allclose(above(below(x)[0])[0], expected.swapaxes(0, 1), **CLOSE)
+    read = gru_c.GRU.from_keras(path)                      # a Sequential of nothing else
+    assert repr(read) == repr(model)
+    same_arrays(read, model)
+    name = "bidirectional" if bidirectional else "gru"
+    x = output = np.random.default_rng(0).standard_normal((2, 5, 3), np.float32)
+    for layer in (name, f"{name}_1", f"{name}_2"):
+        output, _ = gru_c.GRU.from_keras(path, layer)(output)
+    np.testing.assert_array_equal(output, model(x)[0])
+
+
+@pytest.mark.parametrize(("change", "error"), [
+    ({"return_sequences": False}, "2 GRUs; choose one with layer=: 'gru', 'gru_1'"),
+    ({"go_backwards": True}, "2 GRUs, which differ in reverse, so"),
+    ({"activation": "relu"}, "2 GRUs, which differ in activation, so"),
+])
+def test_layers_that_are_not_those_of_one_gru(tmp_path, change, error):
+    path = tmp_path / "model.keras"
+    keras.write(described(gru_c.GRU(3, 4, num_layers=2, rng=0)), tmp_path / "old.keras")
+    with zipfile.ZipFile(tmp_path / "old.keras") as archive:
+        config = json.loads(archive.read("config.json"))
+    config["config"]["layers"][1]["config"].update(change)
+    fails(changed_zip(tmp_path / "old.keras", path, config=json.dumps(config)), error)
+    assert gru_c.GRU.from_keras(path, "gru_1").hidden_size == 4
 
 
 def test_the_bytes_depend_on_the_model_alone(tmp_path):
