@@ -600,6 +600,16 @@ def test_no_hdf5(tmp_path, folder):
         gru_c.GRU.from_keras(tmp_path / "none.h5")
 
 
+def test_a_heap_that_hdf5_would_not_get_through(tmp_path, folder):
+    """An object without length: HDF5 2.0 stays there."""
+    data = bytearray((folder / "3" / "one.h5").read_bytes())
+    heap = data.index(b"GCOL\1")
+    data[heap + 16:heap + 32] = bytes(16)
+    path = tmp_path / "model.h5"
+    path.write_bytes(data)
+    refused(path, f"the heap at byte {heap} is damaged")
+
+
 def changed_zip(source, path, **changes):
     """A copy of a zip with other contents; None leaves a member out."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
