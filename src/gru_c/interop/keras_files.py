@@ -87,7 +87,9 @@ class File:
     def settings(self, stored: Stored, given: Mapping[str, Any]) -> Settings | None:
         """What the configuration tells of it."""
         node = stored.node
-        return node and settings(node.class_name, node.config, self.version, given, node.name)
+        if node is None:
+            return None
+        return settings(node.class_name, node.config, self.version, given, node.name)
 
     def parts(self, stored: Stored, told: Settings | None) -> list[tuple[str, ...]]:
         """The paths of its arrays."""
