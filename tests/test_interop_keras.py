@@ -625,23 +625,23 @@ def test_zips(tmp_path, folder):
     assert gru_c.GRU.from_keras(changed_zip(one, path)).hidden_size == 4     # deflated
     refused(changed_zip(one, path, config=None), "it has no config.json; it has 'metadata.json'")
     refused(changed_zip(one, path, model=None), "it has no model.weights.h5")
-    refused(changed_zip(one, path, config=b"{"), "config.json is no JSON")
-    refused(changed_zip(one, path, config=b"[" * 10**6), "config.json is no JSON")
+    refused(changed_zip(one, path, config=b"{"), "config.json: not readable JSON")
+    refused(changed_zip(one, path, config=b"[" * 10**6), "config.json: not readable JSON")
     refused(changed_zip(one, path, config=bytes(2**24 + 1)), "16,777,217 bytes")
-    refused(changed_zip(one, path, model=bytes(10**6)), "more than max_bytes=999,999",
+    refused(changed_zip(one, path, model=bytes(10**6)), "more than 999,999; raise max_bytes",
             max_bytes=999_999)
     refused(changed_zip(one, path, model=b"HDF"), "no HDF5 file")
     path.write_bytes(b"PK\x03\x04" + bytes(100))
-    refused(path, "no zip file")
+    refused(path, "no zip archive")
     data = bytearray(one.read_bytes())
     at = data.index(b"\x89HDF") + 5000
     data[at] ^= 1
     path.write_bytes(data)
-    refused(path, "CRC")
+    refused(path, "'model.weights.h5' is damaged")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
         for name in ("config.json", "metadata.json", "model.weights.h5"):
             archive.writestr(name, b"{}")
-    refused(path, "a method that is not read")
+    refused(path, "compressed by method 14")
 
 
 def with_config(folder, path, change):
