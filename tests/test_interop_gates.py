@@ -242,6 +242,8 @@ W, U, B = np.ones((H, 2)), np.ones((H, H)), np.ones(H)
     (dict.fromkeys("rzn", (U,)), {"concatenated": "h x"}, r"got \(3, 3\)"),
     (GATES | {"r": (W, U, np.ones(4))}, {}, r"'r': a bias has shape \(4,\), expected \(3,\)"),
     (GATES | {"r": (W, U, np.ones((H, H)))}, {}, r"'r': a bias has shape \(3, 3\)"),
+    ({"rz": (np.ones((2 * H, 2)), np.ones((2 * H, H)), np.ones((2, H))), "n": (W, U)}, {},
+     r"'rz': a bias has shape \(2, 3\), expected \(6,\)"),
     (GATES | {"r": (np.ones((H, 5)), U)}, {}, r"W has different shapes as in W x: r \(3, 5\), z"),
     (GATES | {"r": (np.ones((2, 2)), np.ones((2, 2)))}, {}, "W has different shapes"),
     (GATES | {"r": (np.ones(3), U)}, {}, r"'r': expected W and U .*, got \(3,\) and \(3, 3\)"),

@@ -5,6 +5,8 @@ The frameworks themselves: test_interop_trees_live.py.
 
 import contextlib
 import json
+import os
+import tracemalloc
 from collections import UserDict
 from pathlib import Path
 
@@ -111,6 +113,7 @@ def test_forms_of_flax_trees():
             {f"cell/{'/'.join(path)}": a for path, a in leaves.items()},
             {"/".join(path): a for path, a in leaves.items()},
             {"params": {0: {"gru": cell}, "head": {"kernel": object()}}},
+            {"cell": cell, "mir": {"kernel": np.ones((3, 4))}},
             {"cell": cell, "rngs": {"key": object(), "count": np.array(3)}},
             {"/".join(path): a.tolist() for path, a in leaves.items()},
             {path: type("Variable", (), {"value": a})() for path, a in leaves.items()}):
@@ -424,11 +427,32 @@ def test_max_bytes(tmp_path):
     assert len(rtneural.find(FILE, 3 * size)) == 2
     for limit in (1, size - 1):
         for read in (rtneural.find, rtneural.read_arrays):
-            with pytest.raises(ModelFileError, match=f"more than max_bytes={limit}; raise it"):
+            with pytest.raises(ModelFileError, match=f"needs more than max_bytes={limit}; raise"):
                 read(FILE, limit)
-    many = written(tmp_path, b'{"a": [' + b"{}," * 1000 + b"{}]}")
-    with pytest.raises(ModelFileError, match="max_bytes"):
-        gru_c.GRU.from_rtneural(many, max_bytes=many.stat().st_size)
+
+
+@pytest.mark.parametrize(("text", "allowed"), [
+    (b'{"a": [' + b"{}," * 1000 + b"{}]}", 80_000),        # objects are larger than their text
+    (b'{"a": "' + b"a" * 1000 + b'"}', 1000),
+])
+def test_max_bytes_of_what_is_parsed(tmp_path, text, allowed):
+    path = written(tmp_path, text)
+    with pytest.raises(ModelFileError, match="needs more than max_bytes"):
+        gru_c.GRU.from_rtneural(path, max_bytes=allowed)
+    with pytest.raises(ModelFileError, match="a is no array of numbers"):
+        gru_c.GRU.from_rtneural(path, max_bytes=2 * allowed)
+
+
+def test_a_large_file_is_not_read(tmp_path):
+    path = written(tmp_path, b"")
+    os.truncate(path, 10**8)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError, match="needs more than max_bytes=1000"):
+            gru_c.GRU.from_rtneural(path, max_bytes=1000)
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
 
 
 def test_files_that_are_not_there(tmp_path):
