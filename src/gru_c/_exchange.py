@@ -25,28 +25,161 @@ class Exchange:
     @classmethod
     def from_state_dict(cls, mapping: Mapping[str, Any], prefix: str = "",
                         dtype: DType | None = None, **options: Unpack[Options]) -> Self:
-        """A model from parameters by PyTorch's names."""
+        """A model from parameters by PyTorch's names, which tell its sizes.
+
+        Parameters
+        ----------
+        mapping : mapping of str to array
+            ``weight_ih_l0`` (3H, I), ``weight_hh_l0`` (3H, H), and with biases ``bias_ih_l0`` and
+            ``bias_hh_l0`` (3H,); ``..._l1`` (3H, D*H) and so on for more layers, with
+            ``_reverse`` behind for a second direction. Of a cell: ``weight_ih``, ``weight_hh``,
+            ``bias_ih``, ``bias_hh``. Gates are stacked r, z, n. The values are arrays of NumPy, or
+            of any library with DLPack; they are copied.
+        prefix : str
+            What stands before these names, such as ``"encoder.gru."``; a dot at its end can be
+            left out. Names that begin otherwise are not read.
+        dtype : float32 or float64, optional
+            Of the model; that of the arrays if absent, float32 for float16 and bfloat16.
+        **options
+            Other arguments of the class, such as ``batch_first=True``: names and shapes do not
+            tell them.
+
+        Returns
+        -------
+        GRU or GRUCell
+            In training mode; with dropout, in eval mode.
+
+        Raises
+        ------
+        ValueError
+            A parameter is missing or has a wrong shape, there are other names with that prefix, or
+            the parameters are those of an LSTM, say. The message lists what is there, and which
+            prefixes have a GRU.
+        TypeError
+            `mapping` is no mapping, or an option is one that the parameters tell.
+
+        Examples
+        --------
+        >>> import numpy as np, gru_c
+        >>> arrays = {"gru.weight_ih_l0": np.ones((12, 3)), "gru.weight_hh_l0": np.ones((12, 4)),
+        ...           "linear.weight": np.ones((2, 4))}
+        >>> gru_c.GRU.from_state_dict(arrays, prefix="gru.", batch_first=True)
+        GRU(3, 4, num_layers=1, bias=False, batch_first=True, dtype=float64, reset_after=True)
+        """
         from gru_c.interop import torch
         from gru_c.interop.found import build
 
-        return build(cls, torch.from_mapping(mapping, prefix, "state_dict"), dtype, **options)
+        return build(cls, torch.from_mapping(mapping, prefix, "the state dict"), dtype, **options)
 
     @classmethod
     def from_torch(cls, source: Any, prefix: str = "", dtype: DType | None = None,
                    key: str | None = None, max_bytes: int = MAX_BYTES,
                    **options: Unpack[Options]) -> Self:
-        """A model from a module, a state dict or a file of PyTorch."""
+        """A model from a module, a state dict or a file of PyTorch.
+
+        A file is read without PyTorch, and nothing in it is executed: docs/interop/pytorch.md
+        lists what is read.
+
+        Parameters
+        ----------
+        source : torch.nn.Module, mapping, or path
+            A ``torch.nn.GRU`` or ``GRUCell``, or a module that has one; a state dict, its tensors
+            on any device; or a file that ``torch.save`` wrote, in the zip form or the one before
+            PyTorch 1.6. A mapping and a file may be a checkpoint, which holds the state dict under
+            another key.
+        prefix : str
+            Of the GRU in a larger model, such as ``"encoder.gru."``; a dot at its end can be left
+            out.
+        dtype : float32 or float64, optional
+            Of the model; that of the parameters if absent, float32 for float16 and bfloat16.
+        key : str, optional
+            Of the state dict in a checkpoint, nested keys joined with dots. Needed where more than
+            one mapping in it has a GRU with that prefix.
+        max_bytes : int
+            The most memory that the arrays of a file may take, as the file declares it.
+        **options
+            Other arguments of the class. A module tells all of its own; a state dict does not
+            tell `batch_first` and `dropout`.
+
+        Returns
+        -------
+        GRU or GRUCell
+            In training mode; with dropout, in eval mode.
+
+        Raises
+        ------
+        gru_c.interop.ModelFileError
+            A subclass of ValueError: the file is damaged, none of ``torch.save``, declares too
+            much, or holds something other than tensors, numbers and containers; or there is no
+            GRU with that prefix. The message names the file and what was found.
+        ValueError
+            The same of a module or a mapping.
+        TypeError
+            `source` is none of these.
+        OSError
+            Of the file itself.
+
+        Examples
+        --------
+        >>> import os, tempfile, gru_c
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.pt")
+        ...     gru_c.GRU(3, 4, num_layers=2).to_torch(path=path)
+        ...     gru_c.GRU.from_torch(path)
+        GRU(3, 4, num_layers=2, bias=True, batch_first=False, dtype=float32, reset_after=True)
+        """
         from gru_c.interop import torch
         from gru_c.interop.found import build
 
         return build(cls, torch.read(source, prefix, key, max_bytes), dtype, **options)
 
-    def to_torch(self, module: bool = False) -> Any:
-        """The parameters as a state dict of PyTorch, or a module."""
+    def to_torch(self, module: bool = False, path: Path | None = None) -> Any:
+        """The parameters for PyTorch: a state dict, a module, or a file.
+
+        Parameters
+        ----------
+        module : bool
+            Make a ``torch.nn.GRU`` or ``GRUCell`` with the options and the mode of the model;
+            PyTorch must be installed.
+        path : str, bytes or os.PathLike, optional
+            Write the state dict to this file, without PyTorch. ``torch.load`` reads it, and the
+            same parameters give the same bytes. A file that was there is replaced as a whole.
+
+        Returns
+        -------
+        collections.OrderedDict, torch.nn.Module or None
+            A state dict holds copies: tensors where PyTorch is installed, else arrays. None with
+            `path`.
+
+        Raises
+        ------
+        ValueError
+            The model computes what PyTorch's GRU does not: ``reset_after=False``, another
+            activation, a clip, a lone reverse direction; of a module also `input_dropout` and
+            `recurrent_dropout`. The message names the option.
+        TypeError
+            Both `module` and `path` are given.
+        ImportError
+            `module` is True and PyTorch is not installed.
+        OSError
+            Of the file.
+
+        Examples
+        --------
+        >>> import gru_c
+        >>> list(gru_c.GRU(3, 4).to_torch())
+        ['weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0']
+        """
         from gru_c.interop import torch
         from gru_c.interop.found import described
 
-        return torch.as_module(described(self)) if module else torch.as_state_dict(described(self))
+        if path is not None:
+            if module:
+                raise TypeError("a module cannot be written to a file: give module or path")
+            return torch.write(described(self), path)
+        if module:
+            return torch.as_module(described(self)).train(self.training)
+        return torch.as_state_dict(described(self))
 
     @classmethod
     def from_keras(cls, source: Any, layer: str | None = None, dtype: DType | None = None,
@@ -71,19 +204,133 @@ class Exchange:
                   linear_before_reset: int | None = None, dtype: DType | None = None,
                   weights: Mapping[str, Any] | None = None, max_bytes: int = MAX_BYTES,
                   **options: Unpack[Options]) -> Self:
-        """A model from GRU nodes of ONNX."""
+        """A model from GRU nodes of ONNX.
+
+        Needs the onnx package, ``pip install 'gru-c[onnx]'``. docs/interop/onnx.md has the tables
+        of attributes and inputs, and what exporters write.
+
+        Parameters
+        ----------
+        source : path-like or onnx.ModelProto
+            External data must lie in the folder of the file.
+        node : str, optional
+            The name of a GRU node, or of one of its outputs; names of nodes that are the layers of
+            one GRU, with ``", "`` between them. Not needed for a file with one GRU.
+        linear_before_reset : 0 or 1, optional
+            What all nodes are to have, whatever the file says. PyTorch's newer exporter wrote 0 for
+            ``nn.GRU``, which is 1, with onnxscript 0.5.7 to 0.7.0.
+        dtype : float32 or float64, optional
+            Of the model; by default that of the file, and float32 for float16 and bfloat16.
+        weights : mapping of str to array, optional
+            Arrays by the names of inputs of the graph, where W (D, 3H, I), R (D, 3H, H) or
+            B (D, 6H) are inputs.
+        max_bytes : int
+            The most that all arrays of the file may declare.
+        **options
+            Other arguments of the class, such as ``rng`` or ``batch_first``.
+
+        Returns
+        -------
+        model
+            Nodes of which one takes the output of another become layers. ``layout=1`` gives a
+            model with ``batch_first=True``, ``direction="reverse"`` a `ReverseGRU`. The inputs
+            sequence_lens and initial_h are arguments of each call, ``lengths`` and ``h_0``.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is no ONNX model, is damaged, has no GRU node or several GRUs (the error
+            lists them), has weights that are computed, or attributes that a GRU does not have, such
+            as other activations for each direction.
+        ValueError
+            If `weights` has names that are not needed.
+        MissingExtraError
+            If onnx is not installed.
+        OSError
+            If the file cannot be read.
+
+        Warns
+        -----
+        UserWarning
+            If sequence_lens or initial_h are constants of the file, which the model does not keep,
+            or if PyTorch wrote ``linear_before_reset=0``.
+
+        References
+        ----------
+        https://onnx.ai/onnx/operators/onnx__GRU.html
+
+        Examples
+        --------
+        >>> import numpy as np, onnx, gru_c
+        >>> W = np.full((1, 3 * 4, 3), 0.1, np.float32)
+        >>> R = np.full((1, 3 * 4, 4), 0.2, np.float32)
+        >>> arrays = [onnx.numpy_helper.from_array(a, name) for name, a in (("W", W), ("R", R))]
+        >>> nodes = [onnx.helper.make_node("GRU", ["X", "W", "R"], ["", "Y_h"], hidden_size=4)]
+        >>> x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        ...         for name in ("X", "Y_h"))
+        >>> graph = onnx.helper.make_graph(nodes, "example", [x], [y], arrays)
+        >>> gru = gru_c.GRU.from_onnx(onnx.helper.make_model(graph))
+        >>> gru.input_size, gru.hidden_size, gru.bias, gru.reset_after
+        (3, 4, False, False)
+        """
         from gru_c.interop import onnx
         from gru_c.interop.found import build
 
         return build(cls, onnx.read(source, node, linear_before_reset, weights, max_bytes), dtype,
                      **options)
 
-    def to_onnx(self, path: Path, opset: int = 14) -> None:
-        """Write an ONNX model."""
+    def to_onnx(self, path: Path, opset: int = 14, h_0: bool = False,
+                lengths: bool = False) -> None:
+        """Write an ONNX model: a GRU node for each layer, in the dtype of the model.
+
+        Its input is ``input``, (steps, batch, I) or, with ``batch_first``, (batch, steps, I); its
+        outputs are ``output`` and ``h_n``, as a call of the model returns them for a batch. Steps
+        and batch may have any size. The file passes ``onnx.checker``; equal models give equal
+        bytes. Needs the onnx package, ``pip install 'gru-c[onnx]'``.
+
+        ONNX Runtime runs float32 alone: ONNX has float64, but its CPU kernels do not. It gives
+        zeros as h_n of a row of no steps. What matters in training alone is not written: dropout of
+        any kind, and ``checkpoint``.
+
+        Parameters
+        ----------
+        path : path-like
+            A file there is replaced as a whole.
+        opset : int
+            7 or newer, as far as the onnx package knows it.
+        h_0 : bool
+            Whether the first states are an input ``h_0``, (L*D, batch, H). Else they are zeros.
+        lengths : bool
+            Whether the steps that each row has are an input ``lengths``, int32 (batch,).
+
+        Raises
+        ------
+        ValueError
+            If ONNX cannot hold the model: a clip, alpha or beta that no float32 can, or parameters
+            of 2 GiB.
+        MissingExtraError
+            If onnx is not installed.
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import gru_c, onnx
+        >>> gru = gru_c.GRU(3, 4, num_layers=2, rng=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "gru.onnx")
+        ...     gru.to_onnx(path)
+        ...     model, again = onnx.load(path), gru_c.GRU.from_onnx(path)
+        >>> [node.op_type for node in model.graph.node]
+        ['GRU', 'Squeeze', 'GRU', 'Squeeze', 'Concat']
+        >>> bool((again.weight_hh_l1 == gru.weight_hh_l1).all())
+        True
+        """
         from gru_c.interop import onnx
         from gru_c.interop.found import described
 
-        onnx.write(described(self), path, opset)
+        onnx.write(described(self), path, opset, h_0, lengths)
 
     @classmethod
     def from_gates(cls, gates: Any, *, product: Literal["W x", "x W"], reset_after: bool,
@@ -394,15 +641,96 @@ class Exchange:
         rtneural.write(described(self), path)
 
     def save(self, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-        """Write the model to a file."""
+        """Write the model to a file of gru_c: parameters, options and metadata.
+
+        Whoever reads `path` meanwhile sees the old file or all of the new one. The same model gives
+        the same bytes. docs/interop/files.md has the layout.
+
+        Parameters
+        ----------
+        path : path-like
+            It ends in ``.npz``, which NumPy reads, too, or in ``.safetensors``, which needs the
+            package safetensors. Replaced if it exists; a symbolic link stays and its target is
+            replaced.
+        metadata : mapping of str to str, optional
+            Kept in the file, beside `metadata` of the model and in the place of its equal names.
+
+        Raises
+        ------
+        ValueError
+            If the suffix is another, a name of `metadata` is one of the format's own (``format``,
+            ``format_version``, ``options``), or `load` could not read what would be written.
+        TypeError
+            If `metadata` holds anything but str.
+        OSError
+            If the file cannot be written: no room, say. What was there is left as it was.
+        MissingExtraError
+            If safetensors is not installed.
+
+        Examples
+        --------
+        >>> import os, tempfile, gru_c
+        >>> gru = gru_c.GRU(3, 4, batch_first=True, clip=5.0, rng=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.npz")
+        ...     gru.save(path, {"trained on": "digits"})
+        ...     again = gru_c.GRU.load(path)
+        >>> again.batch_first, again.clip, again.metadata
+        (True, 5.0, {'trained on': 'digits'})
+        >>> bool((again.weight_ih_l0 == gru.weight_ih_l0).all())
+        True
+        """
+        from gru_c.cell import GRUCell
         from gru_c.interop import files
         from gru_c.interop.found import described
 
-        files.write(described(self), path, metadata)
+        files.write(described(self), path, metadata, isinstance(self, GRUCell))
 
     @classmethod
     def load(cls, path: Path, max_bytes: int = MAX_BYTES) -> Self:
-        """Read a model that `save` wrote."""
+        """Read a model that `save` wrote, with its options, its dtype and its `metadata`.
+
+        What a file says is checked before a model is made, and nothing in it is executed. Which of
+        the two formats it has is told by what is in it, not by its name. The model is in training
+        mode as any new one, but one with dropout is in eval mode.
+
+        Parameters
+        ----------
+        path : path-like
+        max_bytes : int
+            Most bytes of all arrays together. A file that declares more is refused before memory is
+            taken.
+
+        Returns
+        -------
+        GRU, ReverseGRU or GRUCell
+            Of the class, but `GRU.load` gives a `ReverseGRU` if that is what was saved. A cell and
+            a GRU of one layer read each other's files.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is damaged, or is not one that `save` wrote.
+        ValueError
+            If it holds what the class cannot be: a `GRUCell` of two layers.
+        OSError
+            If the file cannot be read.
+        MissingExtraError
+            If it is a .safetensors file and safetensors is not installed.
+
+        Examples
+        --------
+        >>> import os, tempfile, gru_c
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.npz")
+        ...     gru_c.GRU(3, 4, num_layers=2, rng=0).save(path)
+        ...     gru = gru_c.GRU.load(path)
+        ...     try:
+        ...         gru_c.GRUCell.load(path)
+        ...     except ValueError as error:
+        ...         print(str(error).removeprefix(path))
+        : num_layers=2, which a GRUCell does not have; read it with gru_c.GRU
+        """
         from gru_c.interop import files
         from gru_c.interop.found import build
 

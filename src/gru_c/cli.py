@@ -1,5 +1,7 @@
 """The command ``gru-c``, also ``python -m gru_c``: train, predict, complexity, info.
 
+The subcommands inspect and convert stand in _cli_files.py.
+
 Exit status: 0 done, 1 failed (one line on stderr says why), 2 wrong arguments, 130 after Ctrl-C.
 Everything that only `train` and `predict` need is imported when they run.
 """
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gru_c import complexity, show_config
+from gru_c import _cli_files, complexity, show_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all subcommands; each sets ``run``, a function of the arguments."""
     parser = argparse.ArgumentParser(
-        prog="gru-c", description="Train a GRU on handwritten digits, use it, count what it costs."
+        prog="gru-c",
+        description="Train a GRU on handwritten digits, use it, count what it costs; say what is "
+        "in the file of a model, and convert it.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -91,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
         "line.",
     )
     add = predict.add_argument
-    add("model", type=Path, metavar="MODEL", help="the model.safetensors that train wrote")
+    add("model", type=Path, metavar="MODEL", help="the model.safetensors that train wrote, or .npz")
     add("--data", required=True, metavar="FILE",
         help="images, shape (N, 8, 8) or (N, 64) with pixel values 0..16, as .npz (the array named "
         "images, or the only one), .npy or .csv; or the word digits: the 360 test digits")
@@ -115,6 +119,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--dtype", choices=["float32", "float64"], default="float32")
     add("--json", action="store_true", help="print JSON instead of a table")
     cost.set_defaults(run=run_complexity)
+
+    _cli_files.add_commands(commands)
 
     info = commands.add_parser("info", help="say what this installation runs on")
     info.set_defaults(run=run_info)
@@ -263,7 +269,8 @@ def _write_pictures(folder, history, images, labels, probabilities):
 
 def run_predict(args: argparse.Namespace) -> int:
     """Print or write the predictions; return the exit status."""
-    _require("safetensors")
+    if args.model.suffix.lower() != ".npz":
+        _require("safetensors")
     from gru_c.datasets import DIGIT_PIXEL_MAX, load_digits, split_digits
     from gru_c.learn import SequenceClassifier
 
@@ -336,7 +343,7 @@ def _array_name(path, names):
 
 
 def _write_predictions(path, probabilities):
-    from gru_c.learn.classifier import write_atomically
+    from gru_c.interop.writing import write_atomically
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -379,10 +386,10 @@ def run_info(_: argparse.Namespace) -> int:
 
 def _require(package):
     """Refuse now, before any work is done, what would fail for want of `package` later."""
-    from gru_c.learn import MissingExtraError
+    from gru_c.interop import MissingExtraError
 
     if find_spec(package) is None:
-        raise MissingExtraError(package)
+        raise MissingExtraError(package, "train")
 
 
 def _report(message, status):
