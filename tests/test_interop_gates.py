@@ -207,6 +207,26 @@ def test_dtype():
         assert (gru.weight_ih_l0 == gru_c.GRU.from_gates(gates, **PLAIN).weight_ih_l0).all()
 
 
+def test_parameters_of_pytorch():
+    """They refuse to become arrays while they need a gradient."""
+    class Parameter:
+        def __init__(self, a):
+            self.a = a
+
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("Use tensor.detach().numpy() instead.")
+
+        def detach(self):
+            return self.a
+
+    gates = drawn(("r", "z", "n"), "two", "W x", None, 2)
+    wrapped = {key: tuple(map(Parameter, arrays)) for key, arrays in gates.items()}
+    assert (gru_c.GRU.from_gates(wrapped, **PLAIN).weight_ih_l0
+            == gru_c.GRU.from_gates(gates, **PLAIN).weight_ih_l0).all()
+    with pytest.raises(ValueError, match="'r': W is no array: Use tensor"):
+        gru_c.GRU.from_gates(gates | {"r": tuple(map(Parameter, wrapped["r"]))}, **PLAIN)
+
+
 @pytest.mark.parametrize("shape", [(1, H), (H, 1)])
 def test_biases_as_rows_and_columns(shape):
     gates = drawn(("r", "z", "n"), "two", "W x", None, 2)

@@ -294,6 +294,7 @@ def test_rtneural_layers():
     assert gru_c.GRU.from_rtneural(FILE, layer=[1, 2]).dtype == F32
     first, second = rtneural.find(FILE, 10**6)
     assert (first.name, second.name, first.convention) == ("1", "2", "RTNeural")
+    assert first.arrays == tuple(f"layers.1.weights.{k}" for k in range(3))
     one = gru_c.GRU.from_rtneural(str(FILE), layer=1, dtype=F64)
     assert (one.weight_hh_l0 == gru.weight_hh_l0).all()
     assert gru_c.GRUCell.from_rtneural(FILE, layer=2).input_size == 4
@@ -311,6 +312,7 @@ def test_rtneural_state_dict(tmp_path):
             assert error(gru(x)[0], output) <= 1e-12
     found, = rtneural.find(path, 10**6)
     assert found.name == "rec."
+    assert set(state) - set(found.arrays) == {"lin.weight", "lin.bias"}
     assert list(rtneural.read_arrays(nested, 10**6)) == list(state)
 
 

@@ -61,7 +61,7 @@ def direction(gates: Any, form: Form, where: str) -> Direction:
     if sorted("".join(map(str, gates))) != ["n", "r", "z"]:
         raise ValueError(f"{where}: expected the gates r (reset), z (update) and n (new) once "
                          f"each, alone or stacked as in 'zrn', got {list(gates)}")
-    blocks = {}
+    blocks: dict[str, Any] = {}
     for key, arrays in gates.items():
         blocks |= _blocks(key, arrays, form, f"{where}, {key!r}")
     if form.z_times == "n":                                # 1 - f(a) = f(-a)
