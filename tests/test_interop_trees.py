@@ -137,7 +137,7 @@ NNX = stored("flax/nnx_rnn")[0]
     (but(NNX, "cell/dense_h/bias", np.ones(12)), "", "unexpected 'cell/dense_h/bias'"),
     (but(CELL, "hr/kernel", np.ones((3, 4))), "", r"'r': expected W and U of shape \(I, H\) and "
                                                   r"\(H, H\).*got \(3, 4\) and \(3, 4\)"),
-    (but(CELL, "ir/kernel", np.ones((2, 4))), "", r"W has different shapes as in W x: r \(4, 2\)"),
+    (but(CELL, "ir/kernel", np.ones((2, 4))), "", r"W of different shapes, as for W x: r \(4, 2\)"),
     (but(CELL, "ir/bias", np.ones(5)), "", r"'r': a bias has shape \(5,\), expected \(4,\)"),
     (but(CELL, "ir/bias", np.ones(4, int)), "", "ir/bias has dtype int64, expected a floating"),
     (LINEN, "params/other", "no GRU cell below 'params/other'; there are 'params/cell/"),
