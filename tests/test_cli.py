@@ -543,6 +543,15 @@ metadata
 """
 
 
+def test_inspect_halves(command, tmp_path):
+    """What is stored, though a model of it has float32."""
+    path = tmp_path / "model.npz"
+    parameters = gru_c.GRU(3, 4).state_dict()
+    np.savez(path, **{name: a.astype(np.float16) for name, a in parameters.items()})
+    found = json.loads(output_of(command("inspect", "--json", path)))["models"][0]
+    assert (found["dtype"], found["parameters"], found["bytes"]) == ("float16", 108, 216)
+
+
 def test_inspect_json(model_file, command):
     found = json.loads(output_of(command("inspect", "--json", model_file)))
     assert found == {

@@ -105,7 +105,7 @@ def described(found: Found) -> dict[str, Any]:
         "convention": found.convention,
         "options": {name: value for name, value in found.options.items() if name not in SIZES},
         **{name: found.options.get(name, False) for name in SIZES},
-        "dtype": str(found.dtype),
+        "dtype": " and ".join(sorted({str(a.dtype) for a in arrays})),
         "parameters": sum(a.size for a in arrays),
         "bytes": sum(a.nbytes for a in arrays),
     }
