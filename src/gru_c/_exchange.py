@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
-    from typing import TypeAlias, Unpack
+    from collections.abc import Mapping, Sequence
+    from typing import Literal, TypeAlias, Unpack
 
-    from gru_c._types import DType, Options
+    from gru_c._types import DType, Options, OptionsOfEquations
 
     Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -25,28 +25,161 @@ class Exchange:
     @classmethod
     def from_state_dict(cls, mapping: Mapping[str, Any], prefix: str = "",
                         dtype: DType | None = None, **options: Unpack[Options]) -> Self:
-        """A model from parameters by PyTorch's names."""
+        """A model from parameters by PyTorch's names, which tell its sizes.
+
+        Parameters
+        ----------
+        mapping : mapping of str to array
+            ``weight_ih_l0`` (3H, I), ``weight_hh_l0`` (3H, H), and with biases ``bias_ih_l0`` and
+            ``bias_hh_l0`` (3H,); ``..._l1`` (3H, D*H) and so on for more layers, with
+            ``_reverse`` behind for a second direction. Of a cell: ``weight_ih``, ``weight_hh``,
+            ``bias_ih``, ``bias_hh``. Gates are stacked r, z, n. The values are arrays of NumPy, or
+            of any library with DLPack; they are copied.
+        prefix : str
+            What stands before these names, such as ``"encoder.gru."``; a dot at its end can be
+            left out. Names that begin otherwise are not read.
+        dtype : float32 or float64, optional
+            Of the model; that of the arrays if absent, float32 for float16 and bfloat16.
+        **options
+            Other arguments of the class, such as ``batch_first=True``: names and shapes do not
+            tell them.
+
+        Returns
+        -------
+        GRU or GRUCell
+            In training mode; with dropout, in eval mode.
+
+        Raises
+        ------
+        ValueError
+            A parameter is missing or has a wrong shape, there are other names with that prefix, or
+            the parameters are those of an LSTM, say. The message lists what is there, and which
+            prefixes have a GRU.
+        TypeError
+            `mapping` is no mapping, or an option is one that the parameters tell.
+
+        Examples
+        --------
+        >>> import numpy as np, gru_c
+        >>> arrays = {"gru.weight_ih_l0": np.ones((12, 3)), "gru.weight_hh_l0": np.ones((12, 4)),
+        ...           "linear.weight": np.ones((2, 4))}
+        >>> gru_c.GRU.from_state_dict(arrays, prefix="gru.", batch_first=True)
+        GRU(3, 4, num_layers=1, bias=False, batch_first=True, dtype=float64, reset_after=True)
+        """
         from gru_c.interop import torch
         from gru_c.interop.found import build
 
-        return build(cls, torch.from_mapping(mapping, prefix, "state_dict"), dtype, **options)
+        return build(cls, torch.from_mapping(mapping, prefix, "the state dict"), dtype, **options)
 
     @classmethod
     def from_torch(cls, source: Any, prefix: str = "", dtype: DType | None = None,
                    key: str | None = None, max_bytes: int = MAX_BYTES,
                    **options: Unpack[Options]) -> Self:
-        """A model from a module, a state dict or a file of PyTorch."""
+        """A model from a module, a state dict or a file of PyTorch.
+
+        A file is read without PyTorch, and nothing in it is executed: docs/interop/pytorch.md
+        lists what is read.
+
+        Parameters
+        ----------
+        source : torch.nn.Module, mapping, or path
+            A ``torch.nn.GRU`` or ``GRUCell``, or a module that has one; a state dict, its tensors
+            on any device; or a file that ``torch.save`` wrote, in the zip form or the one before
+            PyTorch 1.6. A mapping and a file may be a checkpoint, which holds the state dict under
+            another key.
+        prefix : str
+            Of the GRU in a larger model, such as ``"encoder.gru."``; a dot at its end can be left
+            out.
+        dtype : float32 or float64, optional
+            Of the model; that of the parameters if absent, float32 for float16 and bfloat16.
+        key : str, optional
+            Of the state dict in a checkpoint, nested keys joined with dots. Needed where more than
+            one mapping in it has a GRU with that prefix.
+        max_bytes : int
+            The most memory that the arrays of a file may take, as the file declares it.
+        **options
+            Other arguments of the class. A module tells all of its own; a state dict does not
+            tell `batch_first` and `dropout`.
+
+        Returns
+        -------
+        GRU or GRUCell
+            In training mode; with dropout, in eval mode.
+
+        Raises
+        ------
+        gru_c.interop.ModelFileError
+            A subclass of ValueError: the file is damaged, none of ``torch.save``, declares too
+            much, or holds something other than tensors, numbers and containers; or there is no
+            GRU with that prefix. The message names the file and what was found.
+        ValueError
+            The same of a module or a mapping.
+        TypeError
+            `source` is none of these.
+        OSError
+            Of the file itself.
+
+        Examples
+        --------
+        >>> import os, tempfile, gru_c
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.pt")
+        ...     gru_c.GRU(3, 4, num_layers=2).to_torch(path=path)
+        ...     gru_c.GRU.from_torch(path)
+        GRU(3, 4, num_layers=2, bias=True, batch_first=False, dtype=float32, reset_after=True)
+        """
         from gru_c.interop import torch
         from gru_c.interop.found import build
 
         return build(cls, torch.read(source, prefix, key, max_bytes), dtype, **options)
 
-    def to_torch(self, module: bool = False) -> Any:
-        """The parameters as a state dict of PyTorch, or a module."""
+    def to_torch(self, module: bool = False, path: Path | None = None) -> Any:
+        """The parameters for PyTorch: a state dict, a module, or a file.
+
+        Parameters
+        ----------
+        module : bool
+            Make a ``torch.nn.GRU`` or ``GRUCell`` with the options and the mode of the model;
+            PyTorch must be installed.
+        path : str, bytes or os.PathLike, optional
+            Write the state dict to this file, without PyTorch. ``torch.load`` reads it, and the
+            same parameters give the same bytes. A file that was there is replaced as a whole.
+
+        Returns
+        -------
+        collections.OrderedDict, torch.nn.Module or None
+            A state dict holds copies: tensors where PyTorch is installed, else arrays. None with
+            `path`.
+
+        Raises
+        ------
+        ValueError
+            The model computes what PyTorch's GRU does not: ``reset_after=False``, another
+            activation, a clip, a lone reverse direction; of a module also `input_dropout` and
+            `recurrent_dropout`. The message names the option.
+        TypeError
+            Both `module` and `path` are given.
+        ImportError
+            `module` is True and PyTorch is not installed.
+        OSError
+            Of the file.
+
+        Examples
+        --------
+        >>> import gru_c
+        >>> list(gru_c.GRU(3, 4).to_torch())
+        ['weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0']
+        """
         from gru_c.interop import torch
         from gru_c.interop.found import described
 
-        return torch.as_module(described(self)) if module else torch.as_state_dict(described(self))
+        if path is not None:
+            if module:
+                raise TypeError("a module cannot be written to a file: give module or path")
+            return torch.write(described(self), path)
+        if module:
+            return torch.as_module(described(self)).train(self.training)
+        return torch.as_state_dict(described(self))
 
     @classmethod
     def from_keras(cls, source: Any, layer: str | None = None, dtype: DType | None = None,
@@ -71,32 +204,533 @@ class Exchange:
                   linear_before_reset: int | None = None, dtype: DType | None = None,
                   weights: Mapping[str, Any] | None = None, max_bytes: int = MAX_BYTES,
                   **options: Unpack[Options]) -> Self:
-        """A model from GRU nodes of ONNX."""
+        """A model from GRU nodes of ONNX.
+
+        Needs the onnx package, ``pip install 'gru-c[onnx]'``. docs/interop/onnx.md has the tables
+        of attributes and inputs, and what exporters write.
+
+        Parameters
+        ----------
+        source : path-like or onnx.ModelProto
+            External data must lie in the folder of the file.
+        node : str, optional
+            The name of a GRU node, or of one of its outputs; names of nodes that are the layers of
+            one GRU, with ``", "`` between them. Not needed for a file with one GRU.
+        linear_before_reset : 0 or 1, optional
+            What all nodes are to have, whatever the file says. PyTorch's newer exporter wrote 0 for
+            ``nn.GRU``, which is 1, with onnxscript 0.5.7 to 0.7.0.
+        dtype : float32 or float64, optional
+            Of the model; by default that of the file, and float32 for float16 and bfloat16.
+        weights : mapping of str to array, optional
+            Arrays by the names of inputs of the graph, where W (D, 3H, I), R (D, 3H, H) or
+            B (D, 6H) are inputs.
+        max_bytes : int
+            The most that all arrays of the file may declare.
+        **options
+            Other arguments of the class, such as ``rng`` or ``batch_first``.
+
+        Returns
+        -------
+        model
+            Nodes of which one takes the output of another become layers. ``layout=1`` gives a
+            model with ``batch_first=True``, ``direction="reverse"`` a `ReverseGRU`. The inputs
+            sequence_lens and initial_h are arguments of each call, ``lengths`` and ``h_0``.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is no ONNX model, is damaged, has no GRU node or several GRUs (the error
+            lists them), has weights that are computed, or attributes that a GRU does not have, such
+            as other activations for each direction.
+        ValueError
+            If `weights` has names that are not needed.
+        MissingExtraError
+            If onnx is not installed.
+        OSError
+            If the file cannot be read.
+
+        Warns
+        -----
+        UserWarning
+            If sequence_lens or initial_h are constants of the file, which the model does not keep,
+            or if PyTorch wrote ``linear_before_reset=0``.
+
+        References
+        ----------
+        https://onnx.ai/onnx/operators/onnx__GRU.html
+
+        Examples
+        --------
+        >>> import numpy as np, onnx, gru_c
+        >>> W = np.full((1, 3 * 4, 3), 0.1, np.float32)
+        >>> R = np.full((1, 3 * 4, 4), 0.2, np.float32)
+        >>> arrays = [onnx.numpy_helper.from_array(a, name) for name, a in (("W", W), ("R", R))]
+        >>> nodes = [onnx.helper.make_node("GRU", ["X", "W", "R"], ["", "Y_h"], hidden_size=4)]
+        >>> x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        ...         for name in ("X", "Y_h"))
+        >>> graph = onnx.helper.make_graph(nodes, "example", [x], [y], arrays)
+        >>> gru = gru_c.GRU.from_onnx(onnx.helper.make_model(graph))
+        >>> gru.input_size, gru.hidden_size, gru.bias, gru.reset_after
+        (3, 4, False, False)
+        """
         from gru_c.interop import onnx
         from gru_c.interop.found import build
 
         return build(cls, onnx.read(source, node, linear_before_reset, weights, max_bytes), dtype,
                      **options)
 
-    def to_onnx(self, path: Path, opset: int = 14) -> None:
-        """Write an ONNX model."""
+    def to_onnx(self, path: Path, opset: int = 14, h_0: bool = False,
+                lengths: bool = False) -> None:
+        """Write an ONNX model: a GRU node for each layer, in the dtype of the model.
+
+        Its input is ``input``, (steps, batch, I) or, with ``batch_first``, (batch, steps, I); its
+        outputs are ``output`` and ``h_n``, as a call of the model returns them for a batch. Steps
+        and batch may have any size. The file passes ``onnx.checker``; equal models give equal
+        bytes. Needs the onnx package, ``pip install 'gru-c[onnx]'``.
+
+        ONNX Runtime runs float32 alone: ONNX has float64, but its CPU kernels do not. It gives
+        zeros as h_n of a row of no steps. What matters in training alone is not written: dropout of
+        any kind, and ``checkpoint``.
+
+        Parameters
+        ----------
+        path : path-like
+            A file there is replaced as a whole.
+        opset : int
+            7 or newer, as far as the onnx package knows it.
+        h_0 : bool
+            Whether the first states are an input ``h_0``, (L*D, batch, H). Else they are zeros.
+        lengths : bool
+            Whether the steps that each row has are an input ``lengths``, int32 (batch,).
+
+        Raises
+        ------
+        ValueError
+            If ONNX cannot hold the model: a clip, alpha or beta that no float32 can, or parameters
+            of 2 GiB.
+        MissingExtraError
+            If onnx is not installed.
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import gru_c, onnx
+        >>> gru = gru_c.GRU(3, 4, num_layers=2, rng=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "gru.onnx")
+        ...     gru.to_onnx(path)
+        ...     model, again = onnx.load(path), gru_c.GRU.from_onnx(path)
+        >>> [node.op_type for node in model.graph.node]
+        ['GRU', 'Squeeze', 'GRU', 'Squeeze', 'Concat']
+        >>> bool((again.weight_hh_l1 == gru.weight_hh_l1).all())
+        True
+        """
         from gru_c.interop import onnx
         from gru_c.interop.found import described
 
-        onnx.write(described(self), path, opset)
+        onnx.write(described(self), path, opset, h_0, lengths)
 
-    # from_gates, from_flax, from_equinox, from_rtneural, to_rtneural: here
+    @classmethod
+    def from_gates(cls, gates: Any, *, product: Literal["W x", "x W"], reset_after: bool,
+                   z_times: Literal["h", "n"],
+                   concatenated: Literal["x h", "h x"] | None = None, dtype: DType | None = None,
+                   **options: Unpack[OptionsOfEquations]) -> Self:
+        """A model from the matrices of a GRU that was written by hand.
+
+        How its equations are written is said by the options: matrices alone do not tell, and most
+        wrong choices still run. docs/interop/by-hand.md has examples, docs/conventions.md what
+        others use.
+
+        Parameters
+        ----------
+        gates : mapping of str to tuple of arrays, tuple or list
+            One direction of one layer. Keys name the reset gate r, the update gate z and the new
+            gate n, alone, or stacked in the order of the arrays: ``"zrn"``, or ``"rz"`` and
+            ``"n"``. Of k gates, a value is
+
+            - ``(W, U)``, ``(W, U, b)`` or ``(W, U, b_i, b_h)``: the matrix of x, the matrix of h,
+              one bias, or a bias beside ``W x`` and one beside ``U h``; (k H, I), (k H, H) and
+              (k H,) arrays. None stands for a bias that is not there.
+            - With `concatenated`, ``(W,)``, ``(W, b)`` or ``(W, b_i, b_h)``: one matrix of x and h,
+              (k H, I + H).
+
+            A tuple of two mappings is the forward and the reverse direction of a layer. A list has
+            layers, lowest first.
+        product : "W x" or "x W"
+            With ``"x W"``, matrices are (I, k H), (H, k H) and (I + H, k H).
+        reset_after : bool
+            True: ``n = tanh(W x + b_i + r * (U h + b_h))``; False:
+            ``n = tanh(W x + b_i + U (r * h) + b_h)``, and so is any Linear on ``[x, r * h]``.
+            With True, the place of one bias of n has to be said: ``(W, U, b, None)`` or
+            ``(W, U, None, b)``.
+        z_times : "h" or "n"
+            What the update gate multiplies: ``h' = z * h + (1 - z) * n``, or
+            ``h' = (1 - z) * h + z * n``. With ``"n"``, the weights and biases of z change their
+            signs, since ``1 - sigmoid(a) = sigmoid(-a)``.
+        concatenated : "x h" or "h x", optional
+            Whether one matrix multiplies ``[x, h]`` or ``[h, x]``.
+        dtype : float32 or float64, optional
+            Of the model. By default float64 if one of the arrays is, else float32.
+        **options
+            Arguments of the class beside those that are told: activations, ``batch_first``,
+            ``rng``, ...
+
+        Returns
+        -------
+        GRU or GRUCell
+            The class that the method is called on. With z_times="h" its parameters are those given;
+            a bias that only some gates have is zero for the others.
+
+        Raises
+        ------
+        TypeError
+            Something that is no mapping of tuples.
+        ValueError
+            Gates, shapes or options that do not fit together. With z_times="n", a
+            `recurrent_activation` without ``f(-a) = 1 - f(a)``.
+
+        Examples
+        --------
+        Cho et al. 2014 (arXiv:1406.1078), as ``W @ x``:
+
+        >>> import numpy as np, gru_c
+        >>> rng = np.random.default_rng(0)
+        >>> W_r, W_z, W_n = rng.standard_normal((3, 4, 2))
+        >>> U_r, U_z, U_n = rng.standard_normal((3, 4, 4))
+        >>> gru = gru_c.GRU.from_gates(
+        ...     {"r": (W_r, U_r), "z": (W_z, U_z), "n": (W_n, U_n)},
+        ...     product="W x", reset_after=False, z_times="h")
+        >>> gru
+        GRU(2, 4, num_layers=1, bias=False, batch_first=False, dtype=float64, reset_after=False)
+        """
+        from gru_c.interop import gates as by_hand
+        from gru_c.interop.found import build
+
+        form = by_hand.Form(product, reset_after, z_times, concatenated)
+        return build(cls, by_hand.read(gates, form, options), dtype, **options)
+
+    @classmethod
+    def from_flax(cls, source: Any, path: str = "", dtype: DType | None = None,
+                  **options: Unpack[OptionsOfEquations]) -> Self:
+        """A model from the parameters of GRU cells of Flax, ``linen.GRUCell`` or ``nnx.GRUCell``.
+
+        Flax is not needed.
+
+        Parameters
+        ----------
+        source : mapping, tuple or list
+            A tree of parameters that holds one cell, or has one below `path`: dicts, a FrozenDict
+            or a State, nested or flat, of arrays or anything that converts to one. A tuple of two
+            trees is the forward and the reverse direction of a layer, a list has layers, lowest
+            first.
+        path : str
+            Where the cell is: keys joined by ``"/"``.
+        dtype : float32 or float64, optional
+            Of the model. By default float64 if one of the arrays is, else float32.
+        **options
+            Arguments of the class that parameters do not tell: activations, if the cell has others,
+            ``batch_first=True`` for the layout of ``RNN``, ...
+
+        Returns
+        -------
+        GRU or GRUCell
+            The class that the method is called on. A bias that Flax does not have is zero.
+
+        Raises
+        ------
+        TypeError
+            Something that is no mapping.
+        ValueError
+            No cell, or several; the message lists where they are. A cell with missing or unexpected
+            leaves, or with shapes that do not fit.
+
+        Notes
+        -----
+        The equations are those of ``flax.linen.GRUCell`` and ``flax.nnx.GRUCell``, whose parameters
+        differ in the number of biases alone.
+
+        Examples
+        --------
+        >>> import numpy as np, gru_c
+        >>> tree = {"dense_i": {"kernel": np.ones((2, 12)), "bias": np.zeros(12)},
+        ...         "dense_h": {"kernel": np.ones((4, 12))}}
+        >>> gru_c.GRU.from_flax({"encoder": {"cell": tree}}, batch_first=True)
+        GRU(2, 4, num_layers=1, bias=True, batch_first=True, dtype=float64, reset_after=True)
+        """
+        from gru_c.interop import flax
+        from gru_c.interop.found import build
+
+        return build(cls, flax.read(source, path), dtype, reset_after=True,
+                     **options)
+
+    def to_flax(self) -> Any:
+        """The parameters as trees of ``flax.linen.GRUCell``, for ``{"params": ...}`` of a cell.
+
+        Returns
+        -------
+        dict, tuple or list
+            For one layer and direction ``{"ir": {"kernel": ..., "bias": ...}, ...}``; trees of more
+            are arranged as `from_flax` takes them. r and z have one bias, which is the sum of ours;
+            without biases, zeros.
+
+        Raises
+        ------
+        ValueError
+            An option that a tree does not hold; the message names it.
+
+        Examples
+        --------
+        >>> import gru_c
+        >>> sorted(gru_c.GRUCell(2, 4).to_flax())
+        ['hn', 'hr', 'hz', 'in', 'ir', 'iz']
+        """
+        from gru_c.interop import flax
+        from gru_c.interop.found import described
+
+        return flax.tree(described(self))
+
+    @classmethod
+    def from_equinox(cls, source: Any, dtype: DType | None = None,
+                     **options: Unpack[OptionsOfEquations]) -> Self:
+        """A model from an ``equinox.nn.GRUCell``, or from its arrays.
+
+        Equinox is not needed for arrays.
+
+        Parameters
+        ----------
+        source : cell, mapping, tuple or list
+            A cell, or a mapping with its arrays weight_ih (3H, I), weight_hh (3H, H), bias (3H,)
+            and bias_n (H,); the biases may be None or not there. A tuple of two is the forward and
+            the reverse direction of a layer, a list has layers, lowest first.
+        dtype : float32 or float64, optional
+            Of the model. By default float64 if one of the arrays is, else float32.
+        **options
+            Arguments of the class that parameters do not tell.
+
+        Returns
+        -------
+        GRU or GRUCell
+            The class that the method is called on.
+
+        Raises
+        ------
+        ValueError
+            Names that are missing or unknown, or shapes that do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np, gru_c
+        >>> arrays = {"weight_ih": np.ones((12, 2)), "weight_hh": np.ones((12, 4))}
+        >>> gru_c.GRUCell.from_equinox(arrays)
+        GRUCell(2, 4, bias=False, dtype=float64, reset_after=True)
+        """
+        from gru_c.interop import equinox
+        from gru_c.interop.found import build
+
+        return build(cls, equinox.read(source), dtype, reset_after=True,
+                     **options)
+
+    def to_equinox(self) -> Any:
+        """The parameters as arrays of ``equinox.nn.GRUCell`` by name.
+
+        Returns
+        -------
+        dict, tuple or list
+            weight_ih, weight_hh, bias and bias_n of one layer and direction, the biases None in a
+            model without; those of more are arranged as `from_equinox` takes them. r and z have one
+            bias, which is the sum of ours.
+
+        Raises
+        ------
+        ValueError
+            An option that the cell does not have; the message names it.
+
+        Examples
+        --------
+        >>> import gru_c
+        >>> {name: a.shape for name, a in gru_c.GRUCell(2, 4).to_equinox().items()}
+        {'weight_ih': (12, 2), 'weight_hh': (12, 4), 'bias': (12,), 'bias_n': (4,)}
+        """
+        from gru_c.interop import equinox
+        from gru_c.interop.found import described
+
+        return equinox.arrays(described(self))
+
+    @classmethod
+    def from_rtneural(cls, source: Path | Mapping[str, Any],
+                      layer: int | str | Sequence[int] | None = None, dtype: DType | None = None,
+                      max_bytes: int = MAX_BYTES, **options: Unpack[OptionsOfEquations]) -> Self:
+        """A model from a GRU of a JSON file of RTNeural.
+
+        Parameters
+        ----------
+        source : path or mapping
+            A file, or what one holds: ``{"layers": [...]}`` as ``python/model_utils.py`` of
+            RTNeural writes it, or a state dict of PyTorch, also under the key ``state_dict``.
+        layer : int, list of int or str, optional
+            Which one, if there are several: its index in ``"layers"``, or the indices of GRUs that
+            follow one another, as layers of one model; in a state dict the prefix of its names.
+        dtype : float32 or float64, optional
+            Of the model. By default float32 if all numbers of the file are numbers of float32, as
+            those of a float32 model are, else float64.
+        max_bytes : int
+            A file that is larger, or whose numbers need more, is an error.
+        **options
+            Arguments of the class that parameters do not tell.
+
+        Returns
+        -------
+        GRU or GRUCell
+            The class that the method is called on.
+
+        Raises
+        ------
+        ModelFileError
+            A file that is no such JSON, or none that RTNeural could load.
+        ValueError
+            The same of a mapping.
+        OSError
+            A file that cannot be read.
+
+        Examples
+        --------
+        >>> import numpy as np, gru_c
+        >>> weights = [np.ones((1, 12)), np.ones((4, 12)), np.zeros((2, 12))]
+        >>> gru_c.GRU.from_rtneural({"layers": [
+        ...     {"type": "gru", "shape": [None, None, 4], "weights": weights},
+        ...     {"type": "dense", "shape": [None, None, 1], "weights": []}]})
+        GRU(1, 4, num_layers=1, bias=True, batch_first=False, dtype=float32, reset_after=True)
+        """
+        from gru_c.interop import rtneural
+        from gru_c.interop.found import build
+
+        return build(cls, rtneural.read(source, layer, max_bytes), dtype, reset_after=True,
+                     **options)
+
+    def to_rtneural(self, path: Path) -> None:
+        """Write a JSON file for RTNeural, with a layer for each of the model.
+
+        Parameters
+        ----------
+        path : path
+            It is replaced as a whole. Without biases, those in the file are zeros.
+
+        Raises
+        ------
+        ValueError
+            An option that RTNeural does not have, such as two directions; the message names it.
+        OSError
+            The file cannot be written.
+
+        Examples
+        --------
+        >>> import os, tempfile, gru_c
+        >>> gru = gru_c.GRU(1, 4, rng=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "gru.json")
+        ...     gru.to_rtneural(path)
+        ...     again = gru_c.GRU.from_rtneural(path)
+        >>> (again.weight_hh_l0 == gru.weight_hh_l0).all()
+        np.True_
+        """
+        from gru_c.interop import rtneural
+        from gru_c.interop.found import described
+
+        rtneural.write(described(self), path)
 
     def save(self, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-        """Write the model to a file."""
+        """Write the model to a file of gru_c: parameters, options and metadata.
+
+        Whoever reads `path` meanwhile sees the old file or all of the new one. The same model gives
+        the same bytes. docs/interop/files.md has the layout.
+
+        Parameters
+        ----------
+        path : path-like
+            It ends in ``.npz``, which NumPy reads, too, or in ``.safetensors``, which needs the
+            package safetensors. Replaced if it exists; a symbolic link stays and its target is
+            replaced.
+        metadata : mapping of str to str, optional
+            Kept in the file, beside `metadata` of the model and in the place of its equal names.
+
+        Raises
+        ------
+        ValueError
+            If the suffix is another, a name of `metadata` is one of the format's own (``format``,
+            ``format_version``, ``options``), or `load` could not read what would be written.
+        TypeError
+            If `metadata` holds anything but str.
+        OSError
+            If the file cannot be written: no room, say. What was there is left as it was.
+        MissingExtraError
+            If safetensors is not installed.
+
+        Examples
+        --------
+        >>> import os, tempfile, gru_c
+        >>> gru = gru_c.GRU(3, 4, batch_first=True, clip=5.0, rng=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.npz")
+        ...     gru.save(path, {"trained on": "digits"})
+        ...     again = gru_c.GRU.load(path)
+        >>> again.batch_first, again.clip, again.metadata
+        (True, 5.0, {'trained on': 'digits'})
+        >>> bool((again.weight_ih_l0 == gru.weight_ih_l0).all())
+        True
+        """
+        from gru_c.cell import GRUCell
         from gru_c.interop import files
         from gru_c.interop.found import described
 
-        files.write(described(self), path, metadata)
+        files.write(described(self), path, metadata, isinstance(self, GRUCell))
 
     @classmethod
     def load(cls, path: Path, max_bytes: int = MAX_BYTES) -> Self:
-        """Read a model that `save` wrote."""
+        """Read a model that `save` wrote, with its options, its dtype and its `metadata`.
+
+        What a file says is checked before a model is made, and nothing in it is executed. Which of
+        the two formats it has is told by what is in it, not by its name. The model is in training
+        mode as any new one, but one with dropout is in eval mode.
+
+        Parameters
+        ----------
+        path : path-like
+        max_bytes : int
+            Most bytes of all arrays together. A file that declares more is refused before memory is
+            taken.
+
+        Returns
+        -------
+        GRU, ReverseGRU or GRUCell
+            Of the class, but `GRU.load` gives a `ReverseGRU` if that is what was saved. A cell and
+            a GRU of one layer read each other's files.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is damaged, or is not one that `save` wrote.
+        ValueError
+            If it holds what the class cannot be: a `GRUCell` of two layers.
+        OSError
+            If the file cannot be read.
+        MissingExtraError
+            If it is a .safetensors file and safetensors is not installed.
+
+        Examples
+        --------
+        >>> import os, tempfile, gru_c
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.npz")
+        ...     gru_c.GRU(3, 4, num_layers=2, rng=0).save(path)
+        ...     gru = gru_c.GRU.load(path)
+        ...     try:
+        ...         gru_c.GRUCell.load(path)
+        ...     except ValueError as error:
+        ...         print(str(error).removeprefix(path))
+        : num_layers=2, which a GRUCell does not have; read it with gru_c.GRU
+        """
         from gru_c.interop import files
         from gru_c.interop.found import build
 

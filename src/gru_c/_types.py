@@ -50,12 +50,11 @@ class ReadOnlyBias:
     def __set__(self, instance: object, value: Never) -> None: ...
 
 
-class Options(TypedDict, total=False):
-    """Arguments of a GRU that names and shapes of parameters do not tell; a cell has some."""
+class OptionsOfEquations(TypedDict, total=False):
+    """Arguments of a GRU that neither its parameters nor its equations tell; a cell has some."""
 
     batch_first: bool
     dropout: float
-    reset_after: bool
     rng: Seed
     input_dropout: float
     recurrent_dropout: float
@@ -63,3 +62,9 @@ class Options(TypedDict, total=False):
     recurrent_activation: ActivationLike
     clip: float | None
     checkpoint: Integer | None
+
+
+class Options(OptionsOfEquations, total=False):
+    """Those that names and shapes of parameters do not tell."""
+
+    reset_after: bool

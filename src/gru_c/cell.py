@@ -81,6 +81,8 @@ class GRUCell(Module):
     x, hidden, r, z, n : ndarray
         Of the last forward in training mode: its input, the hidden state that it started from, its
         gates.
+    metadata : dict of str to str
+        Whatever is to be known about the model: `save` writes it, `load` reads it.
 
     Notes
     -----

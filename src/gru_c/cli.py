@@ -95,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
         "line.",
     )
     add = predict.add_argument
-    add("model", type=Path, metavar="MODEL", help="the model.safetensors that train wrote")
+    add("model", type=Path, metavar="MODEL", help="the model.safetensors that train wrote, or .npz")
     add("--data", required=True, metavar="FILE",
         help="images, shape (N, 8, 8) or (N, 64) with pixel values 0..16, as .npz (the array named "
         "images, or the only one), .npy or .csv; or the word digits: the 360 test digits")
@@ -269,7 +269,8 @@ def _write_pictures(folder, history, images, labels, probabilities):
 
 def run_predict(args: argparse.Namespace) -> int:
     """Print or write the predictions; return the exit status."""
-    _require("safetensors")
+    if args.model.suffix.lower() != ".npz":
+        _require("safetensors")
     from gru_c.datasets import DIGIT_PIXEL_MAX, load_digits, split_digits
     from gru_c.learn import SequenceClassifier
 
@@ -342,7 +343,7 @@ def _array_name(path, names):
 
 
 def _write_predictions(path, probabilities):
-    from gru_c.learn.classifier import write_atomically
+    from gru_c.interop.writing import write_atomically
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -385,10 +386,10 @@ def run_info(_: argparse.Namespace) -> int:
 
 def _require(package):
     """Refuse now, before any work is done, what would fail for want of `package` later."""
-    from gru_c.learn import MissingExtraError
+    from gru_c.interop import MissingExtraError
 
     if find_spec(package) is None:
-        raise MissingExtraError(package)
+        raise MissingExtraError(package, "train")
 
 
 def _report(message, status):

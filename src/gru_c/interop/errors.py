@@ -1,6 +1,9 @@
 """The errors of reading and writing models."""
 
 
+LONGEST = 4000                                             # characters of a message
+
+
 class MissingExtraError(ImportError):
     """A package that only part of gru_c needs is not installed; the message says how to get it."""
 
@@ -10,4 +13,14 @@ class MissingExtraError(ImportError):
 
 
 class ModelFileError(ValueError):
-    """A file is not what its reader expects, or does not hold together; the message names it."""
+    """A file is not what its reader expects, or does not hold together; the message names it.
+
+    The message is one line of characters that a terminal can show, whatever names a file holds.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode()
+                       for c in message)
+        if len(line) > LONGEST:
+            line = f"{line[:LONGEST - 200]} ... {line[-200:]}"
+        super().__init__(line)

@@ -39,6 +39,8 @@ class Found:
         What selects it in its file: a prefix, a layer, a node.
     convention
         Whose layout the file has, in a few words: ``"PyTorch"``, ``"Keras 3, reset_after=True"``.
+    cell
+        Whether it is a cell, which runs a step at a time.
     metadata
         Texts of the file by name.
     arrays
@@ -51,6 +53,7 @@ class Found:
     name: str = ""
     convention: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
+    cell: bool = False
     arrays: tuple[str, ...] = ()
 
     @property
@@ -73,11 +76,8 @@ def build(cls: type[Any], found: Found, dtype: DType | None = None, **given: Any
     options = found.options | given
     if issubclass(cls, GRUCell):
         options = _of_a_cell(cls, found.where, options)
-    elif options.pop("reverse", False) and not issubclass(cls, ReverseGRU):
-        if cls is not GRU:
-            raise ValueError(f"{found.where}: the GRU runs in reverse, which a {cls.__name__} does "
-                             "not; read it with gru_c.GRU or gru_c.ReverseGRU")
-        cls = ReverseGRU
+    else:
+        cls = _of_direction(cls, found.where, options.pop("reverse", None))
     arrays = {name: _converted(a, name, dtype, found.where) for name, a in found.parameters.items()}
     model = cls(**options, dtype=dtype)
     if issubclass(cls, GRUCell):
@@ -102,7 +102,18 @@ def described(model: Any) -> Found:
     options["reverse"] = isinstance(model, ReverseGRU)
     parameters = {f"{name}_l0" if cell else name: a for name, a in model.state_dict().items()}
     return Found(options, parameters, f"the {type(model).__name__}",
-                 convention=type(model).__name__, metadata=dict(model.metadata))
+                 convention=type(model).__name__, metadata=dict(model.metadata), cell=cell)
+
+
+def _of_direction(cls: type[Any], where: str, reverse: bool | None) -> type[Any]:
+    """The class for a source that runs in reverse, or forwards, or does not say (None)."""
+    if reverse is None or reverse == issubclass(cls, ReverseGRU):
+        return cls
+    if reverse and cls is GRU:
+        return ReverseGRU
+    runs, others = ("in reverse", "GRU or gru_c.ReverseGRU") if reverse else ("forwards", "GRU")
+    raise ValueError(f"{where}: the GRU runs {runs}, which a {cls.__name__} does not; read it with "
+                     f"gru_c.{others}")
 
 
 def _of_a_cell(cls: type[Any], where: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -1,19 +1,209 @@
-"""PyTorch: modules, state dicts, and .pt files without it."""
+"""PyTorch: modules, state dicts, and .pt files without it.
+
+PyTorch is imported by `as_state_dict` and `as_module` alone; a module or a tensor that is given can
+only come from a program that has imported it.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_c.interop import state_dict
+from gru_c.interop import state_dict, torch_files
+from gru_c.interop.errors import ModelFileError
+from gru_c.interop.found import Found
+from gru_c.interop.nested import Flat, flat
+from gru_c.interop.pickles import NumpyArray, Tensor
+from gru_c.interop.writing import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from typing import IO
 
-    from gru_c.interop.found import Found
+    from gru_c._exchange import Path
+    from gru_c._types import Array
+
+# What nn.GRU has no option for, and the value that it computes with.
+INFERENCE: dict[str, Any] = {"reset_after": True, "activation": "tanh",
+                             "recurrent_activation": "sigmoid", "clip": None, "reverse": False}
+TRAINING: dict[str, Any] = {"input_dropout": 0.0, "recurrent_dropout": 0.0}
+CELL_OPTIONS = ("input_size", "hidden_size", "bias")
+MODULE_OPTIONS = (*CELL_OPTIONS, "num_layers", "batch_first", "dropout", "bidirectional")
 
 
-def from_mapping(mapping: Mapping[str, Any], prefix: str, where: str) -> Found:
-    """The GRU with that prefix."""
-    return state_dict.read({name: np.asarray(a) for name, a in mapping.items()}, prefix, where)
+# ---- reading -------------------------------------------------------------------------------------
+
+def read(source: Any, prefix: str, key: str | None, max_bytes: int) -> Found:
+    """The GRU of a module, a state dict or a file, with that prefix."""
+    if isinstance(source, (str, bytes, os.PathLike)):
+        return _of_file(source, prefix, key, max_bytes)
+    if isinstance(source, Mapping):
+        return from_mapping(source, prefix, "the state dict", key)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(source, torch.nn.Module):
+        if key is not None:
+            raise TypeError("key is of a mapping or a file: it cannot be given with a module")
+        return _of_module(torch, source, prefix)
+    raise TypeError("expected a module of PyTorch, a state dict or a path, got: "
+                    f"{type(source).__name__}")
+
+
+def from_mapping(mapping: Mapping[str, Any], prefix: str, where: str,
+                 key: str | None = None) -> Found:
+    """The GRU with that prefix, of a mapping or of one nested in it."""
+    if not isinstance(mapping, Mapping):
+        raise TypeError(f"expected a mapping of names to arrays, got: {type(mapping).__name__}")
+    tree = flat(mapping, _is_array, where)
+    tree.arrays = {name: _as_array(a, f"{where}: {name}")
+                   if state_dict.PARAMETER.fullmatch(name) else a
+                   for name, a in tree.arrays.items()}
+    return state_dict.read(*_selected(tree, prefix, key))
+
+
+def _selected(tree: Flat, prefix: str, key: str | None) -> tuple[dict[str, Any], str, str]:
+    """What `state_dict.read` takes."""
+    arrays, where = state_dict.select(tree, prefix, key)
+    return arrays, prefix, where
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or (
+        not isinstance(value, np.generic)
+        and (hasattr(value, "__array__") or hasattr(value, "__dlpack__")))
+
+
+def _as_array(value: Any, where: str) -> Array:
+    """A tensor of any device, or an array of any library; bfloat16 as float32."""
+    torch = sys.modules.get("torch")
+    try:
+        if torch is not None and isinstance(value, torch.Tensor):
+            value = value.detach().cpu().resolve_conj().resolve_neg()
+            value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+        array: Array = np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
+    except (TypeError, RuntimeError, BufferError, NotImplementedError) as error:
+        raise ValueError(f"{where} cannot become an array of NumPy: {error}") from error
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def _of_module(torch: Any, source: Any, prefix: str) -> Found:
+    """Of an nn.GRU or nn.GRUCell, `source` itself or the submodule that the prefix names."""
+    where = f"the {type(source).__name__}"
+    modules = dict(source.named_modules())
+    name = prefix.removesuffix(".")
+    module = modules.get(name)
+    if not isinstance(module, (torch.nn.GRU, torch.nn.GRUCell)):
+        grus = [f"{own}." if own else "" for own, other in modules.items()
+                if isinstance(other, (torch.nn.GRU, torch.nn.GRUCell))]
+        got = "no module" if module is None else f"a {type(module).__name__}"
+        raise ValueError(f"{where}: there is {got} at {prefix!r}, expected a GRU or GRUCell; "
+                         f"prefixes of these are {state_dict.listed(grus) or 'none'}")
+    cell = isinstance(module, torch.nn.GRUCell)
+    sizes = {"input_size": module.input_size, "hidden_size": module.hidden_size,
+             "bias": module.bias, "num_layers": 1 if cell else module.num_layers,
+             "bidirectional": not cell and module.bidirectional}
+    # Attributes and not the state dict: a parametrization computes them.
+    arrays = {own: _as_array(getattr(module, own), f"{where}: {own}")
+              for own in state_dict.names(sizes, cell)}
+    found = state_dict.read(arrays, "", where)
+    options = {} if cell else {"batch_first": module.batch_first,
+                               "dropout": float(module.dropout)}
+    return replace(found, options=found.options | options, name=prefix,
+                   convention=f"PyTorch, nn.{'GRUCell' if cell else 'GRU'}")
+
+
+# ---- files ---------------------------------------------------------------------------------------
+
+def _of_file(path: Path, prefix: str, key: str | None, max_bytes: int) -> Found:
+    with torch_files.opened(path, max_bytes) as form:
+        arrays, prefix, where = _selected(_tree(form), prefix, key)
+        try:
+            found = state_dict.read(arrays, prefix, where)
+        except ValueError as error:
+            raise ModelFileError(str(error)) from None
+        return _loaded(form, found, max_bytes)
+
+
+def find(path: Path, max_bytes: int) -> list[Found]:
+    """Every GRU in a file; the names of nested mappings are part of the prefix."""
+    with torch_files.opened(path, max_bytes) as form:
+        return [_loaded(form, found, max_bytes)
+                for found in state_dict.find(_tree(form).arrays, form.where)]
+
+
+def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
+    """Every tensor of a file, read-only; names of nested mappings are joined with dots."""
+    with torch_files.opened(path, max_bytes) as form:
+        return torch_files.arrays(form, _tree(form).arrays, max_bytes)
+
+
+def read_pt(file: IO[bytes], where: str, max_bytes: int) -> dict[str, Array]:
+    """As `read_arrays`, of an open file or ``io.BytesIO``; `where` names it in errors."""
+    form = torch_files.form_of(file, where, max_bytes)
+    return torch_files.arrays(form, _tree(form).arrays, max_bytes)
+
+
+def _tree(form: torch_files.Form) -> Flat:
+    return flat(form.root, lambda value: isinstance(value, (Tensor, NumpyArray)), form.where,
+                ModelFileError)
+
+
+def _loaded(form: torch_files.Form, found: Found, max_bytes: int) -> Found:
+    """With arrays in place of places in storages."""
+    places: Any = found.parameters
+    return replace(found, parameters=torch_files.arrays(form, places, max_bytes))
+
+
+# ---- writing -------------------------------------------------------------------------------------
+
+def as_state_dict(found: Found) -> OrderedDict[str, Any]:
+    """Tensors by PyTorch's names, or arrays where it is not installed; copies."""
+    arrays = {name: a.copy() for name, a in _parameters(found).items()}
+    try:
+        import torch
+    except ImportError:
+        return OrderedDict(arrays)
+    return OrderedDict((name, torch.from_numpy(a)) for name, a in arrays.items())
+
+
+def as_module(found: Found) -> Any:
+    """An nn.GRU or nn.GRUCell."""
+    _refuse(found, INFERENCE | TRAINING)
+    try:
+        import torch
+    except ImportError:
+        raise ImportError("a module of PyTorch needs PyTorch: pip install torch") from None
+    names = CELL_OPTIONS if found.cell else MODULE_OPTIONS
+    kind = torch.nn.GRUCell if found.cell else torch.nn.GRU
+    options = {name: found.options[name] for name in names if name in found.options}
+    module = kind(**options, dtype=getattr(torch, found.dtype.name))
+    module.load_state_dict(as_state_dict(found))
+    return module
+
+
+def write(found: Found, path: Path) -> None:
+    """A .pt file with the state dict, which ``torch.load(path, weights_only=True)`` reads.
+
+    The same parameters give the same bytes.
+    """
+    write_atomically(path, torch_files.packed(_parameters(found)))
+
+
+def _parameters(found: Found) -> dict[str, Array]:
+    """By PyTorch's names."""
+    _refuse(found, INFERENCE)
+    return {name.removesuffix("_l0") if found.cell else name: a
+            for name, a in found.parameters.items()}
+
+
+def _refuse(found: Found, held: Mapping[str, Any]) -> None:
+    """A ValueError where PyTorch has no option for what the model does."""
+    for name, value in held.items():
+        own = found.options.get(name, value)
+        if own != value:
+            raise ValueError(f"{found.where}: {name}={own!r}, which PyTorch's GRU does not have; "
+                             f"it computes with {name}={value!r}")

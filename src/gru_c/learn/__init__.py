@@ -11,7 +11,8 @@ NumPy is enough for all but two things: saving and loading (safetensors) and pic
 both in `pip install 'gru-c[train]'`.
 """
 
-from .classifier import MissingExtraError, ModelFileError, SequenceClassifier
+from ..interop.errors import MissingExtraError, ModelFileError
+from .classifier import SequenceClassifier
 from .head import Linear
 from .losses import cross_entropy, log_softmax, softmax
 from .optim import Adam, FlatArrays, clip_grad_norm

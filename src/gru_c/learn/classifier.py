@@ -2,18 +2,20 @@
 
     x (N, T, I)  ->  GRU  ->  h_n[-1] (N, H)  ->  Linear  ->  logits (N, C)
 
-Also the file that it is saved in: safetensors, with the architecture in the metadata.
+Also the file that it is saved in: safetensors or .npz, with the architecture in the metadata.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from .._exchange import MAX_BYTES
 from ..gru import GRU
+from ..interop import files, npz, safetensors
+from ..interop.errors import ModelFileError
 from .head import Linear
 from .losses import softmax
 
@@ -22,26 +24,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from gru_c._exchange import Path
     from gru_c._types import Array, DType, Seed
-
-Path: TypeAlias = "str | os.PathLike[str]"
 
 _FORMAT = "gru_c.SequenceClassifier"
 _SIZES = ("input_size", "hidden_size", "num_classes", "num_layers")
-_DTYPES = ("float32", "float64")
-
-
-class MissingExtraError(ImportError):
-    """A package that only part of gru_c needs is not installed; the message says how to get it."""
-
-    def __init__(self, package: str) -> None:
-        super().__init__(
-            f"{package} is needed for this and is not installed: pip install 'gru-c[train]'"
-        )
-
-
-class ModelFileError(ValueError):
-    """A model file is not one, or does not hold together; the message names the file."""
+_OWN = ("format", *_SIZES, "dtype", "reset_after")           # names of the metadata
 
 
 class SequenceClassifier:
@@ -166,89 +154,63 @@ class SequenceClassifier:
         return self.predict_proba(x, batch_size).argmax(axis=1)
 
     def save(self, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-        """Write the model to `path` as safetensors, all of it or nothing.
+        """Write the model to `path`, all of it or nothing: .npz by that suffix, else safetensors.
 
         Parameters
         ----------
         path : path-like
             Replaced if it exists.
         metadata : mapping of str to str, optional
-            Kept in the file beside the architecture.
+            Kept in the file beside the architecture and `metadata` of the model.
 
         Raises
         ------
         ValueError
-            If a parameter is infinite or NaN, which `load` refuses. Nothing is written.
+            If a parameter is infinite or NaN, or anything else is what `load` refuses, or a name
+            of `metadata` is one of the architecture. Nothing is written.
+        OSError
+            If the file cannot be written. What was there is left as it was.
         MissingExtraError
-            If safetensors is not installed.
+            If safetensors is needed and not installed.
         """
-        save = _safetensors().save
-        architecture = {
-            "format": _FORMAT,
-            **{name: str(getattr(self, name)) for name in _SIZES},
-            "dtype": self.dtype.name,
-            "reset_after": str(bool(self.reset_after)),
-        }
-        tensors = {name: np.ascontiguousarray(a) for name, a in self.state_dict().items()}
+        where, tensors = os.fsdecode(path), self.state_dict()
         for name, tensor in tensors.items():
             if not np.isfinite(tensor).all():
-                raise ValueError(f"{path}: not saved, {name} holds values that are not finite")
-        write_atomically(path, save(tensors, {**(metadata or {}), **architecture}))
+                raise ValueError(f"{where}: not saved, {name} holds values that are not finite")
+        texts = files.of_user(self.metadata | dict(metadata or {}), _OWN, path)
+        own = (_FORMAT, *(str(getattr(self, name)) for name in _SIZES), self.dtype.name,
+               str(bool(self.reset_after)))
+        container = npz if where.lower().endswith(".npz") else safetensors
+        files.save(path, container, tensors, texts | dict(zip(_OWN, own, strict=True)),
+                   _checked)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path, max_bytes: int = MAX_BYTES) -> Self:
         """Read a model that `save` wrote; it comes back in evaluation mode.
 
         Parameters
         ----------
         path : path-like
+            Which of the formats it has is told by what is in it.
+        max_bytes : int
+            Most bytes of all tensors together.
 
         Raises
         ------
         ModelFileError
-            If the file is not such a model: not safetensors, tensors that are missing, surplus or
-            of the wrong shape or dtype, metadata that is missing or wrong.
+            If the file is not such a model: not safetensors or .npz, tensors that are missing,
+            surplus or of the wrong shape or dtype, metadata that is missing or wrong.
         OSError
             If the file cannot be read.
         MissingExtraError
-            If safetensors is not installed.
+            If safetensors is needed and not installed.
         """
-        tensors, metadata = _read_safetensors(path)
-        if metadata.get("format") != _FORMAT:
-            raise ModelFileError(f"{path}: the metadata does not say that this is a {_FORMAT}")
-        sizes = {name: _size(metadata, name, path) for name in _SIZES}
-        dtype = _one_of(metadata, "dtype", _DTYPES, path)
-        reset_after = _one_of(metadata, "reset_after", ("True", "False"), path) == "True"
-        # Before anything of these sizes is allocated: a wrong number must not ask for terabytes.
-        _check_tensors(tensors, _expected_shapes(**sizes), dtype, path)
-        model = cls(**sizes, dtype=np.dtype(dtype), reset_after=reset_after, rng=0)
+        tensors, metadata = files.read_container(path, max_bytes)
+        arguments = _checked(tensors, metadata, os.fsdecode(path))
+        model = cls(**arguments, rng=0)
         model.load_state_dict(tensors)
-        known = {"format", "dtype", "reset_after", *_SIZES}
-        model.metadata = {name: text for name, text in metadata.items() if name not in known}
+        model.metadata = {name: text for name, text in metadata.items() if name not in _OWN}
         return model.eval()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write the bytes `data` to `path`: whoever looks sees the old file or all of the new one.
-
-    A symbolic link stays, and its target is written; so does a device or a pipe.
-    """
-    path = os.path.realpath(path)
-    if os.path.exists(path) and not os.path.isfile(path):  # /dev/null must not become a file
-        with open(path, "wb") as file:
-            file.write(data)
-        return
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:  # Ctrl-C too must leave no half-written file behind
-        if os.path.exists(temporary):
-            os.remove(temporary)
-        raise
 
 
 def _joined(gru, head):
@@ -259,31 +221,23 @@ def _part(state, prefix):
     return {k.removeprefix(prefix): a for k, a in state.items() if k.startswith(prefix)}
 
 
-def _safetensors():
-    try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise MissingExtraError("safetensors") from error
-    return safetensors.numpy
-
-
-def _read_safetensors(path):
-    """Return the tensors and the metadata of the file, two dicts."""
-    load = _safetensors().load
-    with open(path, "rb") as file:
-        data = file.read()
-    try:
-        tensors = load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    except Exception as error:  # safetensors has its own error, KeyError for an unknown dtype, ...
-        raise ModelFileError(f"{path}: not a readable safetensors file ({error})") from error
-    return tensors, header.get("__metadata__", {})
+def _checked(tensors, metadata, where):
+    """The arguments of the model that a file holds, if all of it holds together."""
+    if metadata.get("format") != _FORMAT:
+        raise ModelFileError(f"{where}: the metadata does not say that this is a {_FORMAT}")
+    sizes = {name: _size(metadata, name, where) for name in _SIZES}
+    dtype = _one_of(metadata, "dtype", ("float32", "float64"), where)
+    reset_after = _one_of(metadata, "reset_after", ("True", "False"), where) == "True"
+    # Before anything of these sizes is allocated: a wrong number must not ask for terabytes.
+    _check_tensors(tensors, _expected_shapes(**sizes), dtype, where)
+    return {**sizes, "dtype": np.dtype(dtype), "reset_after": reset_after}
 
 
 def _size(metadata, name, path):
     text = metadata.get(name, "")
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**31):
-        raise ModelFileError(f"{path}: metadata {name} should be a positive number, got {text!r}")
+    if not (text.isascii() and text.isdigit() and len(text) < 11 and 0 < int(text) < 2**31):
+        raise ModelFileError(f"{path}: metadata {name} should be a positive number, "
+                             f"got {text[:80]!r}")
     return int(text)
 
 

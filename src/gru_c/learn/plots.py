@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .classifier import MissingExtraError, write_atomically
+from ..interop.errors import MissingExtraError
+from ..interop.writing import write_atomically
 
 if TYPE_CHECKING:
     import os
@@ -124,7 +125,7 @@ def _figure(width, height):
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtraError("matplotlib") from error
+        raise MissingExtraError("matplotlib", "train") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -1,0 +1,26 @@
+"""JSON of a file that nobody vouches for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from gru_c.interop.errors import ModelFileError
+
+
+def parse(text: str | bytes, where: str) -> Any:
+    """The value of a text, UTF-8 if it is bytes; ModelFileError with `where` for any other."""
+    try:
+        return json.loads(text if isinstance(text, str) else text.decode(),
+                          object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:          # thousands of digits, too
+        raise ModelFileError(f"{where}: not readable JSON ({error})") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:80]!r} is there twice")
+    return found

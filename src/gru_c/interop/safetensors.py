@@ -1,0 +1,112 @@
+"""The container safetensors, through its library: arrays and text by name in a file.
+
+    8 bytes: the length n of the header, n bytes of JSON, the bytes of the tensors
+
+The header has dtype, shape and place of each tensor, and texts under ``__metadata__``. `pack` makes
+a container, bytes, from ``{name: array}`` and ``{name: text}``; `unpack` gives these back, and
+`read` does from an open file. npz.py has the same functions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from gru_c.interop import json_text
+from gru_c.interop.errors import MissingExtraError, ModelFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gru_c._exchange import Path
+    from gru_c._types import Array
+
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "C64": "<c8", "BOOL": "?",
+          "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+          "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1"}
+METADATA = "__metadata__"
+MAX_HEADER = 2**24                                         # bytes; as Python objects it takes more
+
+
+def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
+    """Every tensor of a file by its name; bfloat16 as float32."""
+    with open(path, "rb") as file:
+        return read(file, os.fsdecode(path), max_bytes)[0]
+
+
+def read(file: IO[bytes], where: str,
+         max_bytes: int) -> tuple[dict[str, Array], dict[str, str]]:
+    """The arrays and the metadata of an open file."""
+    _library()                                             # before a large file is read
+    size = os.fstat(file.fileno()).st_size
+    _header_size(file.read(8), size, where, max_bytes)
+    file.seek(0)
+    return unpack(file.read(size), where, max_bytes)
+
+
+def unpack(data: bytes, where: str, max_bytes: int) -> tuple[dict[str, Array], dict[str, str]]:
+    """The arrays and the metadata of a container; ModelFileError, which names `where`."""
+    end = 8 + _header_size(data[:8], len(data), where, max_bytes)
+    deserialize = _library().deserialize
+    try:
+        tensors = dict(deserialize(data))
+        header = json_text.parse(data[8:end], f"{where}: the header")
+        metadata = header.pop(METADATA, None) or {}        # it may be null
+        return {name: _array(name, tensors.pop(name)) for name in header}, metadata
+    except ModelFileError:
+        raise
+    except Exception as error:                             # the library has errors of its own
+        raise ModelFileError(f"{where}: not a readable safetensors file ({error})") from error
+
+
+def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
+    """A container: the same bytes for the same arrays and texts."""
+    _library()
+    from safetensors.numpy import save
+
+    data = save({name: np.asarray(a, order="C") for name, a in arrays.items()})
+    end = 8 + int.from_bytes(data[:8], "little")
+    # The library would write the texts in an order that differs from run to run.
+    header = json.loads(data[8:end])
+    if metadata:
+        header = {METADATA: dict(sorted(metadata.items()))} | header
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(data)[end:]))
+
+
+def _library() -> Any:
+    try:
+        import safetensors
+    except ImportError as error:
+        raise MissingExtraError("safetensors", "safetensors") from error
+    return safetensors
+
+
+def _header_size(start: bytes, size: int, where: str, max_bytes: int) -> int:
+    """Of a file of `size` bytes that begins with the 8 bytes `start`."""
+    header = int.from_bytes(start, "little")
+    if not 2 <= header <= min(size - 8, MAX_HEADER):
+        raise ModelFileError(f"{where}: not a readable safetensors file (of its {size} bytes, the "
+                             f"header would be {header})")
+    declared = size - 8 - header                           # the library sees to it
+    if declared > max_bytes:
+        raise ModelFileError(f"{where}: its arrays have {declared} bytes, more than "
+                             f"max_bytes={max_bytes}; raise max_bytes to read it")
+    return header
+
+
+def _array(name: str, tensor: Mapping[str, Any]) -> Array:
+    """An array of what the library has found."""
+    kind = tensor["dtype"]
+    if kind not in DTYPES:
+        raise ValueError(f"tensor {name!r} has dtype {kind}, expected one of {', '.join(DTYPES)}")
+    a = np.frombuffer(tensor["data"], DTYPES[kind])
+    if kind == "BF16":                                     # the upper half of a float32
+        wide = np.empty(a.shape, np.uint32)
+        np.left_shift(a, 16, out=wide, dtype=np.uint32)
+        a = wide.view(np.float32)
+    return a.astype(a.dtype.newbyteorder("="), copy=False).reshape(tensor["shape"])

@@ -1,0 +1,104 @@
+"""What is fuzzed: readers, the mutations that suit their files, and seeds."""
+
+from __future__ import annotations
+
+import importlib
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import mutations
+from mutations import Havoc
+
+ROOT = Path(__file__).resolve().parents[2]
+FIXTURES = ROOT / "tests" / "fixtures" / "interop"
+CORPUS = FIXTURES / "fuzz"
+
+Mutation = Callable[[bytes, Random, Havoc], bytes]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader of `gru_c.interop` and the inputs that it gets.
+
+    ours
+        Whether a parser of ours reads the file. If not, a library in C does: a crash of it is
+        listed, and memory is what the operating system counts.
+    """
+
+    module: str
+    suffix: str
+    mutate: Mutation
+    seeds: tuple[str, ...] = ()
+    ours: bool = True
+    needs: str = ""
+    max_length: int = 8192
+    wrap: Callable[[bytes], bytes] = bytes                 # the file of an input
+
+    def reader(self):
+        """The module that reads; it is imported here, so that a fuzzer can instrument it."""
+        return importlib.import_module(f"gru_c.interop.{self.module}")
+
+    def inputs(self, name: str) -> Iterator[tuple[str, bytes]]:
+        """The committed corpus, and small fixtures of the format."""
+        archive = CORPUS / f"{name}.zip"
+        if archive.exists():
+            with zipfile.ZipFile(archive) as corpus:
+                yield from ((member, corpus.read(member)) for member in corpus.namelist())
+        for pattern in self.seeds:
+            for path in sorted(FIXTURES.glob(pattern)):
+                if path.stat().st_size <= self.max_length:
+                    yield path.name, path.read_bytes()
+
+
+def inside_pt(name: str, content: bytes, rng: Random, havoc: Havoc) -> bytes:
+    change = mutations.pickled if name.endswith(".pkl") else mutations.raw
+    return change(content, rng, havoc)
+
+
+def inside_keras(name: str, content: bytes, rng: Random, havoc: Havoc) -> bytes:
+    change = mutations.json_text if name.endswith(".json") else mutations.raw
+    return change(content, rng, havoc)
+
+
+def inside_npz(name: str, content: bytes, rng: Random, havoc: Havoc) -> bytes:
+    return mutations.npy(content, rng, havoc)
+
+
+def metadata_npz(data: bytes) -> bytes:
+    """A model with this text as its metadata."""
+    members = {"weight_ih_l0": ("<f4", "(3, 1)", bytes(12)),
+               "weight_hh_l0": ("<f4", "(3, 1)", bytes(12)),
+               "__metadata__": ("|u1", f"({len(data)},)", data)}
+    return mutations.archived([
+        (f"{name}.npy", mutations.npy_file(dtype, shape, values))
+        for name, (dtype, shape, values) in members.items()])
+
+
+def metadata_safetensors(data: bytes) -> bytes:
+    """A model with this text as its metadata."""
+    header = (b'{"__metadata__":' + data + b',"weight_ih_l0":{"dtype":"F32","shape":[3,1],'
+              b'"data_offsets":[0,12]},"weight_hh_l0":{"dtype":"F32","shape":[3,1],'
+              b'"data_offsets":[12,24]}}')
+    return len(header).to_bytes(8, "little") + header + bytes(24)
+
+
+TARGETS = {
+    "pt": Target("torch", ".pt", mutations.zipped(inside_pt), ("torch/*.pt", "torch/*.pth")),
+    "pt-legacy": Target("torch", ".pt", mutations.pickled, ("torch/*legacy*",)),
+    "npz": Target("files", ".npz", mutations.zipped(inside_npz), ("*/*.npz",)),
+    "metadata-npz": Target("files", ".npz", mutations.json_inside, wrap=metadata_npz),
+    "metadata-safetensors": Target("files", ".safetensors", mutations.json_inside,
+                                   needs="safetensors", wrap=metadata_safetensors),
+    "rtneural": Target("rtneural", ".json", mutations.json_text, ("rtneural/*.json",)),
+    "safetensors": Target("files", ".safetensors", mutations.with_length, ("*/*.safetensors",),
+                          ours=False, needs="safetensors"),
+    "hdf5": Target("keras", ".h5", mutations.raw, ("keras/*.h5",), ours=False, needs="h5py",
+                   max_length=65536),
+    "keras": Target("keras", ".keras", mutations.zipped(inside_keras), ("keras/*.keras",),
+                    ours=False, needs="h5py", max_length=65536),
+    "onnx": Target("onnx", ".onnx", mutations.protobuf, ("onnx/*.onnx",), ours=False,
+                   needs="onnx"),
+}
