@@ -309,13 +309,28 @@ def test_one_of_several(tmp_path):
                            {name: 2 * a for name, a in model().state_dict().items()})
 
 
-def test_a_cell(tmp_path):
-    """It becomes a GRU of one layer."""
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_cell(suffix, tmp_path):
+    """It stays one in our files and in PyTorch's, and is a layer elsewhere."""
+    needs(suffix)
     cell = gru_c.GRUCell(3, 4, rng=0)
-    source, target = saved(tmp_path / "a.npz", cell, "cell."), tmp_path / "b.npz"
+    source, target = saved(tmp_path / "a.npz", cell, "cell."), tmp_path / f"b{suffix}"
     convert(source, target)
-    assert_same_parameters(gru_c.GRU.load(target).state_dict(),
+    one, = find(target)
+    assert one.cell == (suffix in (".safetensors", ".npz", ".pt", ".pth"))
+    assert_same_parameters(one.parameters,
                            {f"{name}_l0": a for name, a in cell.state_dict().items()})
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_names_of_the_arrays(suffix, tmp_path):
+    """Those that a GRU is made from, as `read_arrays` names them."""
+    needs(suffix)
+    source, target = saved(tmp_path / "a.npz", model()), tmp_path / f"b{suffix}"
+    convert(source, target)
+    one, = find(target)
+    sizes = [read_arrays(target)[name].size for name in one.arrays]
+    assert sum(sizes) == sum(a.size for a in model().state_dict().values())
 
 
 @pytest.mark.parametrize("stored", [np.float16, F32, F64])

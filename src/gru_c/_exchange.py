@@ -680,11 +680,10 @@ class Exchange:
         >>> bool((again.weight_ih_l0 == gru.weight_ih_l0).all())
         True
         """
-        from gru_c.cell import GRUCell
         from gru_c.interop import files
         from gru_c.interop.found import described
 
-        files.write(described(self), path, metadata, isinstance(self, GRUCell))
+        files.write(described(self), path, metadata)
 
     @classmethod
     def load(cls, path: Path, max_bytes: int = MAX_BYTES) -> Self:

@@ -116,18 +116,17 @@ def save(path: Path, container: Any, arrays: Mapping[str, Array], metadata: Mapp
 
 # ---- models --------------------------------------------------------------------------------------
 
-def write(found: Found, path: Path, metadata: Mapping[str, str] | None = None,
-          cell: bool = False) -> None:
-    """Write a GRU, as a cell if asked, with its metadata and what is given beside it."""
+def write(found: Found, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a GRU or a cell, with its metadata and what is given beside it."""
     container = container_of(path)
     texts = of_user(found.metadata | dict(metadata or {}), OWN, path)
-    kind = "GRUCell" if cell else "ReverseGRU" if found.options.get("reverse") else "GRU"
+    kind = "GRUCell" if found.cell else "ReverseGRU" if found.options.get("reverse") else "GRU"
     told = found.options | {"dtype": found.dtype.name}
     options = {name: check(told.get(name, default), name)
                for name, (check, default) in CLASSES[f"gru_c.{kind}"].items()}
     texts |= {"format": f"gru_c.{kind}", "format_version": VERSION,
               "options": json.dumps(options, sort_keys=True)}
-    arrays = {name.removesuffix("_l0") if cell else name: a.astype(found.dtype, copy=False)
+    arrays = {name.removesuffix("_l0") if found.cell else name: a.astype(found.dtype, copy=False)
               for name, a in found.parameters.items()}
     save(path, container, arrays, texts, _model)
 

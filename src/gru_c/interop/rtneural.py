@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -195,8 +196,10 @@ def _weights(layer: Mapping[str, Any], where: str) -> list[Array]:
 
 
 def _joined(indices: Sequence[int], layers: list[Mapping[str, Any]], where: str) -> Found:
-    return joined([(_direction(layers[index], f"{where}, layer {index}"),) for index in indices],
-                  where, ",".join(map(str, indices)), CONVENTION)
+    found = joined([(_direction(layers[index], f"{where}, layer {index}"),) for index in indices],
+                   where, ",".join(map(str, indices)), CONVENTION)
+    return replace(found, arrays=tuple(f"layers.{index}.weights.{k}"
+                                       for index in indices for k in range(3)))
 
 
 def _direction(layer: Mapping[str, Any], where: str) -> Direction:
