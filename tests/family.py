@@ -13,14 +13,15 @@ import numpy as np
 from helpers import F64, run, same
 from hypothesis import strategies as st
 
-from gru_c import GRU, get_num_threads, reference, set_num_threads
+from gru_c import GRU, ReverseGRU, get_num_threads, reference, set_num_threads
 
 SEQUENCES = ("x", "d_output", "mask", "resets", "output", "dx")      # time comes first
 
 
 @dataclass
 class Case:
-    model: dict                                            # what GRU takes, but dtype and layout
+    model: dict                                            # what GRU takes, but dtype and layout;
+                                                           # with reverse, a ReverseGRU
     parameters: dict
     call: dict                                             # what is absent is missing
 
@@ -46,11 +47,12 @@ class Case:
 
 
 def case(steps, rows, sizes, seed=0, layers=1, bidirectional=False, bias=True, reset_after=True,
-         scale=1.0, ragged=(), dropout=(), absent=(), **options):
+         scale=1.0, ragged=(), dropout=(), absent=(), reverse=False, **options):
     """A case of standard normal arrays, but x times `scale`, and PyTorch's initial weights.
 
     `ragged` names what is drawn of lengths, mask and resets, `dropout` of what multipliers are
-    drawn: output, input, recurrent. `options` are the activations and clip.
+    drawn: output, input, recurrent. `reverse` makes it one of a ReverseGRU. `options` are the
+    activations and clip.
     """
     rng = np.random.default_rng(seed)
     I, H = sizes  # noqa: E741
@@ -79,6 +81,8 @@ def case(steps, rows, sizes, seed=0, layers=1, bidirectional=False, bias=True, r
                                  for name, shape in masks[kind].items()}
     model = {"input_size": I, "hidden_size": H, "num_layers": layers, "bias": bias,
              "bidirectional": bidirectional, "reset_after": reset_after, **options}
+    if reverse:
+        model["reverse"] = True
     return Case(model, parameters, call)
 
 
@@ -97,13 +101,14 @@ def multipliers(rng, shape, p=0.25):
 def by_reference(case):
     """Results of reference.py."""
     kept = {name: value for name, value in case.model.items()
-            if name in ("reset_after", "activation", "recurrent_activation", "clip")}
+            if name in ("reset_after", "activation", "recurrent_activation", "clip", "reverse")}
     return reference.run(case.parameters, **case.call, **kept)
 
 
 def build(case, dtype=F64, **options):
     """A GRU of the package with the case's parameters."""
-    gru = GRU(**case.model, dtype=dtype, **options)
+    given = case.model | options
+    gru = (ReverseGRU if given.pop("reverse", False) else GRU)(**given, dtype=dtype)
     gru.load_state_dict({name: value.astype(dtype) for name, value in case.parameters.items()})
     return gru
 
@@ -171,7 +176,8 @@ def ignored(case):
     T, N, _ = case.call["x"].shape
     rows, shown = np.zeros((T, N), bool), np.zeros((case.directions, T, N), bool)
     for direction in range(case.directions):
-        for t, _, counting, visible in reference.schedule(T, N, bool(direction), *(
+        reverse = bool(direction) or case.model.get("reverse", False)
+        for t, _, counting, visible in reference.schedule(T, N, reverse, *(
                 case.call.get(name) for name in ("lengths", "mask", "resets"))):
             rows[t], shown[direction, t] = counting, visible
     return ~rows, ~np.repeat(np.moveaxis(shown, 0, 2), case.model["hidden_size"], axis=2)
@@ -214,9 +220,10 @@ def some_of(*names):
 
 @st.composite
 def cases(draw, ragged=("lengths", "mask", "resets"), dropout=("output", "input", "recurrent"),
-          activation=True, least_hidden=1, reset_after=booleans):
-    """Any case. In float32 let it have three units or more (test_numerics.models says why). Where z
-    has no bounds, the state would be squared in each step, and overflow: clip holds it.
+          activation=True, least_hidden=1, reset_after=booleans, reverse=False):
+    """Any case; with `reverse`, of a ReverseGRU, too. In float32 let it have three units or more
+    (test_numerics.models says why). Where z has no bounds, the state would be squared in each step,
+    and overflow: clip holds it.
     """
     options = {}
     if activation and draw(booleans):
@@ -224,11 +231,13 @@ def cases(draw, ragged=("lengths", "mask", "resets"), dropout=("output", "input"
         options = {
             "activation": draw(st.sampled_from(ACTIVATIONS)), "clip": clip,
             "recurrent_activation": draw(st.sampled_from(ACTIVATIONS if clip else BOUNDED))}
+    bidirectional = draw(booleans)
     return case(
         draw(st.integers(1, 7)), draw(st.integers(1, 9)),
         (draw(st.integers(1, 33)), draw(st.integers(least_hidden, 33))),
         seed=draw(st.integers(0, 999)), layers=draw(st.integers(1, 3)),
-        bidirectional=draw(booleans), bias=draw(booleans),
+        bidirectional=bidirectional, bias=draw(booleans),
+        reverse=reverse and not bidirectional and draw(booleans),
         reset_after=draw(reset_after), scale=0.5 if options else 1.0,
         ragged=draw(some_of(*ragged)) if ragged else (),
         dropout=draw(some_of(*dropout)) if dropout else (),

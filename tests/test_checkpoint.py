@@ -23,7 +23,7 @@ from family import (
 from helpers import F32, F64, assert_same_bits, at_once, normal, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_family import EVERYTHING
+from test_family import EVERYTHING, REVERSE
 from test_interrupt import alarm
 from test_state import Meanwhile
 
@@ -44,14 +44,15 @@ def cases(draw):
     steps = draw(st.integers(1, 4)) * unit + draw(st.integers(-unit + 1, 2 * unit))
     options = draw(st.sampled_from(
         [{}, {}, {"activation": "softsign", "recurrent_activation": "hard_sigmoid", "clip": 1.0}]))
+    directions = draw(st.sampled_from([{}, {"bidirectional": True}, {"reverse": True}]))
     found = case(
         steps, rows, (draw(st.integers(1, 17)), draw(st.integers(3, 20))),
-        seed=draw(st.integers(0, 999)), layers=draw(st.integers(1, 3)), bidirectional=draw(some),
+        seed=draw(st.integers(0, 999)), layers=draw(st.integers(1, 3)),
         bias=draw(some), reset_after=draw(some),
         ragged=[name for name in ("lengths", "mask", "resets") if draw(some)],
         dropout=[name for name in ("output", "input", "recurrent") if draw(some)],
         absent=[name for name in ("h_0", "d_output", "d_h_n") if draw(some) and draw(some)],
-        **options)
+        **directions, **options)
     if "lengths" in found.call and draw(some):             # all rows end early, or have no steps
         found.call["lengths"] = found.call["lengths"] * draw(st.sampled_from([0, 1])) // 2
     return found, draw(st.sampled_from([1, unit, unit + 1, 2 * unit, 10**30]))
@@ -68,7 +69,8 @@ def test_same_bits(drawn, dtype, batch_first, count):
     assert_same_bits(found, wanted)
 
 
-@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
+@pytest.mark.parametrize("options", [{}, EVERYTHING, REVERSE],
+                         ids=["plain", "everything", "reverse"])
 def test_sums_of_all_levels(options, dtype):
     """More than 256 blocks of rows: their sums have three levels, which windows do not end."""
     drawn = case(301, 257, (5, 9), **options)

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,7 +116,8 @@ def test_as_a_module():
     assert done.returncode == 1 and done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("args", [["--help"], ["train", "--help"], ["predict", "--help"]], ids=str)
+@pytest.mark.parametrize("args", [["--help"], ["train", "--help"], ["predict", "--help"],
+                                  ["inspect", "--help"], ["convert", "--help"]], ids=str)
 def test_help(args, command):
     status, out, _ = command(*args)
     assert status == 0 and out.startswith("usage: gru-c")
@@ -140,6 +142,11 @@ def test_help(args, command):
     (["complexity", "--input-size", "8"], "arguments are required: --hidden-size"),
     (["complexity", "--input-size", "x", "--hidden-size", "4"], "invalid int value: 'x'"),
     (["info", "more"], "unrecognized arguments: more"),
+    (["inspect"], "the following arguments are required: FILE"),
+    (["inspect", "a.npz", "b.npz"], "unrecognized arguments: b.npz"),
+    (["inspect", "a.npz", "--max-bytes", "1G"], "invalid int value: '1G'"),
+    (["convert", "a.npz"], "the following arguments are required: OUT"),
+    (["convert", "a.npz", "b.npz", "--dtype", "float16"], "invalid choice: 'float16'"),
 ], ids=" ".join)
 def test_wrong_arguments(args, message, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -471,6 +478,193 @@ def test_predict_notes_a_wrong_scale(command, tmp_path):
     status, out, err = command("predict", model, "--data", path)
     assert status == 0 and out.count("\n") == 1
     assert err == f"gru-c: note: {path} holds no pixel above 1; the scale is 0..16\n"
+
+
+# ---- inspect and convert -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    """A file as PyTorch names its arrays: a GRU of two layers between other layers."""
+    gru = gru_c.GRU(3, 4, 2, bidirectional=True, rng=0)
+    arrays = {f"encoder.{name}": a for name, a in gru.state_dict().items()}
+    arrays |= {"embedding.weight": np.zeros((10, 3), np.float32), "steps": np.int64(5)}
+    np.savez(tmp_path / "model.npz", **arrays)
+    return tmp_path / "model.npz"
+
+
+def test_inspect(model_file, command):
+    assert output_of(command("inspect", model_file)) == f"""\
+{model_file}: npz, 1 GRU, 2 other arrays
+
+GRU 'encoder.'
+  size        input_size 3, hidden_size 4, 2 layers, two directions
+  convention  PyTorch
+  dtype       float32
+  parameters  552 (2,208 bytes)
+
+other arrays
+  embedding.weight  (10, 3) float32
+  steps             () int64
+"""
+
+
+def test_the_page_shows_what_is_printed(model_file, command, monkeypatch):
+    """docs/interop/command-line.md."""
+    monkeypatch.chdir(model_file.parent)
+    page = Path(__file__).parent.parent / "docs" / "interop" / "command-line.md"
+    shown, = re.findall(r"^```console\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    _, *examples = re.split(r"^\$ gru-c ", shown, flags=re.MULTILINE)
+    assert len(examples) == 3
+    for example in examples:
+        line, _, wanted = example.partition("\n")
+        assert output_of(command(*line.split())) == wanted
+
+
+def test_inspect_options_and_metadata(command, tmp_path):
+    """Options that are not the default, but reset_after in any case."""
+    path = tmp_path / "model.npz"
+    gru = gru_c.ReverseGRU(3, 4, dtype=np.float64, bias=False, clip=3.0,
+                           activation={"name": "elu", "alpha": 0.5})
+    gru.save(path, {"author": "me", "two lines": "a\nb\x1b[2J"})
+    assert output_of(command("inspect", path)) == f"""\
+{path}: npz, 1 GRU, no other arrays
+
+GRU
+  size        input_size 3, hidden_size 4, in reverse, no biases
+  convention  gru_c.ReverseGRU
+  options     reset_after=True, activation={{'name': 'elu', 'alpha': 0.5}}, clip=3.0
+  dtype       float64
+  parameters  84 (672 bytes)
+
+metadata
+  author     me
+  two lines  'a\\nb\\x1b[2J'
+"""
+
+
+def test_inspect_json(model_file, command):
+    found = json.loads(output_of(command("inspect", "--json", model_file)))
+    assert found == {
+        "file": str(model_file), "format": "npz",
+        "models": [{
+            "name": "encoder.", "size": "input_size 3, hidden_size 4, 2 layers, two directions",
+            "convention": "PyTorch", "options": {}, "input_size": 3, "hidden_size": 4,
+            "num_layers": 2, "bidirectional": True, "reverse": False, "bias": True,
+            "dtype": "float32", "parameters": 552, "bytes": 2208}],
+        "other_arrays": {"embedding.weight": {"shape": [10, 3], "dtype": "float32"},
+                         "steps": {"shape": [], "dtype": "int64"}},
+        "metadata": {}}
+
+
+def test_inspect_a_file_of_no_gru(command, tmp_path):
+    path = tmp_path / "\N{GREEK SMALL LETTER ALPHA}.npz"
+    np.savez(path, weight=np.zeros((2, 3), np.float16))
+    out = output_of(command("inspect", path))
+    assert out == f"{path}: npz, no GRUs, 1 other array\n\nother arrays\n  weight  (2, 3) float16\n"
+    done = subprocess.run([sys.executable, "-m", "gru_c", "inspect", str(path)],
+                          env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\\u03b1.npz: npz, no GRUs" in done.stdout
+
+
+def test_convert(model_file, command, tmp_path):
+    target = tmp_path / "new.npz"
+    assert output_of(command("convert", model_file, target, "--dtype", "float64", "--batch-first",
+                             "--no-reset-after")) == (
+        f"{target}: npz, input_size 3, hidden_size 4, 2 layers, two directions, float64, "
+        "552 parameters\n")
+    gru = gru_c.GRU.load(target)
+    assert (gru.dtype, gru.batch_first, gru.reset_after) == (np.float64, True, False)
+    with np.load(model_file) as source:
+        assert_same_bits(gru.state_dict(), {name: source[f"encoder.{name}"].astype(np.float64)
+                                            for name in gru.state_dict()})
+
+
+def test_convert_one_of_several(command, tmp_path):
+    path, target = tmp_path / "a.npz", tmp_path / "b.npz"
+    models = {"a.": gru_c.GRU(3, 4, rng=0), "b.": gru_c.GRU(5, 6, 2, dropout=0.5, rng=0)}
+    np.savez(path, **{prefix + name: a for prefix, gru in models.items()
+                      for name, a in gru.state_dict().items()})
+    assert "2 GRUs are in it; name one of them: " in error_of(command("convert", path, target))
+    assert "hidden_size 6, 2 layers" in output_of(command("convert", path, target, "--name", "b."))
+    assert_same_bits(gru_c.GRU.load(target).state_dict(), models["b."].state_dict())
+
+
+def test_notes(command, tmp_path):
+    """What a reader warns of is a line on stderr, beside what is printed."""
+    onnx = pytest.importorskip("onnx")
+    path, target = tmp_path / "model.onnx", tmp_path / "new.npz"
+    gru_c.GRU(3, 4, reset_after=False, rng=0).to_onnx(path)
+    proto = onnx.load(path)
+    proto.producer_name = "pytorch"
+    onnx.save(proto, path)
+    status, out, err = command("convert", path, target)
+    assert status == 0 and out.startswith(f"{target}: npz, input_size 3")
+    assert err.startswith("gru-c: note: ") and err.count("\n") == 1
+    assert "linear_before_reset is 0" in err
+    output_of(command("convert", path, target, "--reset-after"))
+    assert gru_c.GRU.load(target).reset_after
+
+
+@pytest.mark.parametrize("command_line", [
+    ["inspect", "{}"], ["inspect", "{}", "--json"], ["convert", "{}", "new.npz"]], ids=" ".join)
+@pytest.mark.parametrize("content, message", [
+    (None, "No such file or directory"),
+    (b"", "an empty file; a model is a file of safetensors"),
+    (b"hello", "no known format; a model is a file of safetensors"),
+    (b"PK\3\4 and no more", "model.pt: "),
+    (b"\x80\2.", "model.pt: "),
+    (b"{]", "model.pt: "),
+    ("folder", "Is a directory"),
+], ids=["none", "empty", "text", "zip", "pickle", "json", "folder"])
+def test_broken_files(command_line, content, message, command, tmp_path, monkeypatch):
+    """One line, which names the file; nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "model.pt"
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    before = os.listdir()
+    err = error_of(command(*(word.format(path) for word in command_line)))
+    assert str(path) in err and message in err
+    assert os.listdir() == before
+
+
+@pytest.mark.parametrize("target, message", [
+    ("new", "the suffix should name a format to write: safetensors (.safetensors), npz (.npz)"),
+    ("nowhere/new.npz", "No such file or directory"),
+    ("folder.npz", "Is a directory"),
+    ("new.json", "bidirectional=True"),
+])
+def test_convert_refuses(target, message, model_file, command, tmp_path):
+    (tmp_path / "folder.npz").mkdir()
+    before = sorted(os.listdir(tmp_path))
+    err = error_of(command("convert", model_file, tmp_path / target))
+    assert message in err
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_too_large(model_file, command):
+    err = error_of(command("inspect", model_file, "--max-bytes", "100"))
+    assert str(model_file) in err and "max_bytes=100" in err
+
+
+def test_without_an_extra(model_file, command, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    err = error_of(command("convert", model_file, tmp_path / "new.safetensors"))
+    assert "safetensors is needed for this and is not installed: pip install" in err
+
+
+def test_a_closed_pipe(model_file):
+    """The reader has gone: no traceback."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gru_c", "inspect", str(model_file)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == (b"", 1)
+    process.stderr.close()
 
 
 def test_unexpected_errors_are_one_line(command, monkeypatch):

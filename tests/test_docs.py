@@ -1,6 +1,6 @@
 """The documents: their examples run, and what docs/gru_backward.md quotes stands in the source.
 
-Examples are the ```python blocks of README.md and docs/*.md. Each runs in a namespace of its own,
+Examples are the ```python blocks of README.md and docs/. Each runs in a namespace of its own,
 unless the comment `<!-- no test -->` stands before it.
 
 Quotations name the functions that they come from, in a comment before them:
@@ -27,7 +27,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DERIVATION = ROOT / "docs" / "gru_backward.md"
 FLOOR_PLAN = ROOT / "CONTRIBUTING.md"
 CORE = ROOT / "src" / "gru_c" / "_core"

@@ -42,17 +42,19 @@ from hypothesis import strategies as st
 from gru_c import GRUCell, _core
 
 drawing = settings(deadline=None, derandomize=True, database=None, max_examples=60)
-wide = cases(least_hidden=3)                               # for float32, too
+wide = cases(least_hidden=3, reverse=True)                 # for float32, too
 dtypes = st.sampled_from([F32, F64])
 
 EVERYTHING = {"layers": 2, "bidirectional": True, "ragged": ("lengths", "mask", "resets"),
               "dropout": ("output", "input", "recurrent")}
+REVERSE = EVERYTHING | {"bidirectional": False, "reverse": True}
+everything = pytest.mark.parametrize("options", [EVERYTHING, REVERSE], ids=["two", "reverse"])
 
 
 # ---- against the reference ----------------------------------------------------------------------
 
 @drawing
-@given(cases(), st.booleans(), st.sampled_from([1, 2]))
+@given(cases(reverse=True), st.booleans(), st.sampled_from([1, 2]))
 def test_float64(case, batch_first, count):
     gru = build(case, batch_first=batch_first)
     with threads(count):
@@ -61,7 +63,8 @@ def test_float64(case, batch_first, count):
 
 
 @drawing
-@given(cases(least_hidden=3, activation=False), st.booleans(), st.sampled_from([1, 2]))
+@given(cases(least_hidden=3, activation=False, reverse=True), st.booleans(),
+       st.sampled_from([1, 2]))
 def test_float32(case, batch_first, count):
     gru = build(case, F32, batch_first=batch_first)
     with threads(count):
@@ -100,11 +103,12 @@ def test_cell_and_step(activation, dtype, reset_after):
         assert_same_array(gru.step(call["x"][0], call["h_0"]), wanted["h_n"])
 
 
+@everything
 @pytest.mark.parametrize("sizes", [(5, 65), (130, 100), (3, 257)], ids=str)
-def test_larger(sizes, dtype, reset_after):
+def test_larger(options, sizes, dtype, reset_after):
     """More than one block of rows, more units than a panel has, and threads that share units."""
     for rows in (2, 70):
-        drawn = case(4, rows, sizes, reset_after=reset_after, **EVERYTHING)
+        drawn = case(4, rows, sizes, reset_after=reset_after, **options)
         gru = build(drawn, dtype)
         with threads(2):
             assert_close(run_case(gru, drawn), by_reference(drawn), gru)
@@ -149,7 +153,7 @@ def test_checkpoint(case, dtype, every):
 
 
 @drawing
-@given(cases(dropout=(), least_hidden=3), dtypes)
+@given(cases(dropout=(), least_hidden=3, reverse=True), dtypes)
 def test_ways_to_the_results(case, dtype):
     """Both modes, with the output and without it, in new arrays and in the caller's."""
     gru = build(case, dtype)
@@ -187,11 +191,11 @@ def test_parts_of_a_backward(case, dtype):
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("bidirectional", [False, True], ids=["one", "two"])
-def test_results_over_inputs(layers, bidirectional, dtype, reset_after):
+@pytest.mark.parametrize("directions", [{}, {"bidirectional": True}, {"reverse": True}], ids=str)
+def test_results_over_inputs(layers, directions, dtype, reset_after):
     """out= may be x, and h_n_out= h_0; a backward does not miss them."""
-    drawn = case(5, 4, (18 if bidirectional else 9, 9), layers=layers, bidirectional=bidirectional,
-                 ragged=("lengths", "mask", "resets"), reset_after=reset_after)
+    drawn = case(5, 4, (18 if "bidirectional" in directions else 9, 9), layers=layers,
+                 ragged=("lengths", "mask", "resets"), reset_after=reset_after, **directions)
     gru = build(drawn, dtype)
     wanted = run_case(gru, drawn)
     for mode in (True, False):
@@ -205,8 +209,9 @@ def test_results_over_inputs(layers, bidirectional, dtype, reset_after):
         assert_same_bits(found, {name: wanted[name] for name in found})
 
 
-def test_unbatched(dtype, reset_after):
-    drawn = case(5, 1, (4, 9), reset_after=reset_after, **EVERYTHING)
+@everything
+def test_unbatched(options, dtype, reset_after):
+    drawn = case(5, 1, (4, 9), reset_after=reset_after, **options)
     gru = build(drawn, dtype)
     wanted = run(gru, **arguments(gru, drawn))
     call = arguments(gru, drawn)
@@ -233,11 +238,12 @@ def test_no_rows(dtype):
 poisons = pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf, 1e30])
 
 
+@everything
 @poisons
 @pytest.mark.parametrize("ragged", [
     ("lengths",), ("mask",), ("lengths", "mask", "resets")], ids=str)
-def test_what_does_not_count(ragged, poison, dtype, reset_after):
-    drawn = case(7, 9, (4, 19), reset_after=reset_after, **EVERYTHING | {"ragged": ragged})
+def test_what_does_not_count(options, ragged, poison, dtype, reset_after):
+    drawn = case(7, 9, (4, 19), reset_after=reset_after, **options | {"ragged": ragged})
     gru = build(drawn, dtype)
     wanted = run_case(gru, drawn)
     no_x, no_d = ignored(drawn)
@@ -250,11 +256,12 @@ def test_what_does_not_count(ragged, poison, dtype, reset_after):
     assert not wanted["dx"][no_x].any()
 
 
+@everything
 @poisons
 @pytest.mark.parametrize("ragged", [("lengths",), ("mask",), ("resets",)], ids=str)
-def test_a_row_does_not_notice_bad_mates(ragged, poison, dtype, reset_after):
+def test_a_row_does_not_notice_bad_mates(options, ragged, poison, dtype, reset_after):
     """Nor do the gradients of the parameters, where the bad rows have no steps."""
-    drawn = case(5, 12, (4, 19), reset_after=reset_after, **EVERYTHING | {"ragged": ragged})
+    drawn = case(5, 12, (4, 19), reset_after=reset_after, **options | {"ragged": ragged})
     bad = np.arange(12) % 3 == 0
     if "lengths" in ragged:
         drawn.call["lengths"][bad] = 0

@@ -248,7 +248,7 @@ def test_what_comes_back(kind):
 
 
 REFUSED = [
-    ({"reset_after": False}, "has reset_after=False, which .* cannot hold: it has reset_after=Tru"),
+    ({"reset_after": False}, "has reset_after=False, which .* cannot hold: it has reset_after="),
     ({"activation": "relu"}, "has activation='relu'"),
     ({"recurrent_activation": "hard_sigmoid"}, "has recurrent_activation='hard_sigmoid'"),
     ({"clip": 2.0}, "has clip=2.0"),

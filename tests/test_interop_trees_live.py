@@ -102,7 +102,7 @@ def test_other_cells_of_flax():
     for tree in (mgu, lstm, nnx.state(nnx.OptimizedLSTMCell(I, H, rngs=rngs)),
                  nnx.state(nnx.LSTMCell(I, H, rngs=rngs)),
                  nnx.state(nnx.SimpleCell(I, H, rngs=rngs))):
-        with pytest.raises(ValueError, match="missing|unexpected|no GRU cell|expected W"):
+        with pytest.raises(ValueError, match=r"missing|unexpected|no GRU cell|expected W"):
             gru_c.GRU.from_flax(tree)
 
 

@@ -59,7 +59,8 @@ def layer_of(case, name, masks):
                                       model.get("clip")),
         dropout=0.0 if input_mask is None else 0.5,
         recurrent_dropout=0.0 if recurrent_mask is None else 0.5,
-        return_sequences=True, return_state=True, go_backwards=name.endswith("reverse"),
+        return_sequences=True, return_state=True,
+        go_backwards=name.endswith("reverse") or case.model.get("reverse", False),
         use_cudnn=False, dtype="float64")
     weights = to_keras(case, name)
     layer.build((None, None, len(weights[0])))
@@ -128,8 +129,9 @@ IN_KERAS = {
 # ---- tests --------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "nobias"])
-def test_go_backwards(bias, reset_after, results_of):
-    drawn = case(5, 3, (4, 6), bias=bias, bidirectional=True, reset_after=reset_after)
+@pytest.mark.parametrize("directions", [{"bidirectional": True}, {"reverse": True}], ids=str)
+def test_go_backwards(directions, bias, reset_after, results_of):
+    drawn = case(5, 3, (4, 6), bias=bias, reset_after=reset_after, **directions)
     assert_results(results_of(drawn), by_keras(drawn))
 
 
@@ -182,7 +184,7 @@ def test_activations(activation, reset_after, results_of):
             assert_results(results_of(drawn), by_keras(drawn))
 
 
-drawn_cases = cases(ragged=("mask",))
+drawn_cases = cases(ragged=("mask",), reverse=True)
 drawing = settings(deadline=None, derandomize=True, database=None, max_examples=25)
 
 

@@ -1,8 +1,8 @@
 """Against ONNX's reference evaluator and ONNX Runtime, where they are installed: forward alone.
 
-A GRU node is one layer, in one direction or two. The evaluator computes in float64, but ignores
-activations, clip and sequence_lens; ONNX Runtime has them, in float32 alone. Stored values for
-other environments: test_known_answers.py.
+A GRU node is one layer, in one direction or two; the reverse direction alone is a ReverseGRU. The
+evaluator computes in float64, but ignores activations, clip and sequence_lens; ONNX Runtime has
+them, in float32 alone. Stored values for other environments: test_known_answers.py.
 """
 
 import numpy as np
@@ -40,12 +40,12 @@ def results(Y, Y_h):
 def inputs_of(case, direction):
     """Of a GRU node. Its gates are stacked z, r, h, its biases one after the other."""
     def stacked(key):
-        blocks = [np.split(case.parameters[f"{key}_{name}"], 3) for name in DIRECTIONS[direction]]
+        blocks = [np.split(case.parameters[f"{key}_{name}"], 3) for name in names(case, direction)]
         return np.stack([np.concatenate([z, r, n]) for r, z, n in blocks])
 
     arrays = case.complete()
     inputs = {"X": arrays["x"], "W": stacked("weight_ih"), "R": stacked("weight_hh"),
-              "initial_h": arrays["h_0"][columns(direction)]}
+              "initial_h": arrays["h_0"][columns(case, direction)]}
     if case.model["bias"]:
         inputs["B"] = np.concatenate([stacked("bias_ih"), stacked("bias_hh")], axis=1)
     if "lengths" in case.call:
@@ -53,8 +53,15 @@ def inputs_of(case, direction):
     return inputs
 
 
-def columns(direction):
-    """Of the two directions of a case."""
+def names(case, direction):
+    """Those of the parameters of one or both directions of a case."""
+    return ["l0"] if case.model.get("reverse") else DIRECTIONS[direction]
+
+
+def columns(case, direction):
+    """Where the directions stand among those of a case."""
+    if case.model.get("reverse"):
+        return slice(0, 1)
     return {"forward": slice(0, 1), "reverse": slice(1, 2), "bidirectional": slice(0, 2)}[direction]
 
 
@@ -118,7 +125,7 @@ def compared(results_of, case, direction, theirs, allowed):
     """Output and h_n of some directions agree."""
     wanted, H = theirs(case, direction), case.model["hidden_size"]
     found = results_of(case)
-    chosen = columns(direction)
+    chosen = columns(case, direction)
     output = found["output"][:, :, chosen.start * H:chosen.stop * H]
     assert error(output, wanted["output"]) <= allowed
     assert error(found["h_n"][chosen], wanted["h_n"]) <= allowed
@@ -140,6 +147,16 @@ def test_runtime(direction, lengths, reset_after, results_of):
     if lengths:
         drawn = drawn.but(lengths=np.array(lengths))
     compared(results_of, drawn, direction, by_runtime, tolerance(F32, 10, 5))
+
+
+@pytest.mark.parametrize("lengths", [None, [5, 1, 3, 5]], ids=str)
+def test_reverse_alone(lengths, reset_after, results_of):
+    drawn = case(5, 4, (4, 6), reverse=True, reset_after=reset_after)
+    if lengths:
+        drawn = drawn.but(lengths=np.array(lengths))
+    else:
+        compared(results_of, drawn, "reverse", by_evaluator, 1e-12)
+    compared(results_of, drawn, "reverse", by_runtime, tolerance(F32, 10, 5))
 
 
 def test_a_row_of_no_steps(reset_after, results_of):

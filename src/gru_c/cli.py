@@ -1,5 +1,7 @@
 """The command ``gru-c``, also ``python -m gru_c``: train, predict, complexity, info.
 
+The subcommands inspect and convert stand in _cli_files.py.
+
 Exit status: 0 done, 1 failed (one line on stderr says why), 2 wrong arguments, 130 after Ctrl-C.
 Everything that only `train` and `predict` need is imported when they run.
 """
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gru_c import complexity, show_config
+from gru_c import _cli_files, complexity, show_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all subcommands; each sets ``run``, a function of the arguments."""
     parser = argparse.ArgumentParser(
-        prog="gru-c", description="Train a GRU on handwritten digits, use it, count what it costs."
+        prog="gru-c",
+        description="Train a GRU on handwritten digits, use it, count what it costs; say what is "
+        "in the file of a model, and convert it.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -115,6 +119,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--dtype", choices=["float32", "float64"], default="float32")
     add("--json", action="store_true", help="print JSON instead of a table")
     cost.set_defaults(run=run_complexity)
+
+    _cli_files.add_commands(commands)
 
     info = commands.add_parser("info", help="say what this installation runs on")
     info.set_defaults(run=run_info)

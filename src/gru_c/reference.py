@@ -183,11 +183,12 @@ def backward(tape: Tape, d_output: Array, d_h: Array, weight_ih: Array, weight_h
 def run(parameters: Mapping[str, Array], x: Array, h_0: Array | None = None,
         d_output: Array | None = None, d_h_n: Array | None = None,
         dropout_masks: Mapping[str, Array] | None = None, reset_after: bool = True,
-        **options: Any) -> dict[str, Array]:
+        reverse: bool = False, **options: Any) -> dict[str, Array]:
     """Forward and backward of all layers and directions that the parameters are of.
 
-    Parameters, arrays and masks are those of a `GRU`, time first; absent arrays are zeros. The
-    options are those of `forward`. Returns output, h_n, dx, dh_0 and the gradients by name.
+    Parameters, arrays and masks are those of a `GRU`, or with `reverse` of a `ReverseGRU`; time
+    first; absent arrays are zeros. The options are those of `forward`. Returns output, h_n, dx,
+    dh_0 and the gradients by name.
     """
     D = 2 if "weight_ih_l0_reverse" in parameters else 1
     L = sum("weight_ih" in name for name in parameters) // D
@@ -195,7 +196,7 @@ def run(parameters: Mapping[str, Array], x: Array, h_0: Array | None = None,
     states = np.zeros((L * D, x.shape[1], parameters["weight_hh_l0"].shape[1]), x.dtype)
     masks = dropout_masks or {}
     output, tapes = model_forward(parameters, layers, x, states if h_0 is None else h_0, masks,
-                                  reset_after, **options)
+                                  reset_after, reverse, **options)
     dx, dh_0, grads = model_backward(
         parameters, layers, tapes, np.zeros_like(output) if d_output is None else d_output,
         states if d_h_n is None else d_h_n, masks, reset_after)
@@ -204,7 +205,7 @@ def run(parameters: Mapping[str, Array], x: Array, h_0: Array | None = None,
 
 
 def model_forward(parameters: Mapping[str, Array], layers: list[list[str]], x: Array, h_0: Array,
-                  masks: Mapping[str, Array], reset_after: bool,
+                  masks: Mapping[str, Array], reset_after: bool, reverse: bool,
                   **options: Any) -> tuple[Array, dict[str, Tape]]:
     """Output of the last layer, and a tape for each name in `layers`."""
     states, tapes = iter(h_0), {}
@@ -216,7 +217,8 @@ def model_forward(parameters: Mapping[str, Array], layers: list[list[str]], x: A
             half, tapes[name] = forward(
                 x, next(states), W_ih, W_hh, parameters.get(f"bias_ih_{name}", none),
                 parameters.get(f"bias_hh_{name}", none), reset_after,
-                reverse=name.endswith("reverse"), input_dropout=masks.get(f"input_{name}"),
+                reverse=reverse or name.endswith("reverse"),
+                input_dropout=masks.get(f"input_{name}"),
                 recurrent_dropout=masks.get(f"recurrent_{name}"), **options)
             halves.append(half)
         output = np.concatenate(halves, axis=2)

@@ -1,6 +1,7 @@
 """Right uses of everything public: type checkers must find nothing here. Never run."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -8,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import gru_c
-from gru_c import GRU, GRUCell, cli, reference
+from gru_c import GRU, GRUCell, ReverseGRU, cli, reference
 from gru_c.complexity import Bytes, Complexity, Operations, Parameters
 from gru_c.datasets import DIGIT_PIXEL_MAX, load_digits, split_digits
+from gru_c.interop import Found, convert, find, read_arrays
 from gru_c.learn import (
     Adam,
     Epoch,
@@ -75,6 +77,22 @@ def sequences() -> None:
     print(dx.shape, dh_0.shape, gru.grads["weight_ih_l0"].sum())
     gru.backward(output, need_dx=False, need_grads=False)
     assert_type(gru.step(x[0], h_n, out=h_n), Array)
+
+
+def files(path: Path) -> None:
+    assert_type(read_arrays(path), dict[str, Array])
+    found = find(os.fsencode(path), max_bytes=2**20)
+    assert_type(found, list[Found])
+    assert_type((found[0].name, found[0].parameters), tuple[str, dict[str, Array]])
+    assert_type(convert(path, "model.onnx", "encoder.", np.float32, batch_first=True), Found)
+
+
+def in_reverse() -> GRU:
+    gru = ReverseGRU(3, 4, num_layers=2, batch_first=True, rng=0)
+    assert_type(gru.train().eval(), ReverseGRU)
+    assert_type(gru(np.zeros((2, 5, 3), np.float32), lengths=[5, 3]), tuple[Array | Any, Array])
+    assert_type(gru.weight_ih_l1, Array)
+    return gru
 
 
 def cells() -> None:

@@ -26,6 +26,8 @@ CHECKPOINTS = ("tests/test_checkpoint.py",)
 INTERRUPT = ("tests/test_interrupt.py",)
 FAMILY = ("tests/test_family.py",)
 OPTIONS = ("tests/test_options.py",)
+FORMATS = ("tests/test_interop_formats.py",)
+CLI = ("tests/test_cli.py",)
 
 
 class Break(NamedTuple):
@@ -131,6 +133,12 @@ BREAKS = [
     Break("h_n-of-the-last-step", CORE + "rnn/forward.pxi",
           "h = state_rows(call, mirrored(steps, steps + 1, call.reverse), row)",
           "h = state_rows(call, mirrored(call.steps, call.steps + 1, call.reverse), row)", FAMILY),
+    Break("reversed-layers-read-the-slot-before", CORE + "binding.pyx",
+          "if not calls[index - 1].reverse:", "if True:", FAMILY),
+    Break("reversed-layers-are-two-directions", CORE + "binding.pyx",
+          "not layers[0].reverse and layers[1].reverse", "layers[1].reverse", FAMILY),
+    Break("reverse-alone-runs-forward", "src/gru_c/gru.py",
+          "self._reverse or suffix.endswith", "suffix.endswith", ("tests/test_reverse.py",)),
     Break("rows-of-no-steps-have-no-thread", CORE + "rnn/plan.pxi",
           "return call.rows if rank == team else row", "return row", OPTIONS),
     Break("held-without-its-gradient", CORE + "rnn/forward.pxi",
@@ -285,6 +293,20 @@ BREAKS = [
           "if not training:", "if False:", ERRORS),
     Break("replaced-keeps-the-old", CORE + "layer.pxi",
           "old | weights", "weights | old", WEIGHTS),
+    Break("any-zip-with-arrays-is-npz", "src/gru_c/interop/formats.py",
+          "all(name.endswith", "any(name.endswith", FORMATS),
+    Break("pickles-before-safetensors", "src/gru_c/interop/formats.py",
+          'head[8:9] == b"{" and', "False and", FORMATS),
+    Break("the-first-of-several", "src/gru_c/interop/formats.py",
+          "if len(chosen) == 1:", "if chosen:", FORMATS),
+    Break("options-of-the-caller-do-not-count", "src/gru_c/interop/formats.py",
+          "build(GRU, found, dtype, **options)", "build(GRU, found, dtype)", FORMATS),
+    Break("notes-of-readers-are-lost", "src/gru_c/_cli_files.py",
+          "for text in dict.fromkeys(", "for text in dict.fromkeys(() and ", CLI),
+    Break("used-arrays-are-others", "src/gru_c/_cli_files.py",
+          "for name in found.arrays}", "for name in ()}", CLI),
+    Break("reversed-layers-are-strands", "src/gru_c/_checkpoint.py",
+          "layers[0].reverse == layers[1].reverse", "not layers[1].reverse", CHECKPOINTS),
     Break("windows-that-end-blocks", "src/gru_c/_checkpoint.py",
           "size *= -(-k // size)", "size = k", CHECKPOINTS),
     Break("lengths-of-all-windows", "src/gru_c/_checkpoint.py",

@@ -16,5 +16,6 @@ formats.py      what a file is; read_arrays, find and convert over all formats
 
 from gru_c.interop.errors import MissingExtraError, ModelFileError
 from gru_c.interop.formats import convert, find, read_arrays
+from gru_c.interop.found import Found
 
-__all__ = ["MissingExtraError", "ModelFileError", "convert", "find", "read_arrays"]
+__all__ = ["Found", "MissingExtraError", "ModelFileError", "convert", "find", "read_arrays"]

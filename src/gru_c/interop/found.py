@@ -41,6 +41,10 @@ class Found:
         Whose layout the file has, in a few words: ``"PyTorch"``, ``"Keras 3, reset_after=True"``.
     cell
         Whether it is a cell, which runs a step at a time.
+    metadata
+        Texts of the file by name.
+    arrays
+        Names of the arrays in the file that the parameters come from, as `read_arrays` has them.
     """
 
     options: dict[str, Any]
@@ -50,6 +54,7 @@ class Found:
     convention: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     cell: bool = False
+    arrays: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> np.dtype[Any]:

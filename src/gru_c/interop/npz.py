@@ -69,7 +69,7 @@ def read(file: IO[bytes], where: str,
     """The arrays and the metadata of an open file."""
     try:
         with zipfile.ZipFile(_Bounded(file)) as archive:
-            members = _members(archive)
+            members = _members(archive, file.seek(0, os.SEEK_END))
             declared = {name: _declared(archive, member) for name, member in members.items()}
             total = sum(array.nbytes for array in declared.values())
             if total > max_bytes:
@@ -128,9 +128,12 @@ class _Bounded:
         return self.file.seek(offset, whence)
 
 
-def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The members by the names of their arrays, if they hold together."""
+def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
+    """The members, by the names of their arrays, of an archive of `size` bytes."""
     members: dict[str, zipfile.ZipInfo] = {}
+    stored = sum(member.compress_size for member in archive.infolist())
+    if stored > size:
+        raise ValueError(f"its members have {stored} bytes, the file {size}")
     for member in archive.infolist():
         path, name = member.filename, member.filename.removesuffix(".npy")
         if name == path or path != member.orig_filename:
@@ -168,8 +171,8 @@ def _declared(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Declared:
         raise ValueError(f"member {path!r} has {member.file_size} bytes, an array of shape {shape} "
                          f"and dtype {found.dtype} needs {found.start + found.nbytes}")
     held = member.compress_size * (MAX_RATIO if member.compress_type else 1)
-    if found.nbytes > held:
-        raise ValueError(f"member {path!r} declares {found.nbytes} bytes, of which "
+    if member.file_size > held:
+        raise ValueError(f"member {path!r} declares {member.file_size} bytes, of which "
                          f"{member.compress_size} are there")
     return found
 

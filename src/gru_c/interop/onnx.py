@@ -155,8 +155,6 @@ def _node(model: Model, scope: Scope, proto: Any) -> _Node:
             raise ValueError(f"unknown attribute {listed(unknown)}")
         told = {key: scope.attribute(proto, key, kind) for key, kind in ATTRIBUTES.items()}
         direction = (told["direction"] or "forward").lower()
-        if direction == "foward":                          # the default of opset 1, as it says it
-            direction = "forward"
         if direction not in DIRECTIONS:
             raise ValueError(f"direction is {direction!r}, expected {', '.join(DIRECTIONS)}")
         if told["layout"] not in (None, 0, 1):

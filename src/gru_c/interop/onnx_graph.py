@@ -120,15 +120,16 @@ def readable(where: str) -> Iterator[None]:
 class Scope:
     """The names of a graph, a subgraph or a call of a function.
 
-    `path` tells where it is: "" for the graph of the model. Names that are not here are those of
-    `outer`, if it is a subgraph; `arguments` are those of the call of a function.
+    `path` tells where it is: "" for the graph of the model. `inputs` have their sizes, as far as
+    they are fixed. Names that are not here are those of `outer`, if it is a subgraph; `arguments`
+    are those of the call of a function.
     """
 
     path: str
     nodes: Any
     tensors: dict[str, Any] = field(default_factory=dict)
     sparse: frozenset[str] = frozenset()
-    inputs: frozenset[str] = frozenset()
+    inputs: dict[str, list[int | None]] = field(default_factory=dict)
     outer: Scope | None = None
     arguments: dict[str, tuple[Scope, str]] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -190,8 +191,13 @@ def _scopes(model: Model) -> list[Scope]:
 def _of_a_graph(graph: Any, path: str, outer: Scope | None) -> Scope:
     return Scope(path, graph.node, {tensor.name: tensor for tensor in graph.initializer},
                  frozenset(tensor.values.name for tensor in graph.sparse_initializer),
-                 frozenset(value.name for value in graph.input), outer,
+                 {value.name: _sizes(value) for value in graph.input}, outer,
                  attributes=outer.attributes if outer else {})
+
+
+def _sizes(value: Any) -> list[int | None]:
+    return [dim.dim_value if dim.HasField("dim_value") else None
+            for dim in value.type.tensor_type.shape.dim]
 
 
 def _of_a_call(scope: Scope, node: Any, function: Any) -> Scope:
@@ -384,6 +390,8 @@ class Constants:
         if _is_constant(node):
             return self._constant(scope, node)
         step = STEPS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        if step is _shape and node.input and node.input[0] in scope.inputs:
+            return self._size_of_input(scope, node)
         if step is None:
             raise NotConstantError(f"is computed by the {node.op_type} node {label(node)!r}")
         inputs = [self._value(scope, name, depth + 1) if name else None for name in node.input]
@@ -410,6 +418,14 @@ class Constants:
             raise NotConstantError(f"is the Constant {label(node)!r} with {kinds}, "
                                    "which is not read")
         return self._tensor(tensor)
+
+    def _size_of_input(self, scope: Scope, node: Any) -> Array:
+        """Where an exporter takes hidden_size from an input."""
+        chosen = slice(scope.attribute(node, "start", "i", 0), scope.attribute(node, "end", "i"))
+        sizes = scope.inputs[node.input[0]][chosen]
+        if not sizes or None in sizes:
+            raise NotConstantError(f"is a size of the input {node.input[0]!r}")
+        return np.array(sizes, np.int64)
 
     def pay(self, size: int) -> None:
         """For bytes that a step is about to copy."""

@@ -148,7 +148,7 @@ class NumpyArray:
 
     def array(self) -> Array:
         if self.dtype == np.bool_:                         # of bytes that need not be 0 or 1
-            flat = np.frombuffer(self.data, np.uint8) != 0
+            flat: Array = np.frombuffer(self.data, np.uint8) != 0
         else:
             flat = np.frombuffer(self.data, self.stored).astype(self.dtype, copy=False)
         return flat.reshape(self.shape, order=self.order)
@@ -184,6 +184,7 @@ class Unpickler:
     def take(self, size: int) -> bytes:
         if not 0 <= size <= self.left:
             self.fail("it is truncated")
+        self.budget.take(size)
         data = self.file.read(size)
         if len(data) != size:
             self.fail("it has become shorter while it was read")
@@ -194,7 +195,6 @@ class Unpickler:
         return form.unpack(self.take(form.size))[0]
 
     def text(self, size: int, encoding: str) -> str:
-        self.budget.take(size)
         try:
             return str(self.take(size), encoding, "surrogatepass")
         except UnicodeDecodeError:
@@ -242,12 +242,10 @@ def _get(machine: Unpickler, index: int) -> None:
 
 
 def _long(machine: Unpickler, size: int) -> None:
-    machine.budget.take(max(size, 0))
     machine.stack.append(int.from_bytes(machine.take(size), "little", signed=True))
 
 
 def _bytes(machine: Unpickler, size: int) -> None:
-    machine.budget.take(size)
     machine.stack.append(machine.take(size))
 
 

@@ -133,6 +133,7 @@ def size(found: Found) -> str:
     layers, both = options["num_layers"], options["bidirectional"]
     return (f"input_size {options['input_size']}, hidden_size {options['hidden_size']}"
             f"{f', {layers} layers' if layers > 1 else ''}{', two directions' if both else ''}"
+            f"{', in reverse' if options.get('reverse') else ''}"
             f"{'' if options['bias'] else ', no biases'}")
 
 
@@ -157,7 +158,7 @@ def _whole(own: Mapping[str, Any], prefix: str, where: str, convention: str) -> 
         if a.dtype.kind != "f":
             raise ValueError(f"{prefix}{name} has dtype {a.dtype}, expected a floating dtype")
     return Found(options, {name: parameters[name] for name in expected}, where, prefix, convention,
-                 cell=cell)
+                 cell=cell, arrays=tuple(prefix + name for name in own))
 
 
 def _options(own: Mapping[str, Any], prefix: str, first: str) -> dict[str, Any]:
@@ -187,7 +188,8 @@ def _options(own: Mapping[str, Any], prefix: str, first: str) -> dict[str, Any]:
 def _expected(options: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all parameters, in the order of `GRU.state_dict`."""
     directions = ("", "_reverse")[:1 + options["bidirectional"]]
-    H, found = options["hidden_size"], {}
+    H = options["hidden_size"]
+    found: dict[str, tuple[int, ...]] = {}
     for layer in range(options["num_layers"]):
         inputs = options["input_size"] if layer == 0 else len(directions) * H
         own = shapes(inputs, H, options["bias"])

@@ -83,8 +83,8 @@ def _as_array(value: Any, where: str) -> Array:
     try:
         if torch is not None and isinstance(value, torch.Tensor):
             value = value.detach().cpu().resolve_conj().resolve_neg()
-            return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-        array = np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
+            value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+        array: Array = np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
     except (TypeError, RuntimeError, BufferError, NotImplementedError) as error:
         raise ValueError(f"{where} cannot become an array of NumPy: {error}") from error
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
@@ -154,7 +154,8 @@ def _tree(form: torch_files.Form) -> Flat:
 
 def _loaded(form: torch_files.Form, found: Found, max_bytes: int) -> Found:
     """With arrays in place of places in storages."""
-    return replace(found, parameters=torch_files.arrays(form, found.parameters, max_bytes))
+    places: Any = found.parameters
+    return replace(found, parameters=torch_files.arrays(form, places, max_bytes))
 
 
 # ---- writing -------------------------------------------------------------------------------------

@@ -35,11 +35,12 @@ from gru_c.interop.pickles import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from typing import TypeAlias
+    from typing import Literal, TypeAlias
 
     from gru_c._exchange import Path
     from gru_c._types import Array
 
+    ByteOrder: TypeAlias = Literal["<", ">"]
     Form: TypeAlias = "ZipForm | LegacyForm"
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001              # of the legacy form
@@ -67,11 +68,11 @@ class ZipForm:
         self.root = Unpickler(io.BytesIO(data), len(data), where, budget).load()
         self.byte_order = self._byte_order()
 
-    def _byte_order(self) -> str:
+    def _byte_order(self) -> ByteOrder:
         name = f"{self.folder}byteorder"
         if name not in self.archive.members:               # before PyTorch 2.1
             return "<"
-        orders = {b"little": "<", b"big": ">"}
+        orders: dict[bytes, ByteOrder] = {b"little": "<", b"big": ">"}
         text = self.archive.read(name) if self.archive.size(name) < 10 else b""
         if text not in orders:
             raise ModelFileError(f"{self.where}: {name!r} says neither little nor big")
@@ -94,7 +95,7 @@ class ZipForm:
 class LegacyForm:
     """A file of the legacy form: `root` is the object."""
 
-    byte_order = "<"
+    byte_order: ByteOrder = "<"
 
     def __init__(self, file: IO[bytes], size: int, where: str, budget: Budget) -> None:
         self.file, self.end, self.where, self.budget = file, size, where, budget
@@ -201,7 +202,7 @@ def _check_storage(form: Form, a: Tensor, elements: Mapping[str, ElementType],
                              f"{form.size(storage.key)} bytes, a tensor declares {declared}")
 
 
-def _elements(data: bytes, element: ElementType, byte_order: str) -> Array:
+def _elements(data: bytes, element: ElementType, byte_order: ByteOrder) -> Array:
     """The elements of a storage, in one axis."""
     count = len(data) // element.stored.itemsize
     found: Array = np.frombuffer(data, element.stored.newbyteorder(byte_order), count)

@@ -1,0 +1,266 @@
+"""Keras 2 and 3: layers, the arrays of `get_weights`, and files, without TensorFlow.
+
+Keras has ``kernel (I, 3H)``, ``recurrent_kernel (H, 3H)`` and a bias, gates in the order z, r, n.
+The bias is (2, 3H) with reset_after=True, row 0 that of the input, and (3H,) without: the sum of
+ours. Files are in keras_files.py, configurations in keras_config.py, what is written in
+keras_writing.py. Keras itself is never imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gru_c.interop import keras_config, keras_files, keras_writing
+from gru_c.interop.errors import ModelFileError
+from gru_c.interop.found import Found
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gru_c._exchange import Path
+    from gru_c._types import Array
+    from gru_c.interop.keras_config import Settings
+    from gru_c.interop.keras_files import File, Stored
+
+write = keras_writing.write
+weights = keras_writing.weights
+
+
+def read(source: Any, layer: str | None, go_backwards: bool, options: Mapping[str, Any],
+         max_bytes: int) -> Found:
+    """A GRU of Keras: a layer, the list of its weights, or a file.
+
+    `layer` selects one in a file. `go_backwards` is for what has no configuration. `options` are
+    what the caller gives: what they tell need not be told, or understood, by the source.
+    """
+    if isinstance(source, (str, bytes, os.PathLike)):
+        return _of_file(source, layer, go_backwards, options, max_bytes)
+    if layer is not None:
+        raise TypeError(f"layer={layer!r} selects a layer of a file; pass the layer itself")
+    if hasattr(source, "get_config") and hasattr(source, "get_weights"):
+        return _of_layer(source, go_backwards, options)
+    if isinstance(source, (list, tuple)):
+        return _of_list(source, go_backwards, options)
+    raise TypeError("source should be a layer of Keras, the list that its get_weights() gives, or "
+                    f"the path of a file, got: {type(source).__name__}")
+
+
+def find(path: Path, max_bytes: int) -> list[Found]:
+    """Every GRU of a file: the two directions of a `Bidirectional` apart where they cannot be one.
+
+    Raises ModelFileError where there are GRUs and none of them can be read.
+    """
+    with keras_files.reading(path, max_bytes) as file:
+        found: dict[str, Found] = {}
+        problem: ModelFileError | None = None
+        whole: set[str] = set()
+        for stored in _listed(file):
+            if not stored.alone and stored.name.rpartition("/")[0] in whole:
+                continue
+            try:
+                found[stored.name] = _of_stored(file, stored, False, {})
+                whole.add(stored.name)
+            except ModelFileError as error:
+                problem = problem or error
+        if problem and not found:
+            raise problem
+        return list(found.values())
+
+
+def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
+    """Every array of numbers of a file by its path in HDF5."""
+    with keras_files.reading(path, max_bytes) as file:
+        return {name: file.hdf5.read(name) for name in file.hdf5.arrays}
+
+
+# ---- files ---------------------------------------------------------------------------------------
+
+def _of_file(path: Path, layer: str | None, go_backwards: bool, options: Mapping[str, Any],
+             max_bytes: int) -> Found:
+    with keras_files.reading(path, max_bytes) as file:
+        return _of_stored(file, _chosen(file, layer), go_backwards, options)
+
+
+def _listed(file: File) -> list[Stored]:
+    try:
+        return file.stored()
+    except ValueError as error:
+        raise ModelFileError(f"{file.where}: {error}") from None
+
+
+def _chosen(file: File, layer: str | None) -> Stored:
+    """The layer of that name, whose models need not be named; or the only one there is."""
+    there = _listed(file)
+    if layer is None:
+        found = [stored for stored in there if stored.alone]
+    else:
+        found = ([stored for stored in there if stored.name == layer]
+                 or [stored for stored in there if stored.name.endswith(f"/{layer}")])
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(repr(stored.name) for stored in there if layer is not None or stored.alone)
+    if not there:
+        held = "; its configuration names none" if file.config is not None else ""
+        if file.config is not None and file.weights:
+            held += (", but it has weights that could be one: pass those that "
+                     f"gru_c.interop.read_arrays gives, {list(file.weights[0].arrays)}, with the "
+                     "options as keywords")
+        raise ModelFileError(f"{file.where}: it holds no GRU{held}")
+    if layer is None:
+        raise ModelFileError(f"{file.where}: it holds {len(found)} GRUs; choose one with layer=: "
+                             f"{names}")
+    problem = "several layers end so" if found else "there is no such GRU"
+    raise ModelFileError(f"{file.where}: layer={layer!r}: {problem}; there are {names}")
+
+
+def _of_stored(file: File, stored: Stored, go_backwards: bool,
+               options: Mapping[str, Any]) -> Found:
+    where = f"{file.where}, layer {stored.name!r}"
+    try:
+        told = file.settings(stored, options)
+        parts = [[file.hdf5.read(path) for path in paths] for paths in file.parts(stored, told)]
+        return _made(parts, told, where, go_backwards or stored.reverse, options, stored.name,
+                     file.version)
+    except ModelFileError:
+        raise
+    except ValueError as error:
+        raise ModelFileError(f"{where}: {error}") from None
+
+
+# ---- layers and lists ----------------------------------------------------------------------------
+
+def _of_layer(layer: Any, go_backwards: bool, options: Mapping[str, Any]) -> Found:
+    class_name = type(layer).__name__
+    where = f"the {class_name}"
+    found = [node for node in keras_config.nodes(
+        {"class_name": class_name, "config": layer.get_config()}) if node.alone]
+    if hasattr(layer, "layers") or len(found) != 1:
+        names = ", ".join(repr(node.name) for node in found) or "none"
+        raise ValueError(f"{where} is no layer that holds one GRU; pass a GRU, GRUCell, RNN of "
+                         f"GRUCells or Bidirectional(GRU) of its own (GRUs that it has: {names})")
+    arrays = [np.asarray(a) for a in layer.get_weights()]
+    told = keras_config.settings(found[0].class_name, found[0].config, _version(layer), options)
+    if not arrays:
+        raise ValueError(f"{where} has no weights yet: build it, or call it once")
+    return _made(_split(arrays, len(told.groups), where), told, where, go_backwards, options,
+                 str(getattr(layer, "name", "")), _version(layer))
+
+
+def _version(layer: Any) -> int | None:
+    """The major version of the package that the layer's class comes from."""
+    package = sys.modules.get(type(layer).__module__.split(".")[0])
+    if package is not None and package.__name__ == "tensorflow":
+        return 2                                           # tensorflow.python.keras
+    major = str(getattr(package, "__version__", "")).split(".")[0]
+    return int(major) if major in ("2", "3") else None
+
+
+def _of_list(arrays: Sequence[Any], go_backwards: bool, options: Mapping[str, Any]) -> Found:
+    where = "the list of weights"
+    if len(arrays) not in (2, 3, 4, 6):
+        raise ValueError(f"{where} has {len(arrays)} arrays; get_weights() gives 2 or 3 for a GRU "
+                         "(kernel, recurrent_kernel, bias), 4 or 6 for a Bidirectional")
+    parts = _split([np.asarray(a) for a in arrays], 1 if len(arrays) < 4 else 2, where)
+    return _made(parts, None, where, go_backwards, options, "", None)
+
+
+def _split(arrays: Sequence[Array], count: int, where: str) -> list[list[Array]]:
+    each = len(arrays) // count
+    if each not in (2, 3) or each * count != len(arrays):
+        raise ValueError(f"{where} has {len(arrays)} arrays, expected {2 * count} or {3 * count}")
+    return [list(arrays[i * each:(i + 1) * each]) for i in range(count)]
+
+
+# ---- arrays and options --------------------------------------------------------------------------
+
+def _made(parts: list[list[Array]], told: Settings | None, where: str, go_backwards: bool,
+          given: Mapping[str, Any], name: str, version: int | None) -> Found:
+    """A GRU of the arrays of its directions or layers, and of what a configuration tells."""
+    bidirectional = told.bidirectional if told else len(parts) == 2
+    if told:
+        if go_backwards and not told.options["reverse"]:
+            raise ValueError(f"{where}: go_backwards=True, but its configuration says False")
+        options = dict(told.options)
+    else:
+        options = {"reverse": go_backwards, "batch_first": True}
+    if go_backwards and bidirectional:
+        raise ValueError(f"{where}: go_backwards=True is of one direction, and it has two")
+    suffixes = ["l0", "l0_reverse"] if bidirectional else [f"l{i}" for i in range(len(parts))]
+    for part, suffix in zip(parts, suffixes, strict=True):
+        _check(part, told, f"{where}, {suffix}" if len(parts) > 1 else where)
+    _check_alike(parts, bidirectional, where)
+    bias = len(parts[0]) == 3
+    asked = given.get("reset_after", told and told.reset_after)
+    if bias:
+        found = parts[0][2].shape != (3 * len(parts[0][1]),)
+        if asked is not None and bool(asked) != found:
+            raise ValueError(f"{where}: reset_after={asked}, but its bias has shape "
+                             f"{parts[0][2].shape}, which is that of reset_after={found}")
+        asked = found
+    # Layers that do not say it are older than the option; a list without is that of a new layer.
+    options["reset_after"] = bool(told is None if asked is None else asked)
+    cudnn = told.cudnn if told else bias and parts[0][2].ndim == 1 and options["reset_after"]
+    parameters = {f"{kind}_{suffix}": a for part, suffix in zip(parts, suffixes, strict=True)
+                  for kind, a in _parameters(part, cudnn).items()}
+    options |= {"input_size": parts[0][0].shape[0], "hidden_size": len(parts[0][1]),
+                "num_layers": 1 if bidirectional else len(parts), "bias": bias,
+                "bidirectional": bidirectional}
+    convention = f"Keras{f' {version}' if version else ''}, reset_after={options['reset_after']}"
+    return Found(options, parameters, where, name, convention)
+
+
+def _check(part: list[Array], told: Settings | None, where: str) -> None:
+    """The shapes of kernel, recurrent_kernel and bias, and what is told of them."""
+    part[:] = [_plain(a) for a in part]
+    for kind, a in zip(keras_files.ORDER, part, strict=False):
+        if a.dtype.kind != "f" or a.dtype.itemsize > 8:
+            raise ValueError(f"{where}: {kind} has dtype {a.dtype}, expected a floating dtype")
+    shapes = [a.shape for a in part]
+    if len(shapes) not in (2, 3) or not keras_files.is_gru(shapes):
+        raise ValueError(f"{where}: arrays have shapes {', '.join(map(str, shapes))}, expected "
+                         "kernel (I, 3H), recurrent_kernel (H, 3H) and bias (3H,) or (2, 3H)")
+    if told and (len(part[1]), len(part) == 3) != (told.units, told.bias):
+        raise ValueError(f"{where}: arrays have shapes {', '.join(map(str, shapes))}, but its "
+                         f"configuration says units={told.units}, use_bias={told.bias}")
+
+
+def _check_alike(parts: list[list[Array]], bidirectional: bool, where: str) -> None:
+    """Directions have shapes alike, and each layer takes what the one below gives."""
+    first, H = [a.shape for a in parts[0]], len(parts[0][1])
+    for part in parts[1:]:
+        shapes = [a.shape for a in part]
+        expected = first if bidirectional else [(H, 3 * H), *first[1:]]
+        if shapes != expected:
+            raise ValueError(f"{where}: arrays have shapes {', '.join(map(str, shapes))}, expected "
+                             f"{', '.join(map(str, expected))} beside those of the first")
+
+
+def _plain(a: Array) -> Array:
+    """bfloat16, which NumPy does not have, as float32."""
+    return a.astype(np.float32) if a.dtype.name == "bfloat16" else a
+
+
+def _parameters(part: list[Array], cudnn: bool) -> dict[str, Array]:
+    """Our parameters of one direction of one layer.
+
+    CuDNNGRU keeps each gate's matrix as cuDNN does: ``weight_ih (H, I)`` in memory, named (I, H),
+    and ``weight_hh (H, H)``; its bias is both, one after the other.
+    """
+    kernel, recurrent, *bias = part
+    I, H = len(kernel), len(recurrent)  # noqa: E741
+    if cudnn:
+        found = {"weight_ih": np.concatenate([np.ascontiguousarray(gate).reshape(H, I)
+                                              for gate in np.split(kernel, 3, axis=1)]),
+                 "weight_hh": np.concatenate(np.split(recurrent, 3, axis=1))}
+    else:
+        found = {"weight_ih": kernel.T, "weight_hh": recurrent.T}
+    if bias:
+        if bias[0].size == 3 * H:
+            found |= {"bias_ih": bias[0], "bias_hh": np.zeros_like(bias[0])}
+        else:
+            found["bias_ih"], found["bias_hh"] = bias[0].reshape(2, 3 * H)
+    return {kind: keras_writing.reordered(a) for kind, a in found.items()}
