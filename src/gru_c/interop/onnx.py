@@ -343,7 +343,8 @@ def _found(model: Model, constants: Constants, stack: list[_Node],
     name = _name(stack)
     return Found(options, parameters, f"{model.where}, node {name!r}", name,
                  f"ONNX, linear_before_reset={int(options['reset_after'])}",
-                 {entry.key: entry.value for entry in model.proto.metadata_props})
+                 {entry.key: entry.value for entry in model.proto.metadata_props},
+                 arrays=constants.tensors())
 
 
 def _layer(model: Model, constants: Constants, node: _Node) -> dict[str, Array]:

@@ -408,6 +408,10 @@ class Constants:
             return self._value(scope.outer, name, depth + 1)
         raise self.model.error(f"nothing gives {name!r}")
 
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the tensors that values were made from, as `read_arrays` has them."""
+        return tuple(name for name, tensor in tensors(self.model) if id(tensor) in self._read)
+
     def _tensor(self, tensor: Any) -> Array:
         key = id(tensor)                                   # unique as long as we hold the tensor
         if key not in self._read:
