@@ -611,6 +611,16 @@ def test_layers_of_several_grus():
         from_onnx(model, node=1)
 
 
+def test_a_node_that_no_gru_is_like_beside_others():
+    arrays = weights(end="_0") | weights(end="_1", seed=1)
+    nodes = [gru_node("X", "_0", clip=-1.0), gru_node("X", "_1")]
+    model = model_with(nodes, arrays)
+    assert holds(from_onnx(model, node="gru_1"), arrays, 0, "_1")
+    refused(model, "node 'gru_0': clip is -1.0", node="gru_0")
+    with pytest.warns(UserWarning, match="left out: .*clip is"):
+        assert [f.name for f in interop.find(model, MAX_BYTES)] == ["gru_1"]
+
+
 def test_layers_of_which_one_has_lengths():
     """The other would run over the padding: h_n would differ."""
     model, _ = stacked(*between(SQUEEZE))
