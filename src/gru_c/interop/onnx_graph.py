@@ -419,6 +419,16 @@ class Constants:
         return self._read[key][1]
 
     def _computed(self, scope: Scope, node: Any, depth: int) -> Array:
+        try:
+            with np.errstate(all="ignore"):
+                return self._result(scope, node, depth)
+        except (ValueError, IndexError, TypeError, KeyError, OverflowError) as error:
+            if isinstance(error, (NotConstantError, ModelFileError)):
+                raise
+            raise self.model.error(f"the {op(node)} node {label(node)!r} does not fit its inputs: "
+                                   f"{error}") from None
+
+    def _result(self, scope: Scope, node: Any, depth: int) -> Array:
         if _is_constant(node):
             return self._constant(scope, node)
         step = STEPS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
@@ -427,15 +437,7 @@ class Constants:
         if step is None:
             raise NotConstantError(f"is computed by the {op(node)} node {label(node)!r}")
         inputs = [self._value(scope, name, depth + 1) if name else None for name in node.input]
-        try:
-            with np.errstate(all="ignore"):
-                return step(_Step(self, scope, node, inputs))
-        except (ValueError, IndexError, TypeError, KeyError, OverflowError) as error:
-            if isinstance(error, (NotConstantError, ModelFileError)):
-                raise
-            raise self.model.error(
-                f"the {node.op_type} node {label(node)!r} does not fit its inputs: {error}"
-            ) from None
+        return step(_Step(self, scope, node, inputs))
 
     def _constant(self, scope: Scope, node: Any) -> Array:
         for name, kind, dtype in (("value_float", "f", np.float32), ("value_int", "i", np.int64),
