@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-np.object, np.cast = object, None                          # tf2onnx 1.17 asks for what is gone
+vars(np)["object"] = object                                # tf2onnx 1.17 asks for what is gone
 import tf2onnx  # noqa: E402
 
 FIXTURES = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "interop" / "onnx"
