@@ -25,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gru_c
+from gru_c import cli
 from gru_c.interop import MissingExtraError, ModelFileError, files, json_text, npz, safetensors
 from gru_c.interop.found import described
 from gru_c.interop.writing import write_atomically
@@ -203,6 +204,15 @@ def test_a_planted_link_is_not_followed(tmp_path, monkeypatch):
         write_atomically(target, b"new")
     assert victim.read_bytes() == b"precious" and target.read_bytes() == before
     assert all(link.is_symlink() for link in planted)
+
+
+def test_training_makes_sure_of_its_folder_without_a_name(tmp_path):
+    """The command line tries whether it can write there."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / f".{os.getpid()}.tmp").symlink_to(victim)
+    cli._make_folder(tmp_path)
+    assert victim.read_bytes() == b"precious" and len(listing(tmp_path)) == 2
 
 
 def test_links_stay(tmp_path):
@@ -630,6 +640,17 @@ def test_without_safetensors(tmp_path, monkeypatch):
         model = MAKE[kind]()
         model.save(tmp_path / "model.npz")
         load(model, tmp_path / "model.npz")
+
+
+def test_the_command_line_reads_npz(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "model.npz"
+    SequenceClassifier(8, 4, 10, rng=0).save(path)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    assert cli.main(["predict", str(path), "--data", "digits"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 361
+    path.write_bytes(path.read_bytes()[:-9])
+    assert cli.main(["predict", str(path), "--data", "digits"]) == 1
+    assert f"error: {path}: it is truncated" in capsys.readouterr().err
 
 
 def test_imports():
