@@ -242,6 +242,31 @@ def test_pipes_and_devices_are_written(tmp_path):
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 
 
+@each_suffix
+@each_model
+def test_a_pipe_is_read(kind, suffix, tmp_path):
+    """As ``<(zcat model.npz.gz)`` of a shell is one."""
+    model, path, pipe = MAKE[kind](), tmp_path / f"model.{suffix}", tmp_path / "pipe"
+    model.save(path)
+    os.mkfifo(pipe)
+    for data in (path.read_bytes(), path.read_bytes()[:-1], b""):
+        writer = threading.Thread(target=pipe.write_bytes, args=(data,))
+        writer.start()
+        if data == path.read_bytes():
+            assert_same_bits(load(model, pipe).state_dict(), model.state_dict())
+        else:
+            with pytest.raises(ModelFileError, match=re.escape(f"{pipe}: ")):
+                load(model, pipe)
+        writer.join()
+
+
+def test_a_pipe_without_end(monkeypatch):
+    monkeypatch.setattr(files, "MAX_BESIDE", 2**22)
+    with (subprocess.Popen(["yes"], stdout=subprocess.PIPE) as process, memory_of(2**25),
+          pytest.raises(ModelFileError)):
+        files.read_arrays(f"/dev/fd/{process.stdout.fileno()}", 2**20)
+
+
 def test_output_through_the_name_of_a_descriptor(tmp_path):
     """/dev/stdout is a link to a pipe without a path of its own."""
     script = ("from gru_c.interop.writing import write_atomically\n"
@@ -626,6 +651,14 @@ def test_suffixes(tmp_path):
             MAKE["GRU"]().save(tmp_path / name)
     MAKE["GRU"]().save(tmp_path / "model.NPZ")
     assert listing(tmp_path) == ["model.NPZ"]
+
+
+def test_garbage_without_safetensors(tmp_path, monkeypatch):
+    """What is no file of a model is told so, whatever is installed."""
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    (tmp_path / "model.npz").write_bytes(b"garbage " * 9)
+    with pytest.raises(ModelFileError, match="not a readable safetensors file"):
+        gru_c.GRU.load(tmp_path / "model.npz")
 
 
 def test_without_safetensors(tmp_path, monkeypatch):
