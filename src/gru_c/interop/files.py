@@ -135,7 +135,7 @@ def save(path: Path, container: Any, arrays: Mapping[str, Array], metadata: Mapp
 # ---- models --------------------------------------------------------------------------------------
 
 def write(found: Found, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a GRU or a cell with its metadata and what is given beside it."""
+    """Write a GRU or a cell, with its metadata and what is given beside it."""
     container = container_of(path)
     texts = of_user(found.metadata | dict(metadata or {}), OWN, path)
     kind = "GRUCell" if found.cell else "ReverseGRU" if found.options.get("reverse") else "GRU"
