@@ -498,6 +498,24 @@ def test_other_suffixes(tmp_path):
         keras.write(described(gru_c.GRU(3, 4)), tmp_path / "model.h5")
 
 
+def test_groups_of_keras_2_13(tmp_path):
+    """Its names count layers with weights twice: gru, gru_2, gru_4."""
+    model = gru_c.GRU(4, 4, num_layers=3, rng=0)
+    old, path = tmp_path / "old.keras", tmp_path / "model.keras"
+    keras.write(described(model), old)
+    data = io.BytesIO()
+    with zipfile.ZipFile(old) as archive, h5py.File(data, "w") as new, h5py.File(
+            io.BytesIO(archive.read("model.weights.h5"))) as file:
+        for i, name in enumerate(("gru", "gru_1", "gru_2")):
+            file.copy(f"layers/{name}", new.require_group("_layer_checkpoint_dependencies"),
+                      f"gru_{2 * i}" if i else "gru")
+    changed_zip(old, path, model=data.getvalue(), metadata=b'{"keras_version": "2.13.1"}')
+    same_arrays(gru_c.GRU.from_keras(path), model)
+    one = gru_c.GRU.from_keras(path, "gru_1")
+    np.testing.assert_array_equal(one.weight_hh_l0, model.weight_hh_l1)
+    assert keras.find(path, LIMIT)[0].convention == "Keras 2, reset_after=True"
+
+
 # ---- files that are refused ----------------------------------------------------------------------
 
 def weights_file(path, **arrays):
@@ -671,7 +689,7 @@ def test_configurations_that_do_not_fit(tmp_path, folder):
     fails(setting(units="4"), "units of the configuration is '4'")
     fails(setting(use_bias=False), "use_bias=False")
     fails(setting(reset_after=False), "reset_after=False, but its bias")
-    fails(setting(activation="gelu"), "activation is gelu")
+    fails(setting(activation="gelu"), "activation is 'gelu'")
     fails(setting(dropout=[]), r"dropout of the configuration is \[\]")
     fails(setting(name="other"), "should be at layers/gru/vars, but that is 'only'")
     fails(with_config(folder, path, lambda layers: layers.insert(1, layers[1])),
