@@ -474,6 +474,18 @@ def test_layers_that_are_not_those_of_one_gru(tmp_path, change, error):
     assert gru_c.GRU.from_keras(path, "gru_1").hidden_size == 4
 
 
+def test_layers_whose_sizes_do_not_follow(tmp_path):
+    path = tmp_path / "model.keras"
+    keras.write(described(gru_c.GRU(3, 4, num_layers=2, rng=0)), path)
+    with zipfile.ZipFile(path) as archive:
+        weights = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(weights, "a") as file:
+        del file["layers/gru_1/cell/vars/0"]
+        file["layers/gru_1/cell/vars/0"] = np.zeros((5, 12), np.float32)
+    fails(changed_zip(path, tmp_path / "new.keras", model=weights.getvalue()),
+          "differ in direction or size")
+
+
 def test_the_bytes_depend_on_the_model_alone(tmp_path):
     found = described(gru_c.GRU(3, 4, rng=0))
     for name in ("a.keras", "b.keras"):
