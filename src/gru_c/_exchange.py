@@ -22,6 +22,9 @@ MAX_BYTES = 2**32                                          # of the arrays that 
 class Exchange:
     """Base class of `Module`."""
 
+    if TYPE_CHECKING:
+        training: bool
+
     @classmethod
     def from_state_dict(cls, mapping: Mapping[str, Any], prefix: str = "",
                         dtype: DType | None = None, **options: Unpack[Options]) -> Self:
@@ -758,11 +761,10 @@ class Exchange:
         >>> bool((again.weight_ih_l0 == gru.weight_ih_l0).all())
         True
         """
-        from gru_c.cell import GRUCell
         from gru_c.interop import files
         from gru_c.interop.found import described
 
-        files.write(described(self), path, metadata, isinstance(self, GRUCell))
+        files.write(described(self), path, metadata)
 
     @classmethod
     def load(cls, path: Path, max_bytes: int = MAX_BYTES) -> Self:

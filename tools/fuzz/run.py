@@ -20,6 +20,7 @@ What is not fine is written to ``--out``, with the corpus; the exit status is th
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import mmap
 import os
@@ -49,12 +50,16 @@ TRACED = 16                                                # every so many input
 GROWTH = 2**19                                             # bytes: with tracemalloc, again
 SPACE = 2**28
 SECONDS = 1.0                                              # of CPU time, for one input
-HANG = 60                                                  # seconds until a process is ended
+HANG = 30                                                  # seconds until a process is ended
 CRASHES = 200                                              # until a target is given up
 
 # Events of sys.addaudithook that reading has no use for, once a first file is read.
 FORBIDDEN = re.compile(r"open|exec|import|compile|pickle\..*|subprocess\..*|socket\..*|ctypes\..*|"
                        r"shutil\..*|tempfile\..*|os\..*|urllib\..*|marshal\..*|cpython\.run.*")
+
+# What is imported when it is needed.
+LATE_ENCODINGS = ("unicode-escape", "utf-16-be", "utf-16-le", "utf-32-be", "utf-32-le")
+LATE_PACKAGES = ("safetensors.numpy", "h5py", "onnx")
 
 
 class Problem(Exception):
@@ -75,8 +80,11 @@ class Harness:
         self.events: list[str] = []
         self.watched = False
         self.count = 0
-        for encoding in ("utf-16-be", "utf-16-le", "utf-32-be", "utf-32-le"):
-            "".encode(encoding)                            # json.loads imports them when needed
+        for encoding in LATE_ENCODINGS:
+            "".encode(encoding)
+        for package in LATE_PACKAGES:
+            with suppress(ImportError):
+                importlib.import_module(package)
         sys.addaudithook(self.audit)
 
     def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -196,6 +204,7 @@ def child(name: str, folder: Path, runs: int, plain: bool, seed: int) -> None:
     """The process that reads: all seeds, then mutations of them."""
     target = TARGETS[name]
     warnings.simplefilter("error")
+    warnings.simplefilter("ignore", UserWarning)           # of a reader, about what it leaves out
     if plain:
         harness = Harness(target, folder)
     else:

@@ -34,7 +34,7 @@ class Target:
     seeds: tuple[str, ...] = ()
     ours: bool = True
     needs: str = ""
-    max_length: int = 8192
+    max_length: int = 4096
     wrap: Callable[[bytes], bytes] = bytes                 # the file of an input
 
     def reader(self):
@@ -86,8 +86,8 @@ def metadata_safetensors(data: bytes) -> bytes:
 
 
 TARGETS = {
-    "pt": Target("torch", ".pt", mutations.zipped(inside_pt), ("torch/*.pt", "torch/*.pth")),
-    "pt-legacy": Target("torch", ".pt", mutations.pickled, ("torch/*legacy*",)),
+    "pt": Target("torch", ".pt", mutations.zipped(inside_pt)),
+    "pt-legacy": Target("torch", ".pt", mutations.pickled, max_length=2048),
     "npz": Target("files", ".npz", mutations.zipped(inside_npz), ("*/*.npz",)),
     "metadata-npz": Target("files", ".npz", mutations.json_inside, wrap=metadata_npz),
     "metadata-safetensors": Target("files", ".safetensors", mutations.json_inside,

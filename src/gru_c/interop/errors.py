@@ -1,6 +1,5 @@
 """The errors of reading and writing models."""
 
-
 LONGEST = 4000                                             # characters of a message
 
 
@@ -19,8 +18,8 @@ class ModelFileError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode()
-                       for c in message)
+        line = message if message.isprintable() else "".join(
+            c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
         if len(line) > LONGEST:
             line = f"{line[:LONGEST - 200]} ... {line[-200:]}"
         super().__init__(line)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import sys
-from itertools import pairwise
+from dataclasses import replace
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -146,9 +147,11 @@ def _of_stored(file: File, stored: Stored, go_backwards: bool,
     where = f"{file.where}, layer {stored.name!r}"
     try:
         told = file.settings(stored, options)
-        parts = [[file.hdf5.read(path) for path in paths] for paths in file.parts(stored, told)]
-        return _made(parts, told, where, go_backwards or stored.reverse, options, stored.name,
-                     file.version)
+        paths = file.parts(stored, told)
+        parts = [[file.hdf5.read(path) for path in own] for own in paths]
+        found = _made(parts, told, where, go_backwards or stored.reverse, options, stored.name,
+                      file.version)
+        return replace(found, arrays=tuple(chain.from_iterable(paths)))
     except ModelFileError:
         raise
     except ValueError as error:
