@@ -301,7 +301,7 @@ BREAKS = [
     Break("the-first-of-several", "src/gru_c/interop/formats.py",
           "if len(chosen) == 1:", "if chosen:", FORMATS),
     Break("options-of-the-caller-do-not-count", "src/gru_c/interop/formats.py",
-          "build(GRU, found, dtype, **options)", "build(GRU, found, dtype)", FORMATS),
+          "else GRU, found, dtype, **options)", "else GRU, found, dtype)", FORMATS),
     Break("notes-of-readers-are-lost", "src/gru_c/_cli_files.py",
           "for text in dict.fromkeys(", "for text in set() and dict.fromkeys(", CLI),
     Break("used-arrays-are-others", "src/gru_c/_cli_files.py",
