@@ -543,14 +543,23 @@ metadata
 """
 
 
+def test_inspect_halves(command, tmp_path):
+    """What is stored, though a model of it has float32."""
+    path = tmp_path / "model.npz"
+    parameters = gru_c.GRU(3, 4).state_dict()
+    np.savez(path, **{name: a.astype(np.float16) for name, a in parameters.items()})
+    found = json.loads(output_of(command("inspect", "--json", path)))["models"][0]
+    assert (found["dtype"], found["parameters"], found["bytes"]) == ("float16", 108, 216)
+
+
 def test_inspect_json(model_file, command):
     found = json.loads(output_of(command("inspect", "--json", model_file)))
     assert found == {
         "file": str(model_file), "format": "npz",
         "models": [{
             "name": "encoder.", "size": "input_size 3, hidden_size 4, 2 layers, two directions",
-            "convention": "PyTorch", "options": {}, "input_size": 3, "hidden_size": 4,
-            "num_layers": 2, "bidirectional": True, "reverse": False, "bias": True,
+            "convention": "PyTorch", "options": {}, "cell": False, "input_size": 3,
+            "hidden_size": 4, "num_layers": 2, "bidirectional": True, "reverse": False, "bias": True,
             "dtype": "float32", "parameters": 552, "bytes": 2208}],
         "other_arrays": {"embedding.weight": {"shape": [10, 3], "dtype": "float32"},
                          "steps": {"shape": [], "dtype": "int64"}},

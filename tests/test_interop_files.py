@@ -585,7 +585,7 @@ def test_foreign_files(tmp_path):
         for suffix in CONTAINERS:
             path = tmp_path / f"foreign.{suffix}"
             with pytest.raises(ModelFileError, match=re.escape(f"{path}: the metadata do not say")
-                               + ".*from_torch.*from_state_dict.*read_arrays"):
+                               + ".*from_state_dict.*read_arrays"):
                 gru_c.GRU.load(path)
             gru = gru_c.GRU.from_state_dict(files.read_arrays(path, BIG), "encoder.")
             assert_same_bits({f"encoder.{name}": a for name, a in gru.state_dict().items()}, state)
@@ -665,9 +665,9 @@ def test_metadata_that_is_not_saved(kind, suffix, metadata, error, message, tmp_
 @each_model
 def test_save_refuses_what_load_would(kind, tmp_path):
     """More text than a header may have."""
-    model, path = MAKE[kind](), tmp_path / "model.safetensors"
-    with pytest.raises(ValueError, match="not saved, it could not be read"):
-        model.save(path, {"text": "x" * 2**24})
+    for suffix in CONTAINERS:
+        with pytest.raises(ValueError, match="not saved, it could not be read"):
+            MAKE[kind]().save(tmp_path / f"model.{suffix}", {"text": "x" * 2**24})
     assert listing(tmp_path) == []
 
 
@@ -739,7 +739,8 @@ def test_metadata_that_is_wrong(texts, message, suffix, tmp_path):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda arrays: arrays | {"extra": np.zeros(1, np.float32)}, "unknown 'extra'"),
+    (lambda arrays: arrays | {"extra": np.zeros(1, np.float32)},
+     "'extra' beside the parameters of a GRU"),
     (lambda arrays: {}, "it is empty"),
     (lambda arrays: {name: a for name, a in arrays.items() if name != "bias_hh_l0"},
      "missing 'bias_hh_l0'"),
@@ -749,7 +750,7 @@ def test_metadata_that_is_wrong(texts, message, suffix, tmp_path):
     (lambda arrays: arrays | {"bias_ih_l0": np.zeros(9)},
      "bias_ih_l0 is float64, the metadata say float32"),
     (lambda arrays: arrays | {"bias_ih_l0": np.zeros(9, np.int32)},
-     "bias_ih_l0 is int32, the metadata say float32"),
+     "bias_ih_l0 has dtype int32, expected a floating dtype"),
     (lambda arrays: {name.removesuffix("_l0"): a for name, a in arrays.items()},
      "are not those of a gru_c.GRU"),
     (lambda arrays: {f"a.{name}": a for name, a in arrays.items()}, "prefix='a.'"),
@@ -872,9 +873,7 @@ def test_what_cannot_be_opened(tmp_path):
 def test_max_bytes(kind, suffix, tmp_path):
     model, path = MAKE[kind](), tmp_path / f"model.{suffix}"
     model.save(path)
-    declared = sum(a.nbytes for a in files.read_container(path, BIG)[0].values())
-    if suffix == "npz":                                    # the text is an array, too
-        declared += len(json.dumps(texts_of(path), ensure_ascii=False).encode())
+    declared = sum(a.nbytes for a in files.read_arrays(path, BIG).values())
     with pytest.raises(ModelFileError, match=f"{declared} bytes, more than max_bytes="
                                              f"{declared - 1}; raise max_bytes to read it"):
         type(model).load(path, max_bytes=declared - 1)
@@ -949,35 +948,36 @@ FLOATS = "{'descr': '<f4', 'fortran_order': False, 'shape': (%s), }\n"
 
 
 @pytest.mark.parametrize(("members", "message"), [
-    ({"a.npy": npy_of(np.zeros(3))[:-1]}, "has 151 bytes, an array of shape (3,) and dtype float64 "
-                                         "needs 152"),
-    ({"a.npy": npy_of(np.zeros(3)) + b"x"}, "has 153 bytes"),
-    ({"a.npy": npy_of(np.array([None], object))}, "member 'a.npy' is not an array of numbers"),
-    ({"a.npy": npy_of(np.zeros(2, "f4,i4"))}, "member 'a.npy' is not an array of numbers"),
-    ({"a.npy": npy_of(np.zeros(2, "M8[s]"))}, "member 'a.npy' is not an array of numbers"),
-    ({"a.npy": b""}, "member 'a.npy' does not begin as a .npy file"),
+    ({"a.npy": npy_of(np.zeros(3))[:-1]}, "'a.npy' has 151 bytes; its header and an array of shape "
+                                         "(3,) and dtype float64 take 152"),
+    ({"a.npy": npy_of(np.zeros(3)) + b"x"}, "'a.npy' has 153 bytes"),
+    ({"a.npy": npy_of(np.array([None], object))}, "'a.npy' is not an array of numbers"),
+    ({"a.npy": npy_of(np.zeros(2, "f4,i4"))}, "'a.npy' is not an array of numbers"),
+    ({"a.npy": npy_of(np.zeros(2, "M8[s]"))}, "'a.npy' is not an array of numbers"),
+    ({"a.npy": b""}, "'a.npy' does not begin as a .npy file"),
     ({"a.npy": b"\x93NUMPY\4\0" + b"\0" * 99}, "does not begin as a .npy file"),
     ({"a.npy": header(FLOATS % ("9" * 5000))}, "is not an array of numbers"),
-    ({"a.npy": header(FLOATS % "9999999999999999999, 0")}, "not a readable .npz file"),
-    ({"a.npy": header(FLOATS % "4611686018427387904, 8, 0")}, "not a readable .npz file"),
-    ({"a.npy": header(FLOATS % "1000000000,")}, "needs 40000000"),
+    ({"a.npy": header(FLOATS % "9999999999999999999, 0")}, "cannot have shape (99"),
+    ({"a.npy": header(FLOATS % "4611686018427387904, 8, 0")}, "cannot have shape"),
+    ({"a.npy": header(FLOATS % "1000000000,")}, " take 4000000077"),
     ({"a.npy": header(FLOATS % "-1,")}, "is not an array of numbers"),
     ({"a.npy": header(FLOATS % "1,,")}, "is not an array of numbers"),
-    ({"a.npy": header(FLOATS % "", data=b"12345")}, "an array of shape () and dtype float32"),
+    ({"a.npy": header(FLOATS % "", data=b"12345")},
+     "header and an array of shape () and dtype float32 take"),
     ({"a.npy": header((FLOATS % "").replace("'shape'", "'descr'"))}, "is not an array of numbers"),
     ({"a.npy": header("{'descr': '<f4', 'fortran_order': False, 'descr': '<f4'}")}, "is not an"),
     ({"a.npy": header((FLOATS % "").replace("}", ", 'x': 1}"))}, "is not an array of numbers"),
-    ({"a.npy": header((FLOATS % "1,").replace("f4", "f7"))}, "not a readable .npz file"),
+    ({"a.npy": header((FLOATS % "1,").replace("f4", "f7"))}, "'<f7'"),
     ({"a.npy": header((FLOATS % "1,").replace("f4", "U0"))}, "is not an array of numbers"),
     ({"a.npy": header((FLOATS % "1,").replace("<f4", "O"))}, "is not an array of numbers"),
     ({"a.npy": header("__import__('os').abort()\n")}, "is not an array of numbers"),
     ({"a.npy": header("{" + " " * 9990 + "}")}, "is not an array of numbers"),
     ({"a.npy": header((FLOATS % "").replace(" ", " " * 2000))}, "does not begin as a .npy file"),
-    ({"a.npy": header(FLOATS % "", b"\2\0", b"1234"), "b": b""}, "member 'b' is not a .npy file"),
-    ({"a/": b""}, "member 'a/' is not a .npy file"),
-    ({"/a.npy": npy_of(np.zeros(1))}, "member '/a.npy' has a name that leads out of the archive"),
-    ({"../a.npy": npy_of(np.zeros(1))}, "has a name that leads out of the archive"),
-    ({"a/../../b.npy": npy_of(np.zeros(1))}, "has a name that leads out of the archive"),
+    ({"a.npy": header(FLOATS % "", b"\2\0", b"1234"), "b": b""}, "'b' is not a .npy file"),
+    ({"a/": b""}, "'a/' is not a .npy file"),
+    ({"/a.npy": npy_of(np.zeros(1))}, "'/a.npy' leads out of the archive"),
+    ({"../a.npy": npy_of(np.zeros(1))}, "leads out of the archive"),
+    ({"a/../../b.npy": npy_of(np.zeros(1))}, "leads out of the archive"),
     ({"__metadata__.npy": npy_of(np.zeros(1))}, "__metadata__ has dtype float64"),
     ({"__metadata__.npy": npy_of(np.array(["{}"]))}, "__metadata__ has dtype <U2"),
     ({"__metadata__.npy": npy_of(np.frombuffer(b'{"a": 1}', np.uint8))}, "not a JSON object"),
@@ -1002,29 +1002,25 @@ def test_the_header_of_npy_is_read_in_linear_time():
 
 def test_zip_archives_that_are_wrong():
     good = npz_of({"a.npy": npy_of(np.arange(3.0)), "b.npy": npy_of(np.zeros(2))})
-    central = good.index(b"PK\1\2")
-    changes = {
-        "is encrypted": (central + 8, b"\1\0"),
-        "has compression 12": (central + 10, b"\x0c\0"),
-        "Bad CRC-32": (central + 16, b"1234"),
-        "its members have": (central + 20, (10**6).to_bytes(4, "little")),
-        "not a readable": (central + 42, b"\xff" * 4),
-    }
-    for message, (place, data) in changes.items():
+    central, end = good.index(b"PK\1\2"), good.index(b"PK\5\6")
+    changes = [
+        ("is encrypted", central + 8, b"\1\0"),
+        ("method 12", central + 10, b"\x0c\0"),
+        ("checksum does not match", central + 16, b"1234"),
+        ("declares 152 bytes", central + 20, (151).to_bytes(4, "little")),
+        ("which are not in the file", central + 20, (10**6).to_bytes(4, "little")),
+        ("has 77 bytes; its header", central + 24, (77).to_bytes(4, "little")),
+        ("truncated or damaged", central + 42, (2**31).to_bytes(4, "little")),
+        ("not there", end + 12, (2**32 - 2).to_bytes(4, "little")),
+    ]
+    for message, place, data in changes:
         spoiled = good[:place] + data + good[place + len(data):]
         with pytest.raises(ModelFileError, match=f"^model: .*{message}"):
             npz.unpack(spoiled, "model", BIG)
-    twice = good.replace(b"b.npy", b"a.npy")
-    with pytest.raises(ModelFileError, match=r"member 'a\.npy' is there twice"):
-        npz.unpack(twice, "model", BIG)
-    cut = good.replace(b"b.npy", b"b\0npy")
-    with pytest.raises(ModelFileError, match=r"is not a \.npy file"):
-        npz.unpack(cut, "model", BIG)
-    end = good.index(b"PK\5\6")
-    for size in (2**22 + 1, 2**32 - 2):
-        spoiled = good[:end + 12] + size.to_bytes(4, "little") + good[end + 16:]
-        with pytest.raises(ModelFileError, match=r"^model: not a readable \.npz file"):
-            npz.unpack(spoiled, "model", BIG)
+    for name, message in ((b"a.npy", r"'a\.npy' is there twice"),
+                          (b"b\0npy", r"is not a \.npy file")):
+        with pytest.raises(ModelFileError, match=message):
+            npz.unpack(good.replace(b"b.npy", name), "model", BIG)
 
 
 @contextmanager
@@ -1047,11 +1043,11 @@ def test_a_file_cannot_ask_for_memory():
     stored[central + 24:central + 28] = (len(declared) + 10**8).to_bytes(4, "little")
     lied = bytearray(stored)
     lied[central + 20:central + 24] = (len(declared) + 10**8).to_bytes(4, "little")
-    for data, message in ((bomb, "raise max_bytes"), (stored, "of which"),
-                          (lied, "not a readable .npz file")):
+    for data, message in ((bomb, "raise max_bytes"), (stored, "not in the file"),
+                          (lied, "not in the file")):
         with memory_of(2**20 + 10 * len(data)), pytest.raises(ModelFileError, match=message):
             npz.unpack(bytes(data), "model", 10**7 if data is bomb else BIG)
-    with memory_of(1.1 * 10**8 + 2**22):
+    with memory_of(2.2 * 10**8):
         npz.unpack(bomb, "model", BIG)
 
 

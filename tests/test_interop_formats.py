@@ -14,6 +14,7 @@ import gru_c
 from gru_c.interop import MissingExtraError, ModelFileError, convert, find, formats, read_arrays
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures" / "interop"
+NEEDS = {".safetensors": "safetensors", ".onnx": "onnx", ".weights.h5": "h5py", ".keras": "h5py"}
 KNOWN = "a model is a file of safetensors (.safetensors), npz (.npz), PyTorch (.pt, .pth), Keras "
 
 
@@ -160,9 +161,34 @@ def test_max_bytes(tmp_path):
             read(path, size - 1)
 
 
+def fixtures():
+    """Files of models in folders that have the names of the modules that read them."""
+    return [path for folder in ("files", "onnx", "rtneural", "torch")
+            for path in sorted((FIXTURES / folder).glob("*"))
+            if path.suffix in (".onnx", ".json", ".pt", ".safetensors")]
+
+
+@pytest.mark.parametrize("path", fixtures(), ids=lambda path: path.name)
+def test_files_of_others(path, tmp_path):
+    """Each is recognised, and its GRUs are found, or an error names it."""
+    if path.suffix in NEEDS:
+        pytest.importorskip(NEEDS[path.suffix])
+    assert formats.format_of(path).module == path.parent.name
+    try:
+        found, arrays = find(path), read_arrays(path)
+    except ModelFileError as error:
+        assert str(error).startswith(f"{path}: ")
+        return
+    for one in found:
+        assert one.arrays
+        assert arrays.keys() >= set(one.arrays)
+        converted = convert(path, tmp_path / "new.npz", one.name, reset_after=True)
+        assert_same_parameters(converted.parameters, {
+            name: a.astype(one.dtype) for name, a in one.parameters.items()})
+
+
 # ---- from one to another ------------------------------------------------------------------------
 
-NEEDS = {".safetensors": "safetensors", ".onnx": "onnx", ".h5": "h5py", ".keras": "h5py"}
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".onnx", ".keras", ".weights.h5", ".json")
 
 
@@ -309,13 +335,28 @@ def test_one_of_several(tmp_path):
                            {name: 2 * a for name, a in model().state_dict().items()})
 
 
-def test_a_cell(tmp_path):
-    """It becomes a GRU of one layer."""
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_cell(suffix, tmp_path):
+    """It stays one in our files and in PyTorch's, and is a layer elsewhere."""
+    needs(suffix)
     cell = gru_c.GRUCell(3, 4, rng=0)
-    source, target = saved(tmp_path / "a.npz", cell, "cell."), tmp_path / "b.npz"
+    source, target = saved(tmp_path / "a.npz", cell, "cell."), tmp_path / f"b{suffix}"
     convert(source, target)
-    assert_same_parameters(gru_c.GRU.load(target).state_dict(),
+    one, = find(target)
+    assert one.cell == (suffix in (".safetensors", ".npz", ".pt", ".pth"))
+    assert_same_parameters(one.parameters,
                            {f"{name}_l0": a for name, a in cell.state_dict().items()})
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_names_of_the_arrays(suffix, tmp_path):
+    """Those that a GRU is made from, as `read_arrays` names them."""
+    needs(suffix)
+    source, target = saved(tmp_path / "a.npz", model()), tmp_path / f"b{suffix}"
+    convert(source, target)
+    one, = find(target)
+    sizes = [read_arrays(target)[name].size for name in one.arrays]
+    assert sum(sizes) == sum(a.size for a in model().state_dict().values())
 
 
 @pytest.mark.parametrize("stored", [np.float16, F32, F64])

@@ -207,6 +207,26 @@ def test_dtype():
         assert (gru.weight_ih_l0 == gru_c.GRU.from_gates(gates, **PLAIN).weight_ih_l0).all()
 
 
+def test_parameters_of_pytorch():
+    """They refuse to become arrays while they need a gradient."""
+    class Parameter:
+        def __init__(self, a):
+            self.a = a
+
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("Use tensor.detach().numpy() instead.")
+
+        def detach(self):
+            return self.a
+
+    gates = drawn(("r", "z", "n"), "two", "W x", None, 2)
+    wrapped = {key: tuple(map(Parameter, arrays)) for key, arrays in gates.items()}
+    assert (gru_c.GRU.from_gates(wrapped, **PLAIN).weight_ih_l0
+            == gru_c.GRU.from_gates(gates, **PLAIN).weight_ih_l0).all()
+    with pytest.raises(ValueError, match="'r': W is no array: Use tensor"):
+        gru_c.GRU.from_gates(gates | {"r": tuple(map(Parameter, wrapped["r"]))}, **PLAIN)
+
+
 @pytest.mark.parametrize("shape", [(1, H), (H, 1)])
 def test_biases_as_rows_and_columns(shape):
     gates = drawn(("r", "z", "n"), "two", "W x", None, 2)
@@ -242,8 +262,10 @@ W, U, B = np.ones((H, 2)), np.ones((H, H)), np.ones(H)
     (dict.fromkeys("rzn", (U,)), {"concatenated": "h x"}, r"got \(3, 3\)"),
     (GATES | {"r": (W, U, np.ones(4))}, {}, r"'r': a bias has shape \(4,\), expected \(3,\)"),
     (GATES | {"r": (W, U, np.ones((H, H)))}, {}, r"'r': a bias has shape \(3, 3\)"),
-    (GATES | {"r": (np.ones((H, 5)), U)}, {}, r"W has different shapes as in W x: r \(3, 5\), z"),
-    (GATES | {"r": (np.ones((2, 2)), np.ones((2, 2)))}, {}, "W has different shapes"),
+    ({"rz": (np.ones((2 * H, 2)), np.ones((2 * H, H)), np.ones((2, H))), "n": (W, U)}, {},
+     r"'rz': a bias has shape \(2, 3\), expected \(6,\)"),
+    (GATES | {"r": (np.ones((H, 5)), U)}, {}, r"W of different shapes, as for W x: r \(3, 5\), z"),
+    (GATES | {"r": (np.ones((2, 2)), np.ones((2, 2)))}, {}, "the gates have W of different shapes"),
     (GATES | {"r": (np.ones(3), U)}, {}, r"'r': expected W and U .*, got \(3,\) and \(3, 3\)"),
     (GATES | {"r": (np.ones((0, 2)), np.ones((0, 0)))}, {}, r"'r': expected W and U"),
     (GATES | {"r": (np.ones((H, 0)), U)}, {}, r"'r': expected W and U"),
@@ -253,6 +275,7 @@ W, U, B = np.ones((H, 2)), np.ones((H, H)), np.ones(H)
     ({"r": (W, U), "z": (W, U)}, {}, r"n \(new\) once each, .* got \['r', 'z'\]"),
     (GATES | {"zn": (W, U)}, {}, "once each"),
     ({1: (W, U)}, {}, "once each"),
+    (GATES | {"": (W, U)}, {}, "once each"),
     ({}, {}, "once each"),
     ([], {}, "the list of layers is empty"),
     ([GATES, (GATES, GATES)], {}, "layers of 1 and 2 directions"),

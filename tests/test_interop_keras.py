@@ -6,6 +6,7 @@ tools/make_interop_keras.py made the fixtures; test_interop_keras_live.py asks K
 
 import io
 import json
+import shutil
 import sys
 import tarfile
 import zipfile
@@ -34,6 +35,8 @@ def folder(tmp_path_factory):
     for major in "23":
         with tarfile.open(FIXTURES / f"keras{major}.tar.xz") as archive:
             archive.extractall(found / major, filter="data")
+        for suffix in ("keras", "h5"):
+            shutil.copy(FIXTURES / f"keras{major}.{suffix}", found / major / f"one.{suffix}")
     return found
 
 
@@ -439,17 +442,36 @@ def test_a_reverse_gru_and_a_cell(tmp_path):
     same_arrays(gru_c.GRUCell.from_keras(cell.to_keras()), cell)
 
 
-def test_layers_are_written_one_after_the_other(tmp_path):
-    model = gru_c.GRU(3, 4, num_layers=2, bidirectional=True, rng=0)
-    with pytest.raises(ValueError, match="num_layers=2"):
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_layers_are_written_one_after_the_other(tmp_path, bidirectional):
+    model = gru_c.GRU(3, 4, num_layers=3, bidirectional=bidirectional, rng=0, batch_first=True)
+    with pytest.raises(ValueError, match="num_layers=3"):
         model.to_keras()
     path = tmp_path / "model.keras"
     keras.write(described(model), path)
-    below, above = (gru_c.GRU.from_keras(path, name)
-                    for name in ("bidirectional", "bidirectional_1"))
-    x = np.random.default_rng(0).standard_normal((2, 5, 3), np.float32)
-    expected, _ = model(x.swapaxes(0, 1))
-    np.testing.assert_allclose(above(below(x)[0])[0], expected.swapaxes(0, 1), **CLOSE)
+    read = gru_c.GRU.from_keras(path)                      # a Sequential of nothing else
+    assert repr(read) == repr(model)
+    same_arrays(read, model)
+    name = "bidirectional" if bidirectional else "gru"
+    x = output = np.random.default_rng(0).standard_normal((2, 5, 3), np.float32)
+    for layer in (name, f"{name}_1", f"{name}_2"):
+        output, _ = gru_c.GRU.from_keras(path, layer)(output)
+    np.testing.assert_array_equal(output, model(x)[0])
+
+
+@pytest.mark.parametrize(("change", "error"), [
+    ({"return_sequences": False}, "2 GRUs; choose one with layer=: 'gru', 'gru_1'"),
+    ({"go_backwards": True}, "2 GRUs, which differ in reverse, so"),
+    ({"activation": "relu"}, "2 GRUs, which differ in activation, so"),
+])
+def test_layers_that_are_not_those_of_one_gru(tmp_path, change, error):
+    path = tmp_path / "model.keras"
+    keras.write(described(gru_c.GRU(3, 4, num_layers=2, rng=0)), tmp_path / "old.keras")
+    with zipfile.ZipFile(tmp_path / "old.keras") as archive:
+        config = json.loads(archive.read("config.json"))
+    config["config"]["layers"][1]["config"].update(change)
+    fails(changed_zip(tmp_path / "old.keras", path, config=json.dumps(config)), error)
+    assert gru_c.GRU.from_keras(path, "gru_1").hidden_size == 4
 
 
 def test_the_bytes_depend_on_the_model_alone(tmp_path):
@@ -581,6 +603,16 @@ def test_no_hdf5(tmp_path, folder):
         gru_c.GRU.from_keras(tmp_path / "none.h5")
 
 
+def test_a_heap_that_hdf5_would_not_get_through(tmp_path, folder):
+    """An object without length: HDF5 2.0 stays there."""
+    data = bytearray((folder / "3" / "one.h5").read_bytes())
+    heap = data.index(b"GCOL\1")
+    data[heap + 16:heap + 32] = bytes(16)
+    path = tmp_path / "model.h5"
+    path.write_bytes(data)
+    refused(path, f"the heap at byte {heap} is damaged")
+
+
 def changed_zip(source, path, **changes):
     """A copy of a zip with other contents; None leaves a member out."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
@@ -596,23 +628,23 @@ def test_zips(tmp_path, folder):
     assert gru_c.GRU.from_keras(changed_zip(one, path)).hidden_size == 4     # deflated
     refused(changed_zip(one, path, config=None), "it has no config.json; it has 'metadata.json'")
     refused(changed_zip(one, path, model=None), "it has no model.weights.h5")
-    refused(changed_zip(one, path, config=b"{"), "config.json is no JSON")
-    refused(changed_zip(one, path, config=b"[" * 10**6), "config.json is no JSON")
+    refused(changed_zip(one, path, config=b"{"), "config.json: not readable JSON")
+    refused(changed_zip(one, path, config=b"[" * 10**6), "config.json: not readable JSON")
     refused(changed_zip(one, path, config=bytes(2**24 + 1)), "16,777,217 bytes")
-    refused(changed_zip(one, path, model=bytes(10**6)), "more than max_bytes=999,999",
+    refused(changed_zip(one, path, model=bytes(10**6)), "more than 999,999; raise max_bytes",
             max_bytes=999_999)
     refused(changed_zip(one, path, model=b"HDF"), "no HDF5 file")
     path.write_bytes(b"PK\x03\x04" + bytes(100))
-    refused(path, "no zip file")
+    refused(path, "no zip archive")
     data = bytearray(one.read_bytes())
     at = data.index(b"\x89HDF") + 5000
     data[at] ^= 1
     path.write_bytes(data)
-    refused(path, "CRC")
+    refused(path, "'model.weights.h5' is damaged")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
         for name in ("config.json", "metadata.json", "model.weights.h5"):
             archive.writestr(name, b"{}")
-    refused(path, "a method that is not read")
+    refused(path, "compressed by method 14")
 
 
 def with_config(folder, path, change):

@@ -5,6 +5,8 @@ The frameworks themselves: test_interop_trees_live.py.
 
 import contextlib
 import json
+import os
+import tracemalloc
 from collections import UserDict
 from pathlib import Path
 
@@ -111,6 +113,7 @@ def test_forms_of_flax_trees():
             {f"cell/{'/'.join(path)}": a for path, a in leaves.items()},
             {"/".join(path): a for path, a in leaves.items()},
             {"params": {0: {"gru": cell}, "head": {"kernel": object()}}},
+            {"cell": cell, "mir": {"kernel": np.ones((3, 4))}},
             {"cell": cell, "rngs": {"key": object(), "count": np.array(3)}},
             {"/".join(path): a.tolist() for path, a in leaves.items()},
             {path: type("Variable", (), {"value": a})() for path, a in leaves.items()}):
@@ -134,7 +137,7 @@ NNX = stored("flax/nnx_rnn")[0]
     (but(NNX, "cell/dense_h/bias", np.ones(12)), "", "unexpected 'cell/dense_h/bias'"),
     (but(CELL, "hr/kernel", np.ones((3, 4))), "", r"'r': expected W and U of shape \(I, H\) and "
                                                   r"\(H, H\).*got \(3, 4\) and \(3, 4\)"),
-    (but(CELL, "ir/kernel", np.ones((2, 4))), "", r"W has different shapes as in W x: r \(4, 2\)"),
+    (but(CELL, "ir/kernel", np.ones((2, 4))), "", r"W of different shapes, as for W x: r \(4, 2\)"),
     (but(CELL, "ir/bias", np.ones(5)), "", r"'r': a bias has shape \(5,\), expected \(4,\)"),
     (but(CELL, "ir/bias", np.ones(4, int)), "", "ir/bias has dtype int64, expected a floating"),
     (LINEN, "params/other", "no GRU cell below 'params/other'; there are 'params/cell/"),
@@ -291,6 +294,7 @@ def test_rtneural_layers():
     assert gru_c.GRU.from_rtneural(FILE, layer=[1, 2]).dtype == F32
     first, second = rtneural.find(FILE, 10**6)
     assert (first.name, second.name, first.convention) == ("1", "2", "RTNeural")
+    assert first.arrays == tuple(f"layers.1.weights.{k}" for k in range(3))
     one = gru_c.GRU.from_rtneural(str(FILE), layer=1, dtype=F64)
     assert (one.weight_hh_l0 == gru.weight_hh_l0).all()
     assert gru_c.GRUCell.from_rtneural(FILE, layer=2).input_size == 4
@@ -308,6 +312,7 @@ def test_rtneural_state_dict(tmp_path):
             assert error(gru(x)[0], output) <= 1e-12
     found, = rtneural.find(path, 10**6)
     assert found.name == "rec."
+    assert set(state) - set(found.arrays) == {"lin.weight", "lin.bias"}
     assert list(rtneural.read_arrays(nested, 10**6)) == list(state)
 
 
@@ -424,11 +429,32 @@ def test_max_bytes(tmp_path):
     assert len(rtneural.find(FILE, 3 * size)) == 2
     for limit in (1, size - 1):
         for read in (rtneural.find, rtneural.read_arrays):
-            with pytest.raises(ModelFileError, match=f"more than max_bytes={limit}; raise it"):
+            with pytest.raises(ModelFileError, match=f"needs more than max_bytes={limit}; raise"):
                 read(FILE, limit)
-    many = written(tmp_path, b'{"a": [' + b"{}," * 1000 + b"{}]}")
-    with pytest.raises(ModelFileError, match="max_bytes"):
-        gru_c.GRU.from_rtneural(many, max_bytes=many.stat().st_size)
+
+
+@pytest.mark.parametrize(("text", "allowed"), [
+    (b'{"a": [' + b"{}," * 1000 + b"{}]}", 80_000),        # objects are larger than their text
+    (b'{"a": "' + b"a" * 1000 + b'"}', 1000),
+])
+def test_max_bytes_of_what_is_parsed(tmp_path, text, allowed):
+    path = written(tmp_path, text)
+    with pytest.raises(ModelFileError, match="needs more than max_bytes"):
+        gru_c.GRU.from_rtneural(path, max_bytes=allowed)
+    with pytest.raises(ModelFileError, match="a is no array of numbers"):
+        gru_c.GRU.from_rtneural(path, max_bytes=2 * allowed)
+
+
+def test_a_large_file_is_not_read(tmp_path):
+    path = written(tmp_path, b"")
+    os.truncate(path, 10**8)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError, match="needs more than max_bytes=1000"):
+            gru_c.GRU.from_rtneural(path, max_bytes=1000)
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
 
 
 def test_files_that_are_not_there(tmp_path):

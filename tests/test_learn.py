@@ -308,7 +308,7 @@ def test_load_refuses(model_file, tensors, metadata, message):
 def test_load_refuses_what_is_not_safetensors(model_file, spoil):
     _, path = model_file
     path.write_bytes(spoil(path.read_bytes()))
-    message = r"not a readable (safetensors|\.npz) file"
+    message = "not a readable safetensors file|no zip archive"
     with pytest.raises(ModelFileError, match=message) as caught:
         SequenceClassifier.load(path)
     assert str(path) in str(caught.value)

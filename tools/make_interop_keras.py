@@ -3,8 +3,9 @@
     python tools/make_interop_keras.py [OUTPUT_FOLDER]
 
 Run once with Keras 3 (`pip install keras tensorflow-cpu`) and once with Keras 2 (`pip install
-'tensorflow-cpu==2.15.*'`). Each writes keras2.tar.xz or keras3.tar.xz, the files of Keras, which
-are mostly zeros, and keras2.npz or keras3.npz: x, a mask, and the output of each layer by its name.
+'tensorflow-cpu==2.15.*'`). Each writes files of one GRU, keras2.keras and keras2.h5 (keras3...);
+keras2.tar.xz, files of all kinds of layers, which are mostly zeros; and keras2.npz: x, a mask, and
+the output of each layer by its name.
 tests/test_interop_keras.py reads them. Weights are multiples of 2^-6, which bfloat16 holds.
 """
 
@@ -90,7 +91,7 @@ def with_numbers(model, rng):
     return model
 
 
-def write_everything(folder, rng):
+def write_everything(folder, target, rng):
     model = with_numbers(everything(), rng)
     x = numbers(rng, (2, STEPS, INPUTS))
     mask = np.array([[0, 1, 1, 0, 1], [1, 0, 1, 1, 0]], bool)
@@ -101,8 +102,8 @@ def write_everything(folder, rng):
         model.save_weights(folder / "everything_weights.h5")
     one = with_numbers(keras.Sequential([
         keras.Input((STEPS, INPUTS)), gru("only"), layers.Dense(2)]), rng)
-    one.save(folder / "one.keras")
-    one.save(folder / "one.h5")
+    for suffix in ("keras", "h5"):
+        one.save(target / f"keras{MAJOR}.{suffix}")
     return {"x": x, "mask": mask, "only": one.layers[0](x),
             **results(model, x), **masked(model, x, mask)}
 
@@ -144,7 +145,7 @@ def main(arguments):
     rng = np.random.default_rng(int(MAJOR))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found = write_everything(folder, rng)
+        found = write_everything(folder, target, rng)
         if MAJOR == "2":
             found |= write_cudnn(folder, rng, found["x"])
         else:

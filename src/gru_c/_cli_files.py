@@ -104,8 +104,9 @@ def described(found: Found) -> dict[str, Any]:
         "size": size(found),
         "convention": found.convention,
         "options": {name: value for name, value in found.options.items() if name not in SIZES},
+        "cell": found.cell,
         **{name: found.options.get(name, False) for name in SIZES},
-        "dtype": str(found.dtype),
+        "dtype": " and ".join(sorted({str(a.dtype) for a in arrays})),
         "parameters": sum(a.size for a in arrays),
         "bytes": sum(a.nbytes for a in arrays),
     }
@@ -126,7 +127,8 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
            f"{_count(len(others), 'other array')}")
     for model in models:
         yield ""
-        yield f"GRU {model['name']!r}" if model["name"] else "GRU"
+        kind = "GRU cell" if model["cell"] else "GRU"
+        yield f"{kind} {model['name']!r}" if model["name"] else kind
         options = ", ".join(f"{name}={value!r}" for name, value in model["options"].items()
                             if name == "reset_after" or value != _default(name))
         for title, text in (("size", model["size"]),

@@ -22,6 +22,9 @@ MAX_BYTES = 2**32                                          # of the arrays that 
 class Exchange:
     """Base class of `Module`."""
 
+    if TYPE_CHECKING:
+        training: bool
+
     @classmethod
     def from_state_dict(cls, mapping: Mapping[str, Any], prefix: str = "",
                         dtype: DType | None = None, **options: Unpack[Options]) -> Self:
@@ -185,7 +188,58 @@ class Exchange:
     def from_keras(cls, source: Any, layer: str | None = None, dtype: DType | None = None,
                    go_backwards: bool = False, max_bytes: int = MAX_BYTES,
                    **options: Unpack[Options]) -> Self:
-        """A model from a layer of Keras, its weights, or a file."""
+        """A model from a layer of Keras, the list of its weights, or a file.
+
+        Keras 2 and 3 are read. A file needs h5py (``pip install 'gru-c[keras]'``), not Keras or
+        TensorFlow; docs/interop/keras.md has examples. A `GRU` is made with ``batch_first=True``,
+        as Keras is, and in eval mode if it has dropout.
+
+        Parameters
+        ----------
+        source : layer, list of arrays, or path
+            - A built layer: ``GRU``, ``GRUCell``, ``RNN`` of a ``GRUCell`` or of several,
+              ``Bidirectional`` of these with ``merge_mode="concat"``, ``CuDNNGRU``.
+            - What its ``get_weights()`` gives: ``kernel`` (I, 3H), ``recurrent_kernel`` (H, 3H) and
+              ``bias``, which is (2, 3H) where `reset_after` is True, (3H,) where it is False, and
+              may be absent; twice for two directions. Options are keywords.
+            - The path of a ``.keras``, ``.weights.h5`` or ``.h5`` file.
+        layer : str, optional
+            The layer of a file, by its name after those of the models that it is in:
+            ``"encoder/gru"``, or ``"gru"`` if no other ends so. Not needed if there is one GRU.
+        dtype : float32 or float64, optional
+            That of the arrays if absent, and float32 for float16 and bfloat16.
+        go_backwards : bool
+            For weights without a configuration: the direction is reversed, and the model a
+            `gru_c.gru.ReverseGRU`. It gives output at the step that it belongs to; Keras gives it
+            in the order computed, ``output[:, ::-1]``.
+        max_bytes : int
+            Limit of the bytes of all arrays that a file declares, held before any is read.
+        **options
+            Other arguments of the model. They replace what a configuration says. Of weights without
+            a configuration they are the defaults of a `GRU`, but `reset_after` is told by a bias.
+
+        Raises
+        ------
+        ModelFileError
+            The file is no file of Keras or is damaged, has no such layer, or several and `layer` is
+            absent, or a layer with something that a GRU does not have. A ValueError, too.
+        ValueError, TypeError
+            The same of a layer or a list.
+        MissingExtraError
+            A file, and h5py is not installed.
+
+        Examples
+        --------
+        >>> import numpy as np, gru_c
+        >>> H, I = 4, 3
+        >>> arrays = [np.ones((I, 3 * H)), np.ones((H, 3 * H)), np.zeros((2, 3 * H))]
+        >>> gru_c.GRU.from_keras(arrays)
+        GRU(3, 4, num_layers=1, bias=True, batch_first=True, dtype=float64, reset_after=True)
+        >>> gru_c.GRU.from_keras(arrays[:2], reset_after=False, dtype=np.float32)
+        GRU(3, 4, num_layers=1, bias=False, batch_first=True, dtype=float32, reset_after=False)
+        >>> gru_c.GRU.from_keras(arrays + arrays).bidirectional
+        True
+        """
         from gru_c.interop import keras
         from gru_c.interop.found import build
 
@@ -193,7 +247,34 @@ class Exchange:
                      **options)
 
     def to_keras(self) -> list[Any]:
-        """The arrays for `set_weights` of a layer of Keras."""
+        """The arrays for `set_weights` of a layer of Keras.
+
+        The layer has the options of the model: `bias` as ``use_bias``, `reset_after`, and for
+        `gru_c.gru.ReverseGRU` ``go_backwards=True``. The list does not hold them; a ``.keras`` file
+        does, which `gru_c.interop.convert` writes.
+
+        Returns
+        -------
+        list of ndarray
+            ``kernel`` (I, 3H), ``recurrent_kernel`` (H, 3H) and ``bias``, gates in the order z, r,
+            n; with two directions the same of the reverse one. The bias is (2, 3H), or with
+            ``reset_after=False`` (3H,): the sum of both, which gives the same results.
+
+        Raises
+        ------
+        ValueError
+            The model has more than one layer.
+
+        Examples
+        --------
+        >>> import numpy as np, gru_c
+        >>> gru = gru_c.GRU(3, 4, rng=0)
+        >>> [a.shape for a in gru.to_keras()]
+        [(3, 12), (4, 12), (2, 12)]
+        >>> again = gru_c.GRU.from_keras(gru.to_keras())
+        >>> bool((again.weight_hh_l0 == gru.weight_hh_l0).all())
+        True
+        """
         from gru_c.interop import keras
         from gru_c.interop.found import described
 
@@ -680,11 +761,10 @@ class Exchange:
         >>> bool((again.weight_ih_l0 == gru.weight_ih_l0).all())
         True
         """
-        from gru_c.cell import GRUCell
         from gru_c.interop import files
         from gru_c.interop.found import described
 
-        files.write(described(self), path, metadata, isinstance(self, GRUCell))
+        files.write(described(self), path, metadata)
 
     @classmethod
     def load(cls, path: Path, max_bytes: int = MAX_BYTES) -> Self:

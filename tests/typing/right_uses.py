@@ -190,6 +190,16 @@ def training(path: Path) -> None:
     plots.digit_gallery(images, labels, probabilities)
 
 
+def saved(path: Path) -> None:
+    gru = gru_c.ReverseGRU(2, 3)
+    gru.metadata = {"note": "text"}
+    gru.save(path, {"epoch": "3"})
+    gru.save(b"model.npz")
+    assert_type(gru_c.GRU.load(path), gru_c.GRU)
+    assert_type(gru_c.GRUCell.load("model.npz", max_bytes=10**6).metadata, dict[str, str])
+    assert_type(SequenceClassifier.load(b"model.npz", max_bytes=10**6), SequenceClassifier)
+
+
 def by_hand(x: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
     model = SequenceClassifier(8, 16, 10).train()
     flat, gradients = FlatArrays(model.state_dict()), FlatArrays(model.state_dict())

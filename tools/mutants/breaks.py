@@ -302,7 +302,7 @@ BREAKS = [
     Break("options-of-the-caller-do-not-count", "src/gru_c/interop/formats.py",
           "build(GRU, found, dtype, **options)", "build(GRU, found, dtype)", FORMATS),
     Break("notes-of-readers-are-lost", "src/gru_c/_cli_files.py",
-          "for text in dict.fromkeys(", "for text in dict.fromkeys(() and ", CLI),
+          "for text in dict.fromkeys(", "for text in set() and dict.fromkeys(", CLI),
     Break("used-arrays-are-others", "src/gru_c/_cli_files.py",
           "for name in found.arrays}", "for name in ()}", CLI),
     Break("reversed-layers-are-strands", "src/gru_c/_checkpoint.py",

@@ -8,8 +8,9 @@ found.py        Found: a GRU between two formats; a model from it, and it from a
 state_dict.py   parameters by PyTorch's names
 torch.py        modules, state dicts, .pt files; pickles.py: the unpickler
 keras.py        layers, their weights, files of Keras 2 and 3; hdf5.py: arrays of HDF5 files
-onnx.py         GRU nodes
-gates.py        separate matrices; flax.py equinox.py rtneural.py: those of others
+onnx.py         GRU nodes; onnx_graph.py: models and their constants; onnx_writer.py
+gates.py        separate matrices; flax.py equinox.py rtneural.py: those of others;
+                layers.py: what they share
 files.py        files of our own; npz.py safetensors.py: their containers; writing.py: atomic writes
 formats.py      what a file is; read_arrays, find and convert over all formats
 """

@@ -116,18 +116,17 @@ def save(path: Path, container: Any, arrays: Mapping[str, Array], metadata: Mapp
 
 # ---- models --------------------------------------------------------------------------------------
 
-def write(found: Found, path: Path, metadata: Mapping[str, str] | None = None,
-          cell: bool = False) -> None:
-    """Write a GRU, as a cell if asked, with its metadata and what is given beside it."""
+def write(found: Found, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a GRU or a cell, with its metadata and what is given beside it."""
     container = container_of(path)
     texts = of_user(found.metadata | dict(metadata or {}), OWN, path)
-    kind = "GRUCell" if cell else "ReverseGRU" if found.options.get("reverse") else "GRU"
+    kind = "GRUCell" if found.cell else "ReverseGRU" if found.options.get("reverse") else "GRU"
     told = found.options | {"dtype": found.dtype.name}
     options = {name: check(told.get(name, default), name)
                for name, (check, default) in CLASSES[f"gru_c.{kind}"].items()}
     texts |= {"format": f"gru_c.{kind}", "format_version": VERSION,
               "options": json.dumps(options, sort_keys=True)}
-    arrays = {name.removesuffix("_l0") if cell else name: a.astype(found.dtype, copy=False)
+    arrays = {name.removesuffix("_l0") if found.cell else name: a.astype(found.dtype, copy=False)
               for name, a in found.parameters.items()}
     save(path, container, arrays, texts, _model)
 
@@ -172,7 +171,7 @@ def _model(arrays: dict[str, Array], metadata: dict[str, str], where: str) -> Fo
         if options[name] != found.options.get(name, options[name]):
             raise ModelFileError(f"{where}: the metadata say {name}={options[name]!r}, names and "
                                  f"shapes of the arrays {found.options[name]!r}")
-    if (kind == "gru_c.GRUCell") != ("weight_ih" in arrays):
+    if (kind == "gru_c.GRUCell") != found.cell:
         raise ModelFileError(f"{where}: the names {state_dict.listed(arrays)} are not those of a "
                              f"{kind}")
     reverse = kind == "gru_c.ReverseGRU"
@@ -199,5 +198,4 @@ def _foreign(kind: str) -> str:
     if kind == CLASSIFIER:
         return f"this is a {CLASSIFIER}; gru_c.learn.SequenceClassifier.load reads it"
     return ("the metadata do not say that this is a model that gru_c saved. Parameters by "
-            "PyTorch's names are read by from_torch(path), or by from_state_dict("
-            "gru_c.interop.read_arrays(path), prefix)")
+            "PyTorch's names are read by from_state_dict(gru_c.interop.read_arrays(path), prefix)")

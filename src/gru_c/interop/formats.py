@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gru_c._exchange import MAX_BYTES
+from gru_c.cell import GRUCell
 from gru_c.gru import GRU
+from gru_c.interop import zips
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import build, described
 
@@ -65,7 +66,9 @@ def format_of(path: Path) -> Format:
     shown = os.fsdecode(path)
     with open(path, "rb") as file:
         head = file.read(HEAD)
-    found = _of_zip(path, shown) if head.startswith(ZIP) else _of_head(head)
+        if head.startswith(ZIP):
+            return _of_zip(zips.Archive(file, os.fstat(file.fileno()).st_size, shown))
+    found = _of_head(head)
     if found is None and shown.lower().endswith(ONNX.suffixes):
         found = ONNX                                       # its reader says what is wrong
     if found is None:
@@ -89,13 +92,9 @@ def _of_head(head: bytes) -> Format | None:
     return None
 
 
-def _of_zip(path: Path, shown: str) -> Format:
+def _of_zip(archive: zips.Archive) -> Format:
     """The format of a zip file, by the names of its members."""
-    try:
-        with zipfile.ZipFile(os.fsdecode(path)) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
-        raise ModelFileError(f"{shown}: a damaged zip file ({error})") from error
+    names = list(archive.members)
     if "config.json" in names or "model.weights.h5" in names:
         return KERAS
     if any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
@@ -103,7 +102,7 @@ def _of_zip(path: Path, shown: str) -> Format:
     if all(name.endswith(".npy") for name in names):       # none is an npz file, too
         return NPZ
     listed = ", ".join(map(repr, names[:MEMBERS])) + (", ..." if len(names) > MEMBERS else "")
-    raise ModelFileError(f"{shown}: a zip file of {listed}; a model is a file of {_listed()}")
+    raise archive.error(f"a zip file of {listed}; a model is a file of {_listed()}")
 
 
 def _listed() -> str:
@@ -284,7 +283,7 @@ def convert(source: Path, target: Path, name: str | None = None, dtype: DType | 
     """
     writer = format_to_write(target)
     found = find_one(source, name, max_bytes, **options)
-    new = described(build(GRU, found, dtype, **options))
+    new = described(build(GRUCell if found.cell else GRU, found, dtype, **options))
     new = replace(new, where=found.where, name=found.name, metadata=found.metadata)
     writer.io.write(new, target)
     return new

@@ -58,10 +58,10 @@ def direction(gates: Any, form: Form, where: str) -> Direction:
     if not isinstance(gates, Mapping):
         raise TypeError(f"{where}: expected a mapping of gates to tuples of arrays, got: "
                         f"{type(gates).__name__}")
-    if sorted("".join(map(str, gates))) != ["n", "r", "z"]:
+    if sorted("".join(map(str, gates))) != ["n", "r", "z"] or "" in gates:
         raise ValueError(f"{where}: expected the gates r (reset), z (update) and n (new) once "
                          f"each, alone or stacked as in 'zrn', got {list(gates)}")
-    blocks = {}
+    blocks: dict[str, Any] = {}
     for key, arrays in gates.items():
         blocks |= _blocks(key, arrays, form, f"{where}, {key!r}")
     if form.z_times == "n":                                # 1 - f(a) = f(-a)
@@ -69,7 +69,8 @@ def direction(gates: Any, form: Form, where: str) -> Direction:
     for i, name in enumerate(("W", "U")):
         if len({blocks[gate][i].shape for gate in "rzn"}) > 1:
             shapes = ", ".join(f"{gate} {blocks[gate][i].shape}" for gate in "rzn")
-            raise ValueError(f"{where}: {name} has different shapes as in W x: {shapes}")
+            raise ValueError(f"{where}: the gates have {name} of different shapes, as for W x: "
+                             f"{shapes}")
     return Direction(*(_stacked([blocks[gate][i] for gate in "rzn"]) for i in range(4)))
 
 
@@ -92,12 +93,12 @@ def _matrices(key: str, given: tuple[Any, ...], form: Form, where: str) -> tuple
     k, names = len(key), ("W", "U")
     found = [as_array(a, f"{where}: {name}") for name, a in zip(names, given, strict=False)]
     if all(a.ndim == 2 for a in found):
-        W, *_, U = (a.T if form.product == "x W" else a for a in (found[0], found[-1]))
+        W, U = (a.T if form.product == "x W" else a for a in (found[0], found[-1]))
         H = len(U) // k
         if form.concatenated:
             columns = np.split(W, [W.shape[1] - H if form.concatenated == "x h" else H], axis=1)
             W, U = columns if form.concatenated == "x h" else columns[::-1]
-        if len(W) == len(U) == k * H and W.shape[1] > 0 < H == U.shape[1]:
+        if len(W) == len(U) == k * H and W.shape[1] > 0 and U.shape[1] == H > 0:
             return W, U
     rows = "H" if k == 1 else f"{k} H"
     expected = " and ".join(f"({c}, {rows})" if form.product == "x W" else f"({rows}, {c})"

@@ -7,6 +7,8 @@ Nothing outside the file is touched: links but hard ones, virtual and external d
 from __future__ import annotations
 
 import math
+import re
+import struct
 import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -41,6 +43,8 @@ def reading(file: BinaryIO, where: str, max_bytes: int) -> Iterator[File]:
     with _told(where, "no HDF5 file that can be read"):
         handle = library.File(file, "r")
     try:
+        with _told(where, "damaged"):
+            _hold_heaps(file, handle, where)
         yield File(library, handle, where, max_bytes)
     finally:
         with _told(where, "closing the HDF5 file failed"):
@@ -171,6 +175,44 @@ class File:
             data = inflater.unconsumed_tail
         return inflater.eof and total <= declared + 4      # a checksum before it has 4 bytes
 
+
+# ---- text ---------------------------------------------------------------------------------------
+
+def _hold_heaps(file: BinaryIO, handle: Any, where: str) -> None:
+    """Check the lists of objects in the global heaps, where text lies: HDF5 2.0 runs through one
+    for ever if an object has no length. The layout is that of section III.E of the HDF5 format.
+    """
+    if handle.id.get_create_plist().get_sizes() != (8, 8):
+        raise ModelFileError(f"{where}: its addresses do not have 8 bytes")
+    position = file.tell()
+    file.seek(0)
+    before, start = b"", 0                                 # a signature may lie across two blocks
+    heaps = []
+    while block := file.read(BLOCK):
+        heaps += [start - len(before) + match.start()
+                  for match in re.finditer(b"GCOL\x01", before + block)]
+        start, before = start + len(block), (before + block)[-4:]
+    for heap in heaps:
+        if not _is_whole(file, heap, start):
+            raise ModelFileError(f"{where}: the heap at byte {heap} is damaged")
+    file.seek(position)
+
+
+def _is_whole(file: BinaryIO, heap: int, file_size: int) -> bool:
+    """Whether objects follow one another to the end of a heap."""
+    file.seek(heap + 8)
+    at, end = heap + 16, heap + int.from_bytes(file.read(8), "little")
+    while at + 16 <= end <= file_size:
+        file.seek(at)
+        index, size = struct.unpack("<H6xQ", file.read(16))
+        length = 16 + -(-size // 8) * 8 if index else size      # object 0 is the free space
+        if length < 16:
+            return False
+        at += length
+    return at <= end <= file_size
+
+
+# ---- errors -------------------------------------------------------------------------------------
 
 @contextmanager
 def _told(where: str, what: str) -> Iterator[None]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,7 +84,30 @@ def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
 def _of_file(path: Path, layer: str | None, go_backwards: bool, options: Mapping[str, Any],
              max_bytes: int) -> Found:
     with keras_files.reading(path, max_bytes) as file:
+        there = {stored.name: stored for stored in _listed(file)}
+        stack = keras_config.stack(file.config) if layer is None else []
+        if len(stack) > 1:
+            return _stacked([_of_stored(file, there[name], go_backwards, options)
+                             for name in stack], file.where)
         return _of_stored(file, _chosen(file, layer), go_backwards, options)
+
+
+def _stacked(found: list[Found], where: str) -> Found:
+    """The layers of a Sequential as one GRU."""
+    first = found[0].options
+    for below, above in pairwise(found):
+        own, width = above.options, below.options["hidden_size"] * (1 + first["bidirectional"])
+        differing = [name for name in first if name != "input_size" and own[name] != first[name]]
+        if differing or own["reverse"] or own["num_layers"] > 1 or own["input_size"] != width:
+            names = ", ".join(repr(each.name) for each in found)
+            raise ModelFileError(
+                f"{where}: it holds {len(found)} GRUs, which differ in "
+                f"{', '.join(differing) or 'direction or size'}, so that they are not the layers "
+                f"of one; choose one with layer=: {names}")
+    parameters = {name.replace("_l0", f"_l{i}"): a for i, each in enumerate(found)
+                  for name, a in each.parameters.items()}
+    return Found(first | {"num_layers": len(found)}, parameters, where,
+                 convention=found[0].convention)
 
 
 def _listed(file: File) -> list[Stored]:
@@ -122,9 +147,11 @@ def _of_stored(file: File, stored: Stored, go_backwards: bool,
     where = f"{file.where}, layer {stored.name!r}"
     try:
         told = file.settings(stored, options)
-        parts = [[file.hdf5.read(path) for path in paths] for paths in file.parts(stored, told)]
-        return _made(parts, told, where, go_backwards or stored.reverse, options, stored.name,
-                     file.version)
+        paths = file.parts(stored, told)
+        parts = [[file.hdf5.read(path) for path in own] for own in paths]
+        found = _made(parts, told, where, go_backwards or stored.reverse, options, stored.name,
+                      file.version)
+        return replace(found, arrays=tuple(chain.from_iterable(paths)))
     except ModelFileError:
         raise
     except ValueError as error:

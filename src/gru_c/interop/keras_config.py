@@ -86,6 +86,25 @@ def nodes(serialized: Any, name: str = "", group: str = "", depth: int = 0) -> I
         yield from nodes(inner, joined(name, own_name(inner)), joined(group, "layer"), depth + 1)
 
 
+def stack(serialized: Any) -> list[str]:
+    """The names of all layers of a Sequential that holds nothing but GRUs; else none."""
+    class_name, config = opened(serialized)
+    layers = config.get("layers")
+    if class_name != "Sequential" or not isinstance(layers, list):
+        return []
+    layers = [layer for layer in layers if opened(layer)[0] != "InputLayer"]
+    found = [node for node in nodes(serialized) if node.alone]
+    names = [own_name(layer) for layer in layers]
+    whole = all(node.config.get("return_sequences", _inner(node).get("return_sequences"))
+                for node in found[:-1])
+    return names if whole and [node.name for node in found] == names else []
+
+
+def _inner(node: Node) -> dict[str, Any]:
+    """The configuration of the layer in a `Bidirectional`."""
+    return opened(node.config.get("layer"))[1]
+
+
 def opened(serialized: Any) -> tuple[str, dict[str, Any]]:
     """Class and configuration; empty for what is no layer."""
     if not isinstance(serialized, dict):

@@ -9,16 +9,14 @@ configuration, if there is one, in an attribute, weights under names of variable
 
 from __future__ import annotations
 
-import json
+import io
 import os
 import re
-import tempfile
-import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-from gru_c.interop import hdf5
+from gru_c.interop import hdf5, json_text, zips
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.keras_config import Node, joined, nodes, settings
 
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 JSON_BYTES = 2**24
-BLOCK = 2**20
+SHOWN = 12                                                 # names that an error lists
 # A variable of Keras 2, or of a file that Keras 3 writes in its form.
 VARIABLE = re.compile(r"(?P<kind>kernel|recurrent_kernel|bias)(?P<number>_\d+)?(:0)?")
 KINDS = {"0": "kernel", "1": "recurrent_kernel", "2": "bias"}      # of Keras 3
@@ -87,7 +85,9 @@ class File:
     def settings(self, stored: Stored, given: Mapping[str, Any]) -> Settings | None:
         """What the configuration tells of it."""
         node = stored.node
-        return node and settings(node.class_name, node.config, self.version, given, node.name)
+        if node is None:
+            return None
+        return settings(node.class_name, node.config, self.version, given, node.name)
 
     def parts(self, stored: Stored, told: Settings | None) -> list[tuple[str, ...]]:
         """The paths of its arrays."""
@@ -135,7 +135,12 @@ class File:
 
 
 def _has(weights: Weights, hint: str) -> bool:
-    """Whether a group that it is in has this name, or begins with it if it ends with "_"."""
+    """Whether a group that it is in has this name, or begins with it if it ends with "_".
+
+    A backward layer may have any name: it is what is not the forward one.
+    """
+    if hint == "backward_":
+        return not _has(weights, "forward_")
     return any(name == hint or (hint.endswith("_") and name.startswith(hint))
                for name in weights.arrays[0].split("/")[:-1])
 
@@ -182,7 +187,10 @@ def _names(file: hdf5.File, group: str) -> tuple[str, ...]:
     for i, part in enumerate(parts):
         path = "/".join(parts[:i + 1])
         own = file.text(f"{path}/vars", "name")            # Keras 3.5 and later
-        if part == "layer" and own:
+        if own and part in ("forward_layer", "backward_layer"):
+            side = part.removesuffix("layer")
+            names.append(side + own.removeprefix(side))
+        elif part == "layer" and own:
             names.append(own)
         elif part not in NO_NAMES:
             names.append(own or part)
@@ -217,86 +225,30 @@ def reading(path: Path, max_bytes: int) -> Iterator[File]:
     where = os.fsdecode(path)
     hdf5.h5py()                                            # before the file is looked at
     with open(path, "rb") as file:
-        start = file.read(4)
+        start = file.read(len(zips.HEAD))
         file.seek(0)
-        if start.startswith(b"PK"):
-            with _reading_zip(file, where, max_bytes) as found:
-                yield found
+        if start != zips.HEAD:
+            with hdf5.reading(file, where, max_bytes) as arrays:
+                config = arrays.text("", "model_config")
+                version = (arrays.text("", "keras_version")
+                           or arrays.text("model_weights", "keras_version"))
+                parsed = None if config is None else json_text.parse(config, where)
+                yield File(arrays, where, parsed, version)
         else:
-            with hdf5.reading(file, where, max_bytes) as found_hdf5:
-                yield _of_hdf5(found_hdf5)
+            archive = zips.Archive(file, os.fstat(file.fileno()).st_size, where)
+            config, metadata = (json_text.parse(_member(archive, name, JSON_BYTES, ""),
+                                                f"{where}, {name}") for name in (CONFIG, METADATA))
+            version = metadata.get("keras_version") if isinstance(metadata, dict) else None
+            weights = _member(archive, WEIGHTS, max_bytes, "; raise max_bytes to read it")
+            with hdf5.reading(io.BytesIO(weights), f"{where}, {WEIGHTS}", max_bytes) as arrays:
+                yield File(arrays, where, config, version if isinstance(version, str) else None)
 
 
-def _of_hdf5(file: hdf5.File) -> File:
-    config = file.text("", "model_config")
-    version = file.text("", "keras_version") or file.text("model_weights", "keras_version")
-    parsed = None if config is None else _json(config, file.where, "model_config")
-    return File(file, file.where, parsed, version)
-
-
-@contextmanager
-def _reading_zip(file: BinaryIO, where: str, max_bytes: int) -> Iterator[File]:
-    with tempfile.TemporaryFile() as weights:
-        with _told(where):
-            archive = zipfile.ZipFile(file)
-            config = _json(_member(archive, CONFIG, where), where, CONFIG)
-            metadata = _json(_member(archive, METADATA, where), where, METADATA)
-        _copy(archive, weights, where, max_bytes)
-        weights.seek(0)
-        version = metadata.get("keras_version") if isinstance(metadata, dict) else None
-        with hdf5.reading(weights, f"{where}, {WEIGHTS}", max_bytes) as found:
-            yield File(found, where, config, version if isinstance(version, str) else None)
-
-
-def _info(archive: zipfile.ZipFile, name: str, where: str) -> zipfile.ZipInfo:
-    try:
-        info = archive.getinfo(name)
-    except KeyError:
-        names = ", ".join(map(repr, archive.namelist()[:12]))
-        raise ModelFileError(f"{where}: no .keras file: it has no {name}; it has {names}") from None
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ModelFileError(f"{where}: {name} is compressed by a method that is not read; write "
-                             "the file again with deflate or none")
-    return info
-
-
-def _member(archive: zipfile.ZipFile, name: str, where: str) -> bytes:
-    """A small file of the zip."""
-    info = _info(archive, name, where)
-    if info.file_size > JSON_BYTES:
-        raise ModelFileError(f"{where}: {name} has {info.file_size:,} bytes, expected at most "
-                             f"{JSON_BYTES:,}")
-    return archive.read(info)
-
-
-def _copy(archive: zipfile.ZipFile, weights: BinaryIO, where: str, max_bytes: int) -> None:
-    """The HDF5 file to a temporary one: h5py reads it in any order."""
-    info = _info(archive, WEIGHTS, where)
-    if info.file_size > max_bytes:
-        raise ModelFileError(f"{where}: {WEIGHTS} has {info.file_size:,} bytes, more than "
-                             f"max_bytes={max_bytes:,}; raise max_bytes to read it")
-    with _told(where):
-        member = archive.open(info)
-    block = b"-"
-    while block:
-        with _told(where):
-            block = member.read(BLOCK)
-        weights.write(block)
-
-
-def _json(text: str | bytes, where: str, what: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{where}: {what} is no JSON: {error}") from None
-
-
-@contextmanager
-def _told(where: str) -> Iterator[None]:
-    """What zipfile raises, as an error of the file."""
-    try:
-        yield
-    except (ModelFileError, MemoryError):
-        raise
-    except Exception as error:
-        raise ModelFileError(f"{where}: no zip file that can be read: {error}") from None
+def _member(archive: zips.Archive, name: str, most: int, advice: str) -> bytes:
+    """A file of a .keras file, of at most so many bytes."""
+    if name not in archive.members:
+        names = ", ".join(map(repr, list(archive.members)[:SHOWN]))
+        raise archive.error(f"no .keras file: it has no {name}; it has {names or 'nothing'}")
+    if archive.size(name) > most:
+        raise archive.error(f"{name} has {archive.size(name):,} bytes, more than {most:,}{advice}")
+    return archive.read(name)

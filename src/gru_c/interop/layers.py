@@ -59,12 +59,13 @@ def place(where: str, layers: list[tuple[Any, ...]], layer: int, direction: int)
 
 
 def as_array(value: Any, name: str) -> Array:
-    """An array of anything like one: a list, a JAX array, a variable of Flax."""
+    """An array of anything like one: a list, a JAX array, a variable of Flax, a tensor."""
+    value = value.detach() if hasattr(value, "detach") else value      # a parameter of PyTorch
     try:
         a = np.asarray(value)
         if a.dtype == object and hasattr(value, "value"):  # VariableState of older versions of Flax
             a = np.asarray(value.value)
-    except ValueError as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} is no array: {error}") from None
     if a.dtype.name == "bfloat16":
         a = a.astype(np.float32)
@@ -82,7 +83,8 @@ def joined(layers: list[tuple[Direction, ...]], where: str, name: str, conventio
     bias = any(b is not None for layer in layers for own in layer for b in own[2:])
     first = layers[0][0]
     H = first.weight_hh.shape[1]
-    inputs, parameters = first.weight_ih.shape[1], {}
+    inputs = first.weight_ih.shape[1]
+    parameters: dict[str, Array] = {}
     for i, layer in enumerate(layers):
         for j, own in enumerate(layer):
             _check(own, inputs, H, place(where, layers, i, j))
@@ -98,7 +100,8 @@ def joined(layers: list[tuple[Direction, ...]], where: str, name: str, conventio
 def separated(found: Found) -> list[tuple[Direction, ...]]:
     """The parameters of a GRU by layers and directions."""
     suffixes = SUFFIXES[:1 + found.options["bidirectional"]]
-    return [tuple(Direction(*(found.parameters.get(f"{name}_l{layer}{suffix}") for name in NAMES))
+    names = NAMES if found.options["bias"] else NAMES[:2]
+    return [tuple(Direction(*[found.parameters[f"{name}_l{layer}{suffix}"] for name in names])
                   for suffix in suffixes) for layer in range(found.options["num_layers"])]
 
 

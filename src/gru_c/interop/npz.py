@@ -12,15 +12,13 @@ import json
 import math
 import os
 import re
-import struct
 import zipfile
-import zlib
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from gru_c.interop import json_text
+from gru_c.interop import json_text, zips
 from gru_c.interop.errors import ModelFileError
 
 if TYPE_CHECKING:
@@ -30,14 +28,10 @@ if TYPE_CHECKING:
     from gru_c._types import Array
 
 METADATA = "__metadata__"
-CHUNK = 2**20                                              # bytes read at once
-MAX_DIRECTORY = 2**22                                      # bytes; as Python objects it takes more
-MAX_HEADER = 10_000                                        # bytes of a .npy file; NumPy's limit
-MAX_RATIO = 1032                                           # of what deflate can do
-
-ENCRYPTED = 1                                              # a flag of a member
 MAGIC = b"\x93NUMPY"
 WIDTHS = {b"\1\0": 2, b"\2\0": 4, b"\3\0": 4}              # of the header's length, by version
+MAX_HEADER = 10_000                                        # bytes; NumPy's limit
+MAX_TEXT = 2**24                                           # bytes of metadata
 ITEM = (rb"\s*(?:'descr'\s*:\s*'(?P<dtype>[<>|]?[biufcSU][1-9]\d{0,5})'"
         rb"|'fortran_order'\s*:\s*(?P<fortran>True|False)"
         rb"|'shape'\s*:\s*\((?P<shape>(?:\s*\d{1,19}\s*,)*(?:\s*\d{1,19}\s*)?)\))\s*")
@@ -46,12 +40,13 @@ HEADER = re.compile(rb"\{(?:" + ITEM + rb"(?:,|(?=\}))){3}\s*\}\s*")
 
 @dataclass(frozen=True)
 class Declared:
-    """What the header of a .npy file says."""
+    """An array in the member `path`, from the byte `start`, as its header says."""
 
+    path: str
     dtype: np.dtype[Any]
-    fortran: bool
     shape: tuple[int, ...]
-    start: int                                             # of the data, in bytes
+    order: Literal["C", "F"]
+    start: int
 
     @property
     def nbytes(self) -> int:
@@ -67,22 +62,15 @@ def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
 def read(file: IO[bytes], where: str,
          max_bytes: int) -> tuple[dict[str, Array], dict[str, str]]:
     """The arrays and the metadata of an open file."""
-    try:
-        with zipfile.ZipFile(_Bounded(file)) as archive:
-            members = _members(archive, file.seek(0, os.SEEK_END))
-            declared = {name: _declared(archive, member) for name, member in members.items()}
-            total = sum(array.nbytes for array in declared.values())
-            if total > max_bytes:
-                raise ModelFileError(f"{where}: its arrays have {total} bytes, more than "
-                                     f"max_bytes={max_bytes}; raise max_bytes to read it")
-            arrays = {name: _array(archive, member, declared[name])
-                      for name, member in members.items()}
-        return arrays, _metadata(arrays.pop(METADATA, None), where)
-    except ModelFileError:
-        raise
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError,
-            RuntimeError, ValueError, OverflowError, TypeError) as error:
-        raise ModelFileError(f"{where}: not a readable .npz file ({error})") from error
+    archive = zips.Archive(file, file.seek(0, os.SEEK_END), where)
+    declared = {_name(path, where): _declared(archive, path) for path in archive.members}
+    text = declared.pop(METADATA, None)
+    total = sum(array.nbytes for array in declared.values())
+    if total > max_bytes:
+        raise ModelFileError(f"{where}: its arrays have {total} bytes, more than "
+                             f"max_bytes={max_bytes}; raise max_bytes to read it")
+    metadata = {} if text is None else _metadata(archive, text)
+    return {name: _array(archive, array) for name, array in declared.items()}, metadata
 
 
 def unpack(data: bytes, where: str, max_bytes: int) -> tuple[dict[str, Array], dict[str, str]]:
@@ -111,89 +99,58 @@ def _member(a: Array) -> bytes:
     return b"".join((MAGIC, b"\1\0", len(text).to_bytes(2, "little"), text.encode(), a.tobytes()))
 
 
-class _Bounded:
-    """A file for zipfile, which takes as much memory at once as the file says."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.tell, self.seekable = file, file.tell, file.seekable
-
-    def read(self, size: int = -1) -> bytes:
-        if size > MAX_DIRECTORY:
-            raise zipfile.BadZipFile(f"a directory of {size} bytes, more than {MAX_DIRECTORY}")
-        return self.file.read(size)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        if whence == 0 and not 0 <= offset < 2**63:
-            raise zipfile.BadZipFile(f"a place outside of the file, {offset}")
-        return self.file.seek(offset, whence)
+def _name(path: str, where: str) -> str:
+    """Of the array in the member `path`."""
+    name = path.removesuffix(".npy")
+    if name == path:
+        raise ModelFileError(f"{where}: {path!r} is not a .npy file")
+    if name.startswith("/") or ".." in name.split("/"):
+        raise ModelFileError(f"{where}: {path!r} leads out of the archive")
+    return name
 
 
-def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
-    """The members, by the names of their arrays, of an archive of `size` bytes."""
-    members: dict[str, zipfile.ZipInfo] = {}
-    stored = sum(member.compress_size for member in archive.infolist())
-    if stored > size:
-        raise ValueError(f"its members have {stored} bytes, the file {size}")
-    for member in archive.infolist():
-        path, name = member.filename, member.filename.removesuffix(".npy")
-        if name == path or path != member.orig_filename:
-            raise ValueError(f"member {path!r} is not a .npy file")
-        if name.startswith("/") or ".." in name.split("/"):
-            raise ValueError(f"member {path!r} has a name that leads out of the archive")
-        if name in members:
-            raise ValueError(f"member {path!r} is there twice")
-        if member.flag_bits & ENCRYPTED:
-            raise ValueError(f"member {path!r} is encrypted")
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"member {path!r} has compression {member.compress_type}, expected "
-                             "0 (stored) or 8 (deflated)")
-        members[name] = member
-    return members
-
-
-def _declared(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Declared:
-    """The header of an array, if the member can hold what it declares."""
-    path = member.filename
-    with archive.open(member) as stream:
-        start = stream.read(len(MAGIC) + 2)
-        width = WIDTHS.get(start[-2:], 0)
-        length = int.from_bytes(stream.read(width), "little")
-        if not start.startswith(MAGIC) or not 0 < length <= MAX_HEADER:
-            raise ValueError(f"member {path!r} does not begin as a .npy file")
-        match = HEADER.fullmatch(stream.read(length))
+def _declared(archive: zips.Archive, path: str) -> Declared:
+    """What the header of a .npy file says, if the file has as many bytes."""
+    where, size = f"{archive.where}: {path!r}", archive.size(path)
+    head = archive.head(path, 12 + MAX_HEADER)
+    width = WIDTHS.get(head[6:8], 0)
+    length = int.from_bytes(head[8:8 + width], "little")
+    start = 8 + width + length
+    if not head.startswith(MAGIC) or not 0 < length <= MAX_HEADER:
+        raise ModelFileError(f"{where} does not begin as a .npy file")
+    match = HEADER.fullmatch(head, 8 + width, start)
     if not match or None in match.groups():
-        raise ValueError(f"member {path!r} is not an array of numbers or text with a header as "
-                         "NumPy writes it")
+        raise ModelFileError(f"{where} is not an array of numbers or text with a header as NumPy "
+                             "writes it")
     shape = tuple(int(size) for size in match["shape"].split(b",") if size.strip())
-    found = Declared(np.dtype(match["dtype"].decode()), match["fortran"] == b"True", shape,
-                     len(start) + width + length)
-    if found.start + found.nbytes != member.file_size:
-        raise ValueError(f"member {path!r} has {member.file_size} bytes, an array of shape {shape} "
-                         f"and dtype {found.dtype} needs {found.start + found.nbytes}")
-    held = member.compress_size * (MAX_RATIO if member.compress_type else 1)
-    if member.file_size > held:
-        raise ValueError(f"member {path!r} declares {member.file_size} bytes, of which "
-                         f"{member.compress_size} are there")
+    try:
+        dtype = np.dtype(match["dtype"].decode())
+    except TypeError as error:
+        raise ModelFileError(f"{where}: {error}") from None
+    found = Declared(path, dtype, shape, "F" if match["fortran"] == b"True" else "C", start)
+    if start + found.nbytes != size:
+        raise ModelFileError(f"{where} has {size} bytes; its header and an array of shape {shape} "
+                             f"and dtype {dtype} take {start + found.nbytes}")
     return found
 
 
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, declared: Declared) -> Array:
-    data = np.empty(declared.nbytes, np.uint8)
-    with archive.open(member) as stream:
-        stream.read(declared.start)
-        for i in range(0, data.size, CHUNK):
-            part = stream.read(min(CHUNK, data.size - i))
-            data[i:i + CHUNK] = np.frombuffer(part, np.uint8)
-    a = data.view(declared.dtype).reshape(declared.shape, order="F" if declared.fortran else "C")
+def _array(archive: zips.Archive, declared: Declared) -> Array:
+    """The array, read-only."""
+    a = np.frombuffer(archive.read(declared.path), declared.dtype, offset=declared.start)
+    try:
+        a = a.reshape(declared.shape, order=declared.order)
+    except (ValueError, OverflowError) as error:           # sizes beyond all bounds, times 0
+        raise archive.error(f"{declared.path!r} cannot have shape {declared.shape}: "
+                            f"{error}") from None
     return a.astype(a.dtype.newbyteorder("="), copy=False)
 
 
-def _metadata(a: Array | None, where: str) -> dict[str, str]:
-    if a is None:
-        return {}
-    if a.dtype != np.uint8 or a.ndim != 1:
-        raise ValueError(f"{METADATA} has dtype {a.dtype} and shape {a.shape}, expected uint8 (n,)")
-    found = json_text.parse(a.tobytes(), f"{where}: {METADATA}")
+def _metadata(archive: zips.Archive, declared: Declared) -> dict[str, str]:
+    if declared.dtype != np.uint8 or len(declared.shape) != 1 or declared.nbytes > MAX_TEXT:
+        raise archive.error(f"{METADATA} has dtype {declared.dtype} and shape {declared.shape}, "
+                            f"expected uint8 (n,), n at most {MAX_TEXT}")
+    where = f"{archive.where}: {METADATA}"
+    found = json_text.parse(_array(archive, declared).tobytes(), where)
     if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
-        raise ValueError(f"{METADATA} is not a JSON object of texts")
+        raise ModelFileError(f"{where} is not a JSON object of texts")
     return found

@@ -28,6 +28,7 @@ from gru_c.interop.onnx_graph import (
     array_of,
     label,
     load,
+    op,
     readable,
     tensors,
 )
@@ -54,7 +55,7 @@ ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
     "leakyrelu": ("leaky_relu", 0.01, None), "thresholdedrelu": ("thresholded_relu", 1.0, None),
     "scaledtanh": ("scaled_tanh", 1.0, 1.0), "elu": ("elu", 1.0, None)}
 BETWEEN_LAYERS = ("Identity", "Dropout", "Cast", "Squeeze", "Transpose", "Reshape")
-MOST_BETWEEN = 20                                          # nodes between two layers
+MAX_BETWEEN = 20                                          # nodes between two layers
 NO_GRU = ("PyTorch's newer exporter (dynamo=True) writes a GRU as many other nodes with onnxscript "
           "before 0.5.7, and nn.GRUCell always: export nn.GRU again with onnxscript 0.7.1 or newer "
           "or with dynamo=False, or read its parameters with from_torch")
@@ -212,8 +213,8 @@ def _selected(model: Model, constants: Constants, name: str | None) -> list[_Nod
     """The nodes that the name selects: a stack, or one node; None: the only stack."""
     nodes = _nodes(model)
     if not nodes:
-        ops = Counter(node.op_type for scope in model.scopes for node in scope.nodes)
-        there = ", ".join(f"{op} ({n})" for op, n in ops.most_common(12)) or "none"
+        ops = Counter(op(node) for scope in model.scopes for node in scope.nodes)
+        there = ", ".join(f"{name} ({n})" for name, n in ops.most_common(12)) or "none"
         raise model.error(f"it has no GRU node; its nodes are {there}. {NO_GRU}")
     stacks = _stacks(model, constants)
     chosen = stacks if name is None else (
@@ -267,7 +268,7 @@ def _below(constants: Constants, node: _Node,
     while (id(scope), name) not in by_output:
         producer = scope.producers.get(name)
         if (producer is None or producer.op_type not in BETWEEN_LAYERS or not producer.input
-                or len(between) == MOST_BETWEEN):
+                or len(between) == MAX_BETWEEN):
             return None
         between.append(producer)
         name = producer.input[0]
@@ -342,7 +343,8 @@ def _found(model: Model, constants: Constants, stack: list[_Node],
     name = _name(stack)
     return Found(options, parameters, f"{model.where}, node {name!r}", name,
                  f"ONNX, linear_before_reset={int(options['reset_after'])}",
-                 {entry.key: entry.value for entry in model.proto.metadata_props})
+                 {entry.key: entry.value for entry in model.proto.metadata_props},
+                 arrays=constants.tensors())
 
 
 def _layer(model: Model, constants: Constants, node: _Node) -> dict[str, Array]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_c.interop.errors import MissingExtraError, ModelFileError
+from gru_c.interop.state_dict import listed
 
 if TYPE_CHECKING:
     from gru_c._types import Array
@@ -39,10 +40,10 @@ BFLOAT16 = 16
 KINDS = {"f": 1, "i": 2, "s": 3, "t": 4, "floats": 6, "ints": 7, "strings": 8}
 
 FILE_BEYOND_ARRAYS = 2**27                                 # bytes of nodes, names and so on
-MOST_NODES = 10**6                                         # with functions at each of their calls
-MOST_CALLS = 16                                            # of functions inside each other
-MOST_DIMS = 32
-MOST_STEPS = 2000                                          # from tensors to one weight
+MAX_NODES = 200_000                                        # with functions at each of their calls
+MAX_CALLS = 16                                            # of functions inside each other
+MAX_DIMS = 32
+MAX_STEPS = 2000                                          # from tensors to one weight
 NUMBER = re.compile(r"\d{1,18}")
 
 
@@ -84,6 +85,8 @@ def load(source: Any, max_bytes: int) -> Model:
     with readable(model.where):
         if not model.proto.HasField("graph"):
             raise model.error("it is no ONNX model")
+        if any(isinstance(text, bytes) for text in _texts(model.proto)):
+            raise model.error("it is no ONNX model, or damaged: a name is not UTF-8")
         model.scopes = _scopes(model)
         model.declared = sum(_bytes_declared(model, tensor) for _, tensor in tensors(model))
     if model.declared > max_bytes:
@@ -101,6 +104,21 @@ def _parsed(onnx: Any, path: str, max_bytes: int) -> Model:
         data = file.read()
     with readable(path):
         return Model(onnx.ModelProto.FromString(data), path, os.path.dirname(path) or ".")
+
+
+def _texts(message: Any) -> Iterator[str | bytes]:
+    """All texts of a message; of a tensor those beside its numbers, which would be copied."""
+    if hasattr(message, "raw_data"):
+        yield message.name
+        for entry in message.external_data:
+            yield from (entry.key, entry.value)
+        return
+    for kind, value in message.ListFields():
+        if kind.type == kind.TYPE_STRING:
+            yield from [value] if isinstance(value, (str, bytes)) else value
+        elif kind.type == kind.TYPE_MESSAGE:
+            for inner in [value] if hasattr(value, "ListFields") else value:
+                yield from _texts(inner)
 
 
 @contextmanager
@@ -163,6 +181,11 @@ def label(node: Any) -> str:
     return node.name or next((name for name in node.output if name), "")
 
 
+def op(node: Any) -> str:
+    """The name of an operator, for errors of one line."""
+    return node.op_type if node.op_type.isidentifier() else repr(node.op_type)
+
+
 def _scopes(model: Model) -> list[Scope]:
     """Those of the graph, its subgraphs and the functions that they call."""
     functions = {(f.domain, f.name): f for f in model.proto.functions}
@@ -171,12 +194,12 @@ def _scopes(model: Model) -> list[Scope]:
     def inside(scope: Scope, calls: int) -> Iterator[Scope]:
         nonlocal count
         count += len(scope.nodes)
-        if count > MOST_NODES:
-            raise model.error(f"it has more than {MOST_NODES} nodes")
+        if count > MAX_NODES:
+            raise model.error(f"it has more than {MAX_NODES} nodes")
         yield scope
         for node in scope.nodes:
             if function := functions.get((node.domain, node.op_type)):
-                if calls == MOST_CALLS:
+                if calls == MAX_CALLS:
                     raise model.error(f"its functions call each other more than {calls} deep")
                 yield from inside(_of_a_call(scope, node, function), calls + 1)
             for attribute in node.attribute:
@@ -233,19 +256,24 @@ def _is_constant(node: Any) -> bool:
 
 def _count(model: Model, tensor: Any) -> int:
     """Elements that a tensor declares."""
-    if len(tensor.dims) > MOST_DIMS or any(n < 0 for n in tensor.dims):
-        raise model.error(f"tensor {tensor.name!r} has dims {list(tensor.dims[:MOST_DIMS])}")
+    if len(tensor.dims) > MAX_DIMS or any(n < 0 for n in tensor.dims):
+        raise model.error(f"tensor {tensor.name!r} has dims {list(tensor.dims[:MAX_DIMS])}")
     return math.prod(tensor.dims)
 
 
 def _bytes_declared(model: Model, tensor: Any) -> int:
-    """As it is read; of types that NumPy does not have, half a byte at least."""
+    """As it is read, or as protobuf holds it: halves that are numbers take four bytes each.
+
+    Of types that NumPy does not have, half a byte at least.
+    """
     count = _count(model, tensor)
-    if tensor.data_type == BFLOAT16:
-        return 4 * count
     if tensor.data_type not in TYPES:
         return (count + 1) // 2
-    return count * np.dtype(TYPES[tensor.data_type][0]).itemsize
+    dtype, numbers = TYPES[tensor.data_type]
+    size = 4 if tensor.data_type == BFLOAT16 else np.dtype(dtype).itemsize
+    if tensor.data_location != 1 and not tensor.HasField("raw_data"):
+        size = max(size, np.dtype(FIELDS[numbers]).itemsize)
+    return count * size
 
 
 def array_of(model: Model, tensor: Any) -> Array:
@@ -357,7 +385,7 @@ class Constants:
 
     def _value(self, scope: Scope, name: str, depth: int) -> Array:
         self._steps += 1
-        if self._steps > MOST_STEPS or depth > 200:
+        if self._steps > MAX_STEPS or depth > 200:
             raise self.model.error(f"{name!r} is too many steps away from tensors")
         if scope.outer is None and not scope.path and name in self.given:
             self.used.add(name)
@@ -380,6 +408,10 @@ class Constants:
             return self._value(scope.outer, name, depth + 1)
         raise self.model.error(f"nothing gives {name!r}")
 
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the tensors that values were made from, as `read_arrays` has them."""
+        return tuple(name for name, tensor in tensors(self.model) if id(tensor) in self._read)
+
     def _tensor(self, tensor: Any) -> Array:
         key = id(tensor)                                   # unique as long as we hold the tensor
         if key not in self._read:
@@ -393,7 +425,7 @@ class Constants:
         if step is _shape and node.input and node.input[0] in scope.inputs:
             return self._size_of_input(scope, node)
         if step is None:
-            raise NotConstantError(f"is computed by the {node.op_type} node {label(node)!r}")
+            raise NotConstantError(f"is computed by the {op(node)} node {label(node)!r}")
         inputs = [self._value(scope, name, depth + 1) if name else None for name in node.input]
         try:
             with np.errstate(all="ignore"):
@@ -414,7 +446,7 @@ class Constants:
                 return np.array(value, dtype)
         tensor = scope.attribute(node, "value", "t")
         if tensor is None:
-            kinds = ", ".join(a.name for a in node.attribute) or "no value"
+            kinds = listed(a.name for a in node.attribute) or "no value"
             raise NotConstantError(f"is the Constant {label(node)!r} with {kinds}, "
                                    "which is not read")
         return self._tensor(tensor)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gru_c.interop.found import Found
 
 OLDEST_OPSET = 7                                           # of a GRU as it is today
-MOST_BYTES = 2**31 - 2**20                                 # of a file of protobuf, but its nodes
+MAX_BYTES = 2**31 - 2**20                                 # of a file of protobuf, but its nodes
 # ONNX's names by ours: those of a GRU with the default of alpha and beta differ from ours.
 ACTIVATIONS = {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "softsign": "Softsign",
                "softplus": "Softplus", "linear": "Affine", "hard_sigmoid": "HardSigmoid",
@@ -40,7 +40,7 @@ def write(found: Found, path: Path, opset: int = 14, h_0: bool = False,
     if not OLDEST_OPSET <= _checks.size(opset, "opset") <= newest:
         raise ValueError(f"opset must be from {OLDEST_OPSET} to {newest}, got {opset}")
     size = sum(a.nbytes for a in found.parameters.values())
-    if size > MOST_BYTES:
+    if size > MAX_BYTES:
         raise ValueError(f"{found.where} has parameters of {size} bytes, and a file of ONNX holds "
                          "less than 2 GiB")
     model = _Writer(onnx, found, opset, h_0, lengths).model()

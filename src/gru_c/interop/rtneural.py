@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 FORM = gates.Form("x W", reset_after=True, z_times="h")
 CONVENTION = "RTNeural"
+NAME = "layers.{}.weights.{}"                              # of an array of a file of layers
 # Bytes of the Python objects that a file becomes, at most, by the characters that each needs.
 SIZES = {b",": 48, b"[": 104, b"{": 320, b'"': 64}
 
@@ -68,7 +70,7 @@ def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
     try:
         if "layers" not in model:
             return _state_dict(model, where)
-        return {f"layers.{i}.weights.{k}": a
+        return {NAME.format(i, k): a
                 for i, layer in enumerate(_layers(model, where))
                 for k, a in enumerate(_weights(layer, f"{where}, layer {i}"))}
     except ValueError as error:
@@ -116,7 +118,8 @@ def _refuse(name: str) -> float:
 
 
 def _kind(value: Any) -> str:
-    return {dict: "an object", list: "an array", str: "a string"}.get(type(value), "a number")
+    kinds: dict[type[Any], str] = {dict: "an object", list: "an array", str: "a string"}
+    return kinds.get(type(value), "a number")
 
 
 def _array(value: Any, name: str) -> Array:
@@ -195,8 +198,10 @@ def _weights(layer: Mapping[str, Any], where: str) -> list[Array]:
 
 
 def _joined(indices: Sequence[int], layers: list[Mapping[str, Any]], where: str) -> Found:
-    return joined([(_direction(layers[index], f"{where}, layer {index}"),) for index in indices],
-                  where, ",".join(map(str, indices)), CONVENTION)
+    found = joined([(_direction(layers[index], f"{where}, layer {index}"),) for index in indices],
+                   where, ",".join(map(str, indices)), CONVENTION)
+    return replace(found, arrays=tuple(NAME.format(index, k) for index in indices
+                                       for k in range(3)))
 
 
 def _direction(layer: Mapping[str, Any], where: str) -> Direction:

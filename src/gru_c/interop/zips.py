@@ -53,6 +53,8 @@ class Archive:
         self.members: dict[str, Member] = {}
         data = self._at(self.directory, length)
         for name, member in _entries(data, count, self):
+            if name in self.members:
+                raise self.error(f"{name!r} is there twice")
             self.members[name] = member
 
     def error(self, text: str) -> ModelFileError:
@@ -69,6 +71,29 @@ class Archive:
     def read(self, name: str) -> bytes:
         """The bytes of a member."""
         size, member = self.size(name), self.members[name]
+        data = self._packed(name, member.packed_size)
+        if member.method == DEFLATED:
+            data = self._inflated(name, data, size)
+        elif len(data) != size:
+            raise self.error(f"{name!r} has {len(data)} bytes, its entry declares {size}")
+        if member.checksum and zlib.crc32(data) != member.checksum:
+            raise self.error(f"{name!r} is damaged: its checksum does not match")
+        return data
+
+    def head(self, name: str, size: int) -> bytes:
+        """The first bytes of a member, `size` or fewer, whose checksum nobody has seen to."""
+        member = self.members[name]
+        data = self._packed(name, min(member.packed_size, 2 * size))
+        if member.method == STORED:
+            return data[:size]
+        try:
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size)
+        except zlib.error as error:
+            raise self.error(f"{name!r} is damaged: {error}") from None
+
+    def _packed(self, name: str, size: int) -> bytes:
+        """The first `size` bytes of a member as they are in the file."""
+        member = self.members[name]
         if member.flags & 1:
             raise self.error(f"{name!r} is encrypted")
         if member.method not in (STORED, DEFLATED):
@@ -77,14 +102,7 @@ class Archive:
         signature, *_, name_size, extra_size = LOCAL.unpack(self._at(member.start, LOCAL.size))
         if signature != HEAD:
             raise self.error(f"{name!r} is not where the directory says")
-        data = self._at(member.start + LOCAL.size + name_size + extra_size, member.packed_size)
-        if member.method == DEFLATED:
-            data = self._inflated(name, data, size)
-        elif len(data) != size:
-            raise self.error(f"{name!r} has {len(data)} bytes, its entry declares {size}")
-        if member.checksum and zlib.crc32(data) != member.checksum:
-            raise self.error(f"{name!r} is damaged: its checksum does not match")
-        return data
+        return self._at(member.start + LOCAL.size + name_size + extra_size, size)
 
     def _inflated(self, name: str, data: bytes, size: int) -> bytes:
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
