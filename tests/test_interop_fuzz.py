@@ -1,6 +1,6 @@
 """The readers of model files on the inputs of fuzzers, and on random mutations of them.
 
-`tools/fuzz/run.py` says what is checked. It runs in a process of its own, which a library may crash.
+`tools/fuzz/run.py` says what is checked. It runs in a process of its own: a library may crash it.
 """
 
 import importlib.util

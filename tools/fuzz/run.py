@@ -14,7 +14,7 @@ process of its own, which starts again after a crash or a hang. An input is fine
   space may grow by `SPACE`;
 - nothing is run or imported, and nothing but the file, and files beside it, is opened.
 
-What is not fine is written to ``--out``, with the corpus, and the exit status is then 1; but not for
+What is not fine is written to ``--out``, with the corpus, and the exit status is then 1; not so for
 a crash or a hang of a library that reads the file, which is only printed.
 """
 
@@ -35,8 +35,8 @@ import subprocess
 import sys
 import tempfile
 import time
-import tracemalloc
 import traceback
+import tracemalloc
 import warnings
 import zlib
 from collections.abc import Callable
@@ -54,7 +54,7 @@ TRACED = 16                                                # every so many input
 GROWTH = 2**19                                             # bytes: with tracemalloc, again
 SPACE = 2**28
 SECONDS = 1.0                                              # of CPU time, for one input
-HANG = 3                                                   # seconds of CPU time: the process is ended
+HANG = 3                                                   # seconds of CPU time for one input: it ends
 
 # Events of sys.addaudithook that reading has no use for, once a first file is read.
 FORBIDDEN = re.compile(r"open|exec|import|compile|pickle\..*|subprocess\..*|socket\..*|ctypes\..*|"
@@ -95,8 +95,8 @@ class Harness:
     def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.watched or not FORBIDDEN.fullmatch(event):
             return
-        if event.startswith("tempfile.") or event in ("open", "os.remove") and str(
-                arguments[0]).startswith(str(self.path.parent)):
+        if event.startswith("tempfile.") or (event in ("open", "os.remove") and str(
+                arguments[0]).startswith(str(self.path.parent))):
             return
         if event == "compile" and arguments[1] == "<unknown>":  # ast.literal_eval of a .npy header
             return
@@ -221,8 +221,9 @@ def child(name: str, folder: Path, runs: int, plain: bool, seed: int) -> None:
     if plain:
         harness = Harness(target, folder)
     else:
-        import gru_c                                       # noqa: F401  not instrumented
         import atheris
+
+        import gru_c  # noqa: F401  not instrumented
         with atheris.instrument_imports(include=["gru_c.interop"]):
             harness = Harness(target, folder)
     with (folder / "progress").open("r+b") as file:
@@ -242,10 +243,8 @@ def child(name: str, folder: Path, runs: int, plain: bool, seed: int) -> None:
 
     seeds = [path.read_bytes() for path in sorted((folder / "seeds").iterdir())]
     for data in seeds[:3]:                                 # what is imported late is imported now
-        try:
+        with suppress(Exception):
             harness.run(data)
-        except Exception:
-            pass
     limit_space()
     (random_runs if plain else guided_runs)(target, folder, seeds, runs, seed, one)
 
@@ -319,7 +318,8 @@ def fuzz(name: str, runs: int, plain: bool, seed: int, out: Path) -> dict[str, A
         if ended != "exit 0":
             crashes += 1
             found = Findings(folder / "findings")
-            found.add((folder / "input").read_bytes(), f"ended by {ended} {place(log)}", log[-2000:])
+            found.add((folder / "input").read_bytes(), f"ended by {ended} {place(log)}",
+                      log[-2000:])
             found.write()
     findings = Findings(folder / "findings").seen
     coverage = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", log)
