@@ -1,6 +1,7 @@
 """Layers of Keras 3, files that it writes and files that it reads, where Keras is installed."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,6 +146,19 @@ def test_masks_and_states():
     shown = np.maximum.accumulate(mask, axis=1)            # Keras has zeros before the first
     np.testing.assert_allclose(output, np.asarray(expected) * shown[:, :, None], **CLOSE)
     np.testing.assert_allclose(h_n[0], np.asarray(last), **CLOSE)
+
+
+def test_the_first_lines_of_the_page(tmp_path, monkeypatch):
+    encoder = keras.Sequential([keras.Input((6, 3)), gru(name="gru")], name="encoder")
+    inputs = keras.Input((6, 3))
+    model = keras.Model(inputs, layers.Dense(2)(encoder(inputs)))
+    model.save(tmp_path / "model.keras")
+    page = Path(__file__).parents[1] / "docs" / "interop" / "keras.md"
+    lines = page.read_text(encoding="utf-8").split("<!-- no test -->\n```python\n")[1]
+    monkeypatch.chdir(tmp_path)
+    found = {"x": X}
+    exec(lines.split("```")[0], found)
+    np.testing.assert_allclose(found["output"], np.asarray(encoder(X)), **CLOSE)
 
 
 # ---- writing -------------------------------------------------------------------------------------
