@@ -148,6 +148,7 @@ def test_masks_and_states():
     np.testing.assert_allclose(h_n[0], np.asarray(last), **CLOSE)
 
 
+@pytest.mark.filterwarnings("ignore")                      # of Keras
 def test_the_first_lines_of_the_page(tmp_path, monkeypatch):
     encoder = keras.Sequential([keras.Input((6, 3)), gru(name="gru")], name="encoder")
     inputs = keras.Input((6, 3))
