@@ -53,7 +53,6 @@ LAYERS = {
     "elu layer": lambda: gru(activation=layers.ELU(0.5)),
     "relu layer": lambda: gru(activation=layers.ReLU(threshold=0.25)),
     "dropout": lambda: gru(dropout=0.5, recurrent_dropout=0.5),
-    "mixed": lambda: gru(dtype=keras.DTypePolicy("float32")),
     "both": lambda: layers.Bidirectional(gru()),
     "both, before": lambda: layers.Bidirectional(gru(reset_after=False)),
     "own backward layer": lambda: layers.Bidirectional(
@@ -191,6 +190,17 @@ def test_keras_reads_what_is_written(tmp_path, options, reset_after):
         layer = read.layers[-1]
         layer.set_weights(model.to_keras())
         np.testing.assert_allclose(np.asarray(layer(x)), model.eval()(x)[0], **CLOSE)
+
+
+@pytest.mark.parametrize("name", ["plain", "no bias", "both", "layers", "layers of two",
+                                  "dropout", "float64"])
+def test_keras_reads_whole_models(tmp_path, name, reset_after):
+    """This runs with Keras 2, too."""
+    model = gru_c.GRU(3, 4, batch_first=True, reset_after=reset_after, rng=0, **MODELS[name])
+    ours.write(described(model), tmp_path / "model.h5")
+    read = keras.models.load_model(tmp_path / "model.h5", compile=False)
+    x = X.astype(model.dtype)
+    np.testing.assert_allclose(np.asarray(read(x)), model.eval()(x)[0], **CLOSE)
 
 
 def test_keras_reads_a_reverse_gru(tmp_path):
