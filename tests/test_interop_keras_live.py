@@ -135,6 +135,16 @@ def test_what_is_not_one_layer():
     np.testing.assert_allclose(forward(X)[0] * backward(X)[0], np.asarray(layer(X)), **CLOSE)
 
 
+def test_a_forward_layer_that_goes_backwards():
+    """What the error says gives the results of Keras."""
+    layer = filled(layers.Bidirectional(gru(go_backwards=True), backward_layer=gru(name="ahead")))
+    with pytest.raises(ValueError, match=r"each output\[:, ::-1\]"):
+        gru_c.GRU.from_keras(layer)
+    parts = [gru_c.GRU.from_keras(part)(X)[0][:, ::-1]
+             for part in (layer.forward_layer, layer.backward_layer)]
+    np.testing.assert_allclose(np.concatenate(parts, axis=2), np.asarray(layer(X)), **CLOSE)
+
+
 def test_masks_and_states():
     layer = filled(layers.GRU(4, return_sequences=True, return_state=True))
     model = gru_c.GRU.from_keras(layer)
