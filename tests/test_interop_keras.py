@@ -505,9 +505,23 @@ def test_what_keras_does_not_have(tmp_path, options, error):
     assert not list(tmp_path.iterdir())
 
 
-def test_other_suffixes(tmp_path):
+@pytest.mark.parametrize("options", [{}, {"bias": False, "activation": "relu"},
+                                     {"bidirectional": True, "num_layers": 2, "dtype": "float64"}])
+def test_files_of_whole_models(tmp_path, options):
+    model = gru_c.GRU(3, 4, rng=0, batch_first=True, **options)
+    keras.write(described(model), tmp_path / "model.h5")
+    read = gru_c.GRU.from_keras(tmp_path / "model.h5")
+    assert repr(read) == repr(model)
+    same_arrays(read, model)
+
+
+def test_what_h5_files_do_not_tell(tmp_path):
+    model = gru_c.GRU(3, 4, recurrent_activation="hard_sigmoid")
+    with pytest.raises(ValueError, match=r"'hard_sigmoid': in an \.h5 file it does not mean"):
+        keras.write(described(model), tmp_path / "model.h5")
     with pytest.raises(ValueError, match=r"end in \.keras"):
-        keras.write(described(gru_c.GRU(3, 4)), tmp_path / "model.h5")
+        keras.write(described(model), tmp_path / "model.hdf5")
+    assert not list(tmp_path.iterdir())
 
 
 def test_groups_of_keras_2_13(tmp_path):

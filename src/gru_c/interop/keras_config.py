@@ -58,8 +58,6 @@ class Settings:
     groups: tuple[str, ...]
     hints: tuple[str, ...]
     bidirectional: bool = False
-    cudnn: bool = False
-    cell: bool = False
     own: dict[str, Any] = field(default_factory=dict)
 
 
@@ -193,8 +191,8 @@ def settings(class_name: str, config: dict[str, Any], version: int | None,
         raise ValueError(f"merge_mode={config['merge_mode']!r} of a Bidirectional, where a GRU "
                          f"concatenates its directions; {advice}")
     if forward.options["reverse"] or not backward.options["reverse"]:
-        raise ValueError("the forward layer of a Bidirectional has go_backwards=True, so that its "
-                         f"output is not at the steps that it belongs to; {advice}")
+        raise ValueError("the forward layer of a Bidirectional has go_backwards=True, so that it "
+                         f"gives the last step first; {advice}, each output[:, ::-1]")
     if len(forward.groups) > 1 or len(backward.groups) > 1:
         raise ValueError("a Bidirectional of stacked cells joins the directions after the last "
                          f"layer, a GRU after each; {advice}")
@@ -204,8 +202,8 @@ def settings(class_name: str, config: dict[str, Any], version: int | None,
                          f"{advice}")
     groups = (joined("forward_layer", *forward.groups), joined("backward_layer", *backward.groups))
     return Settings(forward.options | {"reverse": False}, forward.units, forward.bias,
-                    forward.reset_after, groups, ("forward_", "backward_"), True, forward.cudnn,
-                    own=forward.own)
+                    forward.reset_after, groups, ("forward_", "backward_"), True,
+                    forward.own)
 
 
 def _one_direction(class_name: str, config: dict[str, Any], version: int | None,
@@ -227,8 +225,7 @@ def _one_direction(class_name: str, config: dict[str, Any], version: int | None,
     if class_name != "GRUCell":
         options["batch_first"] = not _value(config, "time_major", False)
     return Settings(options, own[0]["units"], own[0]["use_bias"], options.pop("reset_after"),
-                    groups, hints, cudnn=class_name == "CuDNNGRU", cell=class_name == "GRUCell",
-                    own=own[0] | {"batch_first": options.get("batch_first")})
+                    groups, hints, own=own[0] | {"batch_first": options.get("batch_first")})
 
 
 def _of_a_cell(class_name: str, config: dict[str, Any], version: int | None,

@@ -14,6 +14,7 @@ import os
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gru_c.interop import hdf5, json_text, zips
@@ -77,7 +78,11 @@ class File:
         self.hdf5, self.where, self.config = hdf5_file, where, config
         major = (version or "").split(".")[0]
         self.version = int(major) if major in ("1", "2", "3", "4") else None
-        self.weights = list(_weights(hdf5_file))
+
+    @cached_property
+    def weights(self) -> list[Weights]:
+        """All arrays that could be a GRU of one direction."""
+        return list(_weights(self.hdf5))
 
     def stored(self) -> list[Stored]:
         """Every GRU, in the order of the configuration, or by name where there is none."""
@@ -123,11 +128,10 @@ class File:
         found = ""
         for part in group.split("/"):
             if found.endswith(OLD_LAYERS):
-                base, number = re.fullmatch(r"(.*?)(?:_(\d+))?", part).groups()
-                there = [child for child in self.hdf5.children(found)
-                         if re.fullmatch(re.escape(base) + r"(_\d+)?", child)]
-                there.sort(key=lambda child: int(child[len(base) + 1:] or 0))
-                part = there[int(number or 0)] if int(number or 0) < len(there) else part
+                base, number = _numbered(part)
+                there = sorted((own[1], child) for child in self.hdf5.children(found)
+                               if (own := _numbered(child))[0] == base)
+                part = there[number][1] if number < len(there) else part
             found = joined(found, OLD_LAYERS if part == "layers" else part)
         return found
 
@@ -150,6 +154,12 @@ class File:
                                  f"{len(told.groups)} set(s) of weights, found {len(found)}: "
                                  f"{sets}")
         return [weights.arrays for weights in found]
+
+
+def _numbered(name: str) -> tuple[str, int]:
+    """``"gru_2"`` as ``("gru", 2)``, ``"gru"`` as ``("gru", 0)``."""
+    base, _, number = name.rpartition("_")
+    return (base, int(number)) if base and number.isdecimal() else (name, 0)
 
 
 def _has(weights: Weights, hint: str) -> bool:
