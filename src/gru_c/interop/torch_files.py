@@ -57,6 +57,8 @@ class ZipForm:
         self.archive = zips.Archive(file, size, where)
         names = self.archive.members
         pickles = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
+        if any(name.endswith("/archive_format") for name in names):
+            raise ModelFileError(f"{where}: it is an archive of torch.export; {ADVICE}")
         if len(pickles) != 1:
             raise ModelFileError(f"{where}: it is a zip archive with {len(pickles)} files named "
                                  "data.pkl, and one of torch.save has one")
