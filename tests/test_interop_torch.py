@@ -18,9 +18,10 @@ from helpers import error, python
 from numpy.lib.array_utils import byte_bounds
 
 import gru_c
-from gru_c.interop import ModelFileError, pickles, torch_files
+from gru_c.interop import ModelFileError, pickle_names, torch_files
 from gru_c.interop import torch as interop
 from gru_c.interop.found import described
+from gru_c.interop.pickled import STORAGES
 
 FOLDER = Path(__file__).parent / "fixtures" / "interop" / "torch"
 LIMIT = 2**20
@@ -373,13 +374,13 @@ def pickles_of(number):
 @pytest.mark.parametrize("kind", ["Double", "Long", "Int", "Short", "Char", "Byte", "Bool",
                                   "ComplexFloat", "ComplexDouble", "Half", "Float", "BFloat16"])
 def test_element_types(kind):
-    stored = pickles.STORAGES[f"{kind}Storage"].stored
+    stored = STORAGES[f"{kind}Storage"].stored
     data = np.arange(6).astype(stored).tobytes()
     found = read(zipped(pickled(tensor(kind=kind)), {"0": data}))[""]
     wanted = np.arange(6, dtype=np.uint32) << 16 if kind == "BFloat16" else np.arange(6)
     wanted = wanted.view(np.float32) if kind == "BFloat16" else wanted.astype(found.dtype)
     np.testing.assert_array_equal(found, wanted.reshape(2, 3))
-    assert found.dtype == pickles.STORAGES[f"{kind}Storage"].dtype
+    assert found.dtype == STORAGES[f"{kind}Storage"].dtype
 
 
 def test_big_endian_and_deflated():
@@ -429,7 +430,7 @@ def test_legacy_storages_that_lie(storages, message):
 def test_memory(kind):
     """At most four times what is declared, deflated or not."""
     count = 2**20
-    width = pickles.STORAGES[f"{kind}Storage"].stored.itemsize
+    width = STORAGES[f"{kind}Storage"].stored.itemsize
     data = np.random.default_rng(0).bytes(count * width)
     pickle = pickled(tensor(count, shape=(count,), strides=(1,), kind=kind))
     for file in (zipped(pickle, {"0": data}), zipped(pickle, {"0": data}, zipfile.ZIP_DEFLATED),
@@ -560,7 +561,7 @@ def listed_names():
     """Every name that is known, called and built on with what it does not expect."""
     states = (b"N", b"}", b")", COMMAND, b"]", b"}" + text("__class__") + COMMAND + b"s",
               b"}" + text("__dict__") + b"}s" + ONE, integer(2**70))
-    for full in pickles.NAMES:
+    for full in pickle_names.NAMES:
         module, _, name = full.rpartition(".")
         named = f"c{module}\n{name}\n".encode()
         for state in states:

@@ -21,7 +21,7 @@ import numpy as np
 
 from gru_c.interop import zips
 from gru_c.interop.errors import ModelFileError
-from gru_c.interop.pickles import (
+from gru_c.interop.pickled import (
     BFLOAT16,
     BOOL,
     STORAGES,
@@ -30,8 +30,8 @@ from gru_c.interop.pickles import (
     NumpyArray,
     Storage,
     Tensor,
-    Unpickler,
 )
+from gru_c.interop.pickles import Unpickler
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     Form: TypeAlias = "ZipForm | LegacyForm"
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001              # of the legacy form
-SMALL = 2**24                                              # bytes that any pickle may take
+SMALL = 2**24                                              # bytes that any pickle may take,
+PER_BYTE = 64                                              # and what each of its bytes may
 ALIGNMENT = 64                                             # of storages in archives, as PyTorch's
 ADVICE = "load it in PyTorch and save its state_dict()"
 
@@ -52,7 +53,7 @@ ADVICE = "load it in PyTorch and save its state_dict()"
 class ZipForm:
     """A file of the zip form: `root` is the object."""
 
-    def __init__(self, file: IO[bytes], size: int, where: str, budget: Budget) -> None:
+    def __init__(self, file: IO[bytes], size: int, where: str, max_bytes: int) -> None:
         self.where = where
         self.archive = zips.Archive(file, size, where)
         names = self.archive.members
@@ -65,9 +66,11 @@ class ZipForm:
         self.folder = pickles[0].removesuffix("data.pkl")
         if f"{self.folder}constants.pkl" in names:
             raise ModelFileError(f"{where}: it is a TorchScript archive; {ADVICE}")
-        budget.take(self.archive.size(pickles[0]))
+        length = self.archive.size(pickles[0])
+        budget = _budget(where, length, max_bytes)
+        budget.take(length)
         data = self.archive.read(pickles[0])
-        self.root = Unpickler(io.BytesIO(data), len(data), where, budget).load()
+        self.root = Unpickler(io.BytesIO(data), length, where, budget).load()
         self.byte_order = self._byte_order()
 
     def _byte_order(self) -> ByteOrder:
@@ -99,8 +102,9 @@ class LegacyForm:
 
     byte_order: ByteOrder = "<"
 
-    def __init__(self, file: IO[bytes], size: int, where: str, budget: Budget) -> None:
-        self.file, self.end, self.where, self.budget = file, size, where, budget
+    def __init__(self, file: IO[bytes], size: int, where: str, max_bytes: int) -> None:
+        self.file, self.end, self.where = file, size, where
+        self.budget = _budget(where, size, max_bytes)
         file.seek(0)
         if self._unpickler().load() != MAGIC:
             raise ModelFileError(f"{where}: it is a pickle, but none of torch.save")
@@ -148,6 +152,11 @@ class LegacyForm:
         return data
 
 
+def _budget(where: str, length: int, max_bytes: int) -> Budget:
+    """For the objects of pickles of that length in all."""
+    return Budget(where, SMALL + min(PER_BYTE * length, max_bytes), "its objects")
+
+
 @contextmanager
 def opened(path: Path, max_bytes: int) -> Iterator[Form]:
     """The file, open until the end of the context."""
@@ -160,15 +169,14 @@ def form_of(file: IO[bytes], where: str, max_bytes: int) -> Form:
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     head = file.read(512)
-    budget = Budget(where, max_bytes + SMALL, "its objects")
     if head.startswith(zips.HEAD):
-        return ZipForm(file, size, where, budget)
+        return ZipForm(file, size, where, max_bytes)
     if head[257:262] == b"ustar":
         raise ModelFileError(f"{where}: it is in PyTorch's oldest form, a tar archive; {ADVICE}")
     if head[:1] != b"\x80":
         raise ModelFileError(f"{where}: it is no file of torch.save: neither a zip archive nor "
                              "a pickle")
-    return LegacyForm(file, size, where, budget)
+    return LegacyForm(file, size, where, max_bytes)
 
 
 # ---- arrays --------------------------------------------------------------------------------------
