@@ -476,12 +476,14 @@ def test_external_data_that_is_not_there(entries, match, tmp_path):
 
 
 def test_constants_that_are_copied_over_and_over():
-    """Thirty doublings make no memory of a billion times the tensors."""
+    """Thirty doublings make no memory of a billion times the tensors, nor do two of 40 times."""
     arrays = weights()
-    nodes = [helper.make_node("Concat", [f"a{i}"] * 2, [f"a{i + 1}"], axis=0) for i in range(30)]
-    nodes += [helper.make_node("Identity", ["a30"], ["W"]), gru_node()]
-    refused(model_with(nodes, {"a0": arrays["W"], "R": arrays["R"], "B": arrays["B"]}),
-            "copied over and over|too many steps")
+    for times, count, match in ((2, 30, "copied|too many steps"), (40, 2, "copied over and over")):
+        nodes = [helper.make_node("Concat", [f"a{i}"] * times, [f"a{i + 1}"], axis=0)
+                 for i in range(count)]
+        nodes += [helper.make_node("Identity", [f"a{count}"], ["W"]), gru_node()]
+        refused(model_with(nodes, {"a0": normal(1, 120, 30), "R": arrays["R"], "B": arrays["B"]}),
+                match)
     expand = [helper.make_node("Expand", ["one", "shape"], ["W"]), gru_node()]
     refused(model_with(expand, {"one": np.ones(1, F32), "shape": np.array([1, 12, 10**9]),
                                 "R": arrays["R"], "B": arrays["B"]}), "larger than all tensors")
@@ -607,6 +609,27 @@ def test_layers_of_several_grus():
     refused(model, "it has no node 'gru'", node="gru")
     with pytest.raises(TypeError, match="node must be a str, got int"):
         from_onnx(model, node=1)
+
+
+def test_a_node_that_no_gru_is_like_beside_others():
+    arrays = weights(end="_0") | weights(end="_1", seed=1)
+    nodes = [gru_node("X", "_0", clip=-1.0), gru_node("X", "_1")]
+    model = model_with(nodes, arrays)
+    assert holds(from_onnx(model, node="gru_1"), arrays, 0, "_1")
+    refused(model, "node 'gru_0': clip is -1.0", node="gru_0")
+    with pytest.warns(UserWarning, match="left out: .*clip is"):
+        assert [f.name for f in interop.find(model, MAX_BYTES)] == ["gru_1"]
+
+
+def test_layers_of_which_one_has_lengths():
+    """The other would run over the padding: h_n would differ."""
+    model, _ = stacked(*between(SQUEEZE))
+    model.graph.input.add(name="lengths")
+    for count, node in enumerate((model.graph.node[0], model.graph.node[-1]), 1):
+        node.input.append("lengths")
+        if count == 1:
+            refused(model, "it has 2 GRUs, which are no layers of one")
+    assert from_onnx(model).num_layers == 2
 
 
 def test_layers_of_which_one_has_no_bias():

@@ -64,6 +64,28 @@ def raw(data: bytes, rng: Random, havoc: Havoc) -> bytes:
     return havoc(data)
 
 
+def sparse(data: bytes, rng: Random, havoc: Havoc) -> bytes:
+    """A file that is mostly zeros, as those of HDF5: bytes near others that mean something."""
+    places = [match.span() for match in re.finditer(rb"[^\0]+", data)]
+    if not places or rng.random() < 0.1:
+        return havoc(data)
+    result = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        start, end = rng.choice(places)
+        at = rng.randrange(start, end)
+        size = rng.choice((1, 1, 1, 2, 4, 8))
+        if rng.random() < 0.3:
+            size = min(size, len(result) - at)
+            result[at:at + size] = integer(rng, size)
+        elif rng.random() < 0.3:
+            other, stop = rng.choice(places)
+            part = bytes(result[other:min(stop, other + 16)])
+            result[at:at + len(part)] = part
+        else:
+            result[at] = rng.choice((rng.randrange(256), result[at] ^ 1 << rng.randrange(8)))
+    return bytes(result[:len(data)])
+
+
 # ---- zip
 
 def zipped(inside: Callable[[str, bytes, Random, Havoc], bytes]) \

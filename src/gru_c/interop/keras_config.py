@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gru_c import _activations, _checks
+
 DEEPEST = 64                                               # models in models
 
 # Activations that Keras names, with the parameters that differ from ours.
@@ -242,7 +244,8 @@ def _of_a_cell(class_name: str, config: dict[str, Any], version: int | None,
         found[key] = given[key] if key in given else activation(
             config.get(key, default), key, version)
     for key, ours in (("dropout", "input_dropout"), ("recurrent_dropout", "recurrent_dropout")):
-        found[ours] = given[ours] if ours in given else float(_value(config, key, 0.0))
+        found[ours] = given[ours] if ours in given else _checks.probability(
+            _value(config, key, 0.0), f"{key} of the configuration")
     return found
 
 
@@ -275,9 +278,9 @@ def activation(value: Any, role: str, version: int | None) -> str | dict[str, An
     else:
         found = None
     if found is None:
-        raise ValueError(f"{role} is {str(value)[:200]}, which a GRU does not have; give "
+        raise ValueError(f"{role} is {str(value)[:200]!a}, which a GRU does not have; give "
                          f"{role}=... to read it with another")
-    return found
+    return _activations.activation(found, role).argument
 
 
 def _of_a_function(name: str, role: str, version: int | None) -> str | dict[str, Any] | None:

@@ -111,7 +111,7 @@ def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
         every = dict(tensors(model))
         others = [name for name, tensor in every.items() if tensor.data_type not in TYPES]
         found = {name: array_of(model, tensor) for name, tensor in every.items()
-                 if name not in others}
+                 if tensor.data_type in TYPES}
     if others:
         warnings.warn(f"{model.where}: left out, since NumPy does not have their types: "
                       f"{listed(others)}", UserWarning, stacklevel=3)
@@ -138,6 +138,7 @@ class _Node:
     options: dict[str, Any]
     ends: tuple[str, ...]                                  # of names of parameters, by direction
     hidden_size: int | None                                # as far as it is said
+    problem: str = ""                                      # why no GRU here is like it
 
     def input(self, index: int) -> str:
         """The name of an input, "" where it is left out."""
@@ -145,11 +146,11 @@ class _Node:
 
 
 def _nodes(model: Model) -> list[_Node]:
-    return [_node(model, scope, proto) for scope in model.scopes for proto in scope.nodes
+    return [_node(scope, proto) for scope in model.scopes for proto in scope.nodes
             if proto.op_type == "GRU" and proto.domain in ("", "ai.onnx")]
 
 
-def _node(model: Model, scope: Scope, proto: Any) -> _Node:
+def _node(scope: Scope, proto: Any) -> _Node:
     name = scope.path + label(proto)
     try:
         if unknown := [a.name for a in proto.attribute if a.name not in ATTRIBUTES]:
@@ -164,8 +165,9 @@ def _node(model: Model, scope: Scope, proto: Any) -> _Node:
         clip = None if told["clip"] is None else _decimal(told["clip"])
         if clip is not None and not 0 < clip < np.inf:
             raise ValueError(f"clip is {clip}, expected a positive number")
-    except ValueError as error:
-        raise model.error(f"node {name!r}: {error}") from None
+    except ValueError as error:                            # told once it is asked for
+        problem = f"node {name!r}: {error}"
+        return _Node(scope, proto, name, {"problem": problem}, ("",), None, problem)
     options = {"bidirectional": direction == "bidirectional", "reverse": direction == "reverse",
                "reset_after": bool(told["linear_before_reset"]), **activations, "clip": clip,
                "batch_first": told["layout"] == 1}
@@ -349,6 +351,8 @@ def _found(model: Model, constants: Constants, stack: list[_Node],
 
 def _layer(model: Model, constants: Constants, node: _Node) -> dict[str, Array]:
     """W, R and the two halves of B of a node, checked against each other."""
+    if node.problem:
+        raise model.error(node.problem)
     w, r, b = (_weight(model, constants, node, index) for index in (W, R, B))
     D = len(node.ends)
     if w is None or r is None:
