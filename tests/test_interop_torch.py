@@ -10,6 +10,7 @@ import pickle
 import struct
 import tracemalloc
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -266,6 +267,16 @@ def test_round_trip(model, tmp_path):
     first = path.read_bytes()
     model.to_torch(path=path)
     assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", ">f8", "<f2"])
+def test_dtypes_that_are_written(dtype, tmp_path):
+    found = described(MODELS["gru"])
+    arrays = {name: a.astype(dtype) for name, a in found.parameters.items()}
+    interop.write(replace(found, parameters=arrays), tmp_path / "model.pt")
+    for name, a in interop.read_arrays(tmp_path / "model.pt", LIMIT).items():
+        np.testing.assert_array_equal(a, arrays[name])
+        assert a.dtype == np.dtype(dtype).newbyteorder("=")
 
 
 def test_a_state_dict_is_a_copy():

@@ -11,6 +11,7 @@ little-endian order, but where FOLDER/byteorder says otherwise. Format: torch/se
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 import zipfile
@@ -260,13 +261,14 @@ def packed(parameters: Mapping[str, Array]) -> bytes:
 def _pickled(parameters: Mapping[str, Array]) -> bytes:
     """The object of the file, as torch.save writes it, but without a memo."""
     names = {element.stored: name for name, element in STORAGES.items()
-             if element.stored.kind == "f"}
+             if element.stored.kind == "f"}                # in this machine's byte order
     ordered_dict = b"ccollections\nOrderedDict\n)R"
     parts = [b"\x80\2", ordered_dict, b"("]
     for index, (name, a) in enumerate(parameters.items()):
-        strides = [stride // a.itemsize for stride in np.empty_like(a, order="C").strides]
+        kind = names[a.dtype.newbyteorder("=")]
+        strides = [math.prod(a.shape[axis + 1:]) for axis in range(a.ndim)]
         parts += [_text(name), b"ctorch._utils\n_rebuild_tensor_v2\n((", _text("storage"),
-                  f"ctorch\n{names[a.dtype]}\n".encode(), _text(str(index)), _text("cpu"),
+                  f"ctorch\n{kind}\n".encode(), _text(str(index)), _text("cpu"),
                   _integer(a.size), b"tQ", _integer(0), _tuple(a.shape), _tuple(strides), b"\x89",
                   ordered_dict, b"tR"]
     return b"".join([*parts, b"u."])
