@@ -19,7 +19,7 @@ from helpers import error, python
 from numpy.lib.array_utils import byte_bounds
 
 import gru_c
-from gru_c.interop import ModelFileError, pickle_names, torch_files
+from gru_c.interop import ModelFileError, pickle_names, torch_files, zips
 from gru_c.interop import torch as interop
 from gru_c.interop.found import described
 from gru_c.interop.pickled import STORAGES
@@ -452,6 +452,38 @@ def test_memory(kind):
         tracemalloc.stop()
         assert found[""].shape == (count,)
         assert peak < 4 * count * width + 2**17
+
+
+def wide(data, **changed):
+    """The archive, with all sizes and places in 64 bits, as where they are beyond 4 GiB."""
+    start, full = data.index(b"PK\1\2"), 2**32 - 1
+    with zipfile.ZipFile(io.BytesIO(data)) as old:
+        infos = old.infolist()
+    directory = b"".join(
+        zips.ENTRY.pack(b"PK\1\2", 45, 45, 0, 0, 0, 0, info.CRC, full, full, len(info.filename), 28,
+                        0, 0, 0, 0, full) + info.filename.encode()
+        + struct.pack("<2H3Q", 1, 24, changed.get("size", info.file_size), info.compress_size,
+                      changed.get("place", info.header_offset)) for info in infos)
+    end = changed.get("end", start + len(directory))
+    count = changed.get("count", len(infos))
+    return b"".join((data[:start], directory, zips.END_64.pack(
+        b"PK\6\6", 44, 45, 45, 0, 0, count, count, len(directory), start),
+        zips.LOCATOR_64.pack(b"PK\6\7", 0, end, 1),
+        zips.END.pack(b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, full, full, 0)))
+
+
+def test_archives_of_64_bits():
+    data = zipped(pickled(tensor()), SIX)
+    assert zipfile.ZipFile(io.BytesIO(wide(data))).testzip() is None
+    np.testing.assert_array_equal(read(wide(data))[""], [[0, 1, 2], [3, 4, 5]])
+    for changed, message in (
+            ({"size": 2**63}, f"declares {2**63} bytes, which are not in the file"),
+            ({"place": 2**63}, "what its directory names is not there"),
+            ({"end": 2**63}, "what its directory names is not there"),
+            ({"count": 2**63}, f"its directory declares {2**63} entries"),
+            ({"count": 3}, "its directory is truncated")):
+        with pytest.raises(ModelFileError, match=message):
+            read(wide(data, **changed))
 
 
 @pytest.mark.parametrize(("changed", "message"), [
