@@ -13,8 +13,8 @@ import pytest
 
 TOOL = Path(__file__).parents[1] / "tools" / "fuzz" / "run.py"
 PACKAGES = {"metadata-safetensors": "safetensors", "safetensors": "safetensors",
-            "hdf5": "h5py", "keras": "h5py", "onnx": "onnx"}
-RUNS = {"hdf5": 100, "keras": 100}                         # h5py is slow
+            "hdf5": "h5py", "keras": "h5py", "onnx": "onnx", "any": "h5py"}
+RUNS = {"hdf5": 100, "keras": 100, "any": 300}             # h5py is slow
 TARGETS = ("pt", "pt-legacy", "npz", "metadata-npz", "rtneural", *PACKAGES)
 
 pytestmark = [
