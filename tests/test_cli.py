@@ -559,8 +559,8 @@ def test_inspect_json(model_file, command):
         "models": [{
             "name": "encoder.", "size": "input_size 3, hidden_size 4, 2 layers, two directions",
             "convention": "PyTorch", "options": {}, "cell": False, "input_size": 3,
-            "hidden_size": 4, "num_layers": 2, "bidirectional": True, "reverse": False, "bias": True,
-            "dtype": "float32", "parameters": 552, "bytes": 2208}],
+            "hidden_size": 4, "num_layers": 2, "bidirectional": True, "reverse": False,
+            "bias": True, "dtype": "float32", "parameters": 552, "bytes": 2208}],
         "other_arrays": {"embedding.weight": {"shape": [10, 3], "dtype": "float32"},
                          "steps": {"shape": [], "dtype": "int64"}},
         "metadata": {}}

@@ -25,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gru_c
+from gru_c import cli
 from gru_c.interop import MissingExtraError, ModelFileError, files, json_text, npz, safetensors
 from gru_c.interop.found import described
 from gru_c.interop.writing import write_atomically
@@ -205,6 +206,15 @@ def test_a_planted_link_is_not_followed(tmp_path, monkeypatch):
     assert all(link.is_symlink() for link in planted)
 
 
+def test_training_makes_sure_of_its_folder_without_a_name(tmp_path):
+    """The command line tries whether it can write there."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / f".{os.getpid()}.tmp").symlink_to(victim)
+    cli._make_folder(tmp_path)
+    assert victim.read_bytes() == b"precious" and len(listing(tmp_path)) == 2
+
+
 def test_links_stay(tmp_path):
     """To a file, to one that is not there yet, in another folder, and a link to a link."""
     (tmp_path / "folder").mkdir()
@@ -230,6 +240,31 @@ def test_pipes_and_devices_are_written(tmp_path):
     assert stat.S_ISFIFO(os.stat(pipe).st_mode)
     write_atomically(os.devnull, b"data")
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+@each_suffix
+@each_model
+def test_a_pipe_is_read(kind, suffix, tmp_path):
+    """As ``<(zcat model.npz.gz)`` of a shell is one."""
+    model, path, pipe = MAKE[kind](), tmp_path / f"model.{suffix}", tmp_path / "pipe"
+    model.save(path)
+    os.mkfifo(pipe)
+    for data in (path.read_bytes(), path.read_bytes()[:-1], b""):
+        writer = threading.Thread(target=pipe.write_bytes, args=(data,))
+        writer.start()
+        if data == path.read_bytes():
+            assert_same_bits(load(model, pipe).state_dict(), model.state_dict())
+        else:
+            with pytest.raises(ModelFileError, match=re.escape(f"{pipe}: ")):
+                load(model, pipe)
+        writer.join()
+
+
+def test_a_pipe_without_end(monkeypatch):
+    monkeypatch.setattr(files, "MAX_BESIDE", 2**22)
+    with (subprocess.Popen(["yes"], stdout=subprocess.PIPE) as process, memory_of(2**25),
+          pytest.raises(ModelFileError)):
+        files.read_arrays(f"/dev/fd/{process.stdout.fileno()}", 2**20)
 
 
 def test_output_through_the_name_of_a_descriptor(tmp_path):
@@ -618,6 +653,14 @@ def test_suffixes(tmp_path):
     assert listing(tmp_path) == ["model.NPZ"]
 
 
+def test_garbage_without_safetensors(tmp_path, monkeypatch):
+    """What is no file of a model is told so, whatever is installed."""
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    (tmp_path / "model.npz").write_bytes(b"garbage " * 9)
+    with pytest.raises(ModelFileError, match="not a readable safetensors file"):
+        gru_c.GRU.load(tmp_path / "model.npz")
+
+
 def test_without_safetensors(tmp_path, monkeypatch):
     model, path = MAKE["GRU"](), tmp_path / "model.safetensors"
     model.save(path)
@@ -630,6 +673,17 @@ def test_without_safetensors(tmp_path, monkeypatch):
         model = MAKE[kind]()
         model.save(tmp_path / "model.npz")
         load(model, tmp_path / "model.npz")
+
+
+def test_the_command_line_reads_npz(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "model.npz"
+    SequenceClassifier(8, 4, 10, rng=0).save(path)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    assert cli.main(["predict", str(path), "--data", "digits"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 361
+    path.write_bytes(path.read_bytes()[:-9])
+    assert cli.main(["predict", str(path), "--data", "digits"]) == 1
+    assert f"error: {path}: it is truncated" in capsys.readouterr().err
 
 
 def test_imports():

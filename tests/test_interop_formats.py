@@ -46,7 +46,7 @@ def assert_same_parameters(found, wanted):
 # ---- what a file is -----------------------------------------------------------------------------
 
 CONTENTS = {
-    "safetensors": (b"\x10\0\0\0\0\0\0\0{}", formats.SAFETENSORS),
+    "safetensors": (b"\x02\0\0\0\0\0\0\0{}", formats.SAFETENSORS),
     "safetensors that begins as a pickle": (b"\x80\2\0\0\0\0\0\0{", formats.SAFETENSORS),
     "npz": (zip_of("weight_ih_l0.npy", "b.npy"), formats.NPZ),
     "npz of nothing": (zip_of(), formats.NPZ),

@@ -474,6 +474,18 @@ def test_layers_that_are_not_those_of_one_gru(tmp_path, change, error):
     assert gru_c.GRU.from_keras(path, "gru_1").hidden_size == 4
 
 
+def test_layers_whose_sizes_do_not_follow(tmp_path):
+    path = tmp_path / "model.keras"
+    keras.write(described(gru_c.GRU(3, 4, num_layers=2, rng=0)), path)
+    with zipfile.ZipFile(path) as archive:
+        weights = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(weights, "a") as file:
+        del file["layers/gru_1/cell/vars/0"]
+        file["layers/gru_1/cell/vars/0"] = np.zeros((5, 12), np.float32)
+    fails(changed_zip(path, tmp_path / "new.keras", model=weights.getvalue()),
+          "differ in direction or size")
+
+
 def test_the_bytes_depend_on_the_model_alone(tmp_path):
     found = described(gru_c.GRU(3, 4, rng=0))
     for name in ("a.keras", "b.keras"):
@@ -493,9 +505,41 @@ def test_what_keras_does_not_have(tmp_path, options, error):
     assert not list(tmp_path.iterdir())
 
 
-def test_other_suffixes(tmp_path):
+@pytest.mark.parametrize("options", [{}, {"bias": False, "activation": "relu"},
+                                     {"bidirectional": True, "num_layers": 2, "dtype": "float64"}])
+def test_files_of_whole_models(tmp_path, options):
+    model = gru_c.GRU(3, 4, rng=0, batch_first=True, **options)
+    keras.write(described(model), tmp_path / "model.h5")
+    read = gru_c.GRU.from_keras(tmp_path / "model.h5")
+    assert repr(read) == repr(model)
+    same_arrays(read, model)
+
+
+def test_what_h5_files_do_not_tell(tmp_path):
+    model = gru_c.GRU(3, 4, recurrent_activation="hard_sigmoid")
+    with pytest.raises(ValueError, match=r"'hard_sigmoid': in an \.h5 file it does not mean"):
+        keras.write(described(model), tmp_path / "model.h5")
     with pytest.raises(ValueError, match=r"end in \.keras"):
-        keras.write(described(gru_c.GRU(3, 4)), tmp_path / "model.h5")
+        keras.write(described(model), tmp_path / "model.hdf5")
+    assert not list(tmp_path.iterdir())
+
+
+def test_groups_of_keras_2_13(tmp_path):
+    """Its names count layers with weights twice: gru, gru_2, gru_4."""
+    model = gru_c.GRU(4, 4, num_layers=3, rng=0)
+    old, path = tmp_path / "old.keras", tmp_path / "model.keras"
+    keras.write(described(model), old)
+    data = io.BytesIO()
+    with zipfile.ZipFile(old) as archive, h5py.File(data, "w") as new, h5py.File(
+            io.BytesIO(archive.read("model.weights.h5"))) as file:
+        for i, name in enumerate(("gru", "gru_1", "gru_2")):
+            file.copy(f"layers/{name}", new.require_group("_layer_checkpoint_dependencies"),
+                      f"gru_{2 * i}" if i else "gru")
+    changed_zip(old, path, model=data.getvalue(), metadata=b'{"keras_version": "2.13.1"}')
+    same_arrays(gru_c.GRU.from_keras(path), model)
+    one = gru_c.GRU.from_keras(path, "gru_1")
+    np.testing.assert_array_equal(one.weight_hh_l0, model.weight_hh_l1)
+    assert keras.find(path, LIMIT)[0].convention == "Keras 2, reset_after=True"
 
 
 # ---- files that are refused ----------------------------------------------------------------------
@@ -671,7 +715,7 @@ def test_configurations_that_do_not_fit(tmp_path, folder):
     fails(setting(units="4"), "units of the configuration is '4'")
     fails(setting(use_bias=False), "use_bias=False")
     fails(setting(reset_after=False), "reset_after=False, but its bias")
-    fails(setting(activation="gelu"), "activation is gelu")
+    fails(setting(activation="gelu"), "activation is 'gelu'")
     fails(setting(dropout=[]), r"dropout of the configuration is \[\]")
     fails(setting(name="other"), "should be at layers/gru/vars, but that is 'only'")
     fails(with_config(folder, path, lambda layers: layers.insert(1, layers[1])),

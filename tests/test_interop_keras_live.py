@@ -1,6 +1,7 @@
 """Layers of Keras 3, files that it writes and files that it reads, where Keras is installed."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,7 +53,6 @@ LAYERS = {
     "elu layer": lambda: gru(activation=layers.ELU(0.5)),
     "relu layer": lambda: gru(activation=layers.ReLU(threshold=0.25)),
     "dropout": lambda: gru(dropout=0.5, recurrent_dropout=0.5),
-    "mixed": lambda: gru(dtype=keras.DTypePolicy("float32")),
     "both": lambda: layers.Bidirectional(gru()),
     "both, before": lambda: layers.Bidirectional(gru(reset_after=False)),
     "own backward layer": lambda: layers.Bidirectional(
@@ -135,6 +135,16 @@ def test_what_is_not_one_layer():
     np.testing.assert_allclose(forward(X)[0] * backward(X)[0], np.asarray(layer(X)), **CLOSE)
 
 
+def test_a_forward_layer_that_goes_backwards():
+    """What the error says gives the results of Keras."""
+    layer = filled(layers.Bidirectional(gru(go_backwards=True), backward_layer=gru(name="ahead")))
+    with pytest.raises(ValueError, match=r"each output\[:, ::-1\]"):
+        gru_c.GRU.from_keras(layer)
+    parts = [gru_c.GRU.from_keras(part)(X)[0][:, ::-1]
+             for part in (layer.forward_layer, layer.backward_layer)]
+    np.testing.assert_allclose(np.concatenate(parts, axis=2), np.asarray(layer(X)), **CLOSE)
+
+
 def test_masks_and_states():
     layer = filled(layers.GRU(4, return_sequences=True, return_state=True))
     model = gru_c.GRU.from_keras(layer)
@@ -145,6 +155,20 @@ def test_masks_and_states():
     shown = np.maximum.accumulate(mask, axis=1)            # Keras has zeros before the first
     np.testing.assert_allclose(output, np.asarray(expected) * shown[:, :, None], **CLOSE)
     np.testing.assert_allclose(h_n[0], np.asarray(last), **CLOSE)
+
+
+@pytest.mark.filterwarnings("ignore")                      # of Keras
+def test_the_first_lines_of_the_page(tmp_path, monkeypatch):
+    encoder = keras.Sequential([keras.Input((6, 3)), gru(name="gru")], name="encoder")
+    inputs = keras.Input((6, 3))
+    model = keras.Model(inputs, layers.Dense(2)(encoder(inputs)))
+    model.save(tmp_path / "model.keras")
+    page = Path(__file__).parents[1] / "docs" / "interop" / "keras.md"
+    lines = page.read_text(encoding="utf-8").split("<!-- no test -->\n```python\n")[1]
+    monkeypatch.chdir(tmp_path)
+    found = {"x": X}
+    exec(lines.split("```")[0], found)
+    np.testing.assert_allclose(found["output"], np.asarray(encoder(X)), **CLOSE)
 
 
 # ---- writing -------------------------------------------------------------------------------------
@@ -176,6 +200,17 @@ def test_keras_reads_what_is_written(tmp_path, options, reset_after):
         layer = read.layers[-1]
         layer.set_weights(model.to_keras())
         np.testing.assert_allclose(np.asarray(layer(x)), model.eval()(x)[0], **CLOSE)
+
+
+@pytest.mark.parametrize("name", ["plain", "no bias", "both", "layers", "layers of two",
+                                  "dropout", "float64"])
+def test_keras_reads_whole_models(tmp_path, name, reset_after):
+    """This runs with Keras 2, too."""
+    model = gru_c.GRU(3, 4, batch_first=True, reset_after=reset_after, rng=0, **MODELS[name])
+    ours.write(described(model), tmp_path / "model.h5")
+    read = keras.models.load_model(tmp_path / "model.h5", compile=False)
+    x = X.astype(model.dtype)
+    np.testing.assert_allclose(np.asarray(read(x)), model.eval()(x)[0], **CLOSE)
 
 
 def test_keras_reads_a_reverse_gru(tmp_path):

@@ -172,6 +172,15 @@ def test_files_of_exporters(name):
     assert error(output, results["output"]) < 1e-6 and error(h_n, results["h_n"]) < 1e-6
 
 
+def test_files_of_tf2onnx():
+    """Two Bidirectional layers of Keras, with Keras's results; another layer is a Loop."""
+    gru = from_onnx(FIXTURES / "tf2onnx.onnx", batch_first=True)
+    assert gru.num_layers == 2 and gru.bidirectional and gru.bias_ih_l1.any()
+    with np.load(FIXTURES / "tf2onnx.npz") as results:
+        assert error(gru(results["x"])[0], results["output"]) < 1e-6
+    refused(FIXTURES / "tf2onnx_loop.onnx", "no GRU node.*as a Loop.*from_keras")
+
+
 def test_layout_1():
     """Input and output have the batch first; states have it second, unlike initial_h."""
     arrays = weights()
@@ -476,12 +485,14 @@ def test_external_data_that_is_not_there(entries, match, tmp_path):
 
 
 def test_constants_that_are_copied_over_and_over():
-    """Thirty doublings make no memory of a billion times the tensors."""
+    """Thirty doublings make no memory of a billion times the tensors, nor do two of 40 times."""
     arrays = weights()
-    nodes = [helper.make_node("Concat", [f"a{i}"] * 2, [f"a{i + 1}"], axis=0) for i in range(30)]
-    nodes += [helper.make_node("Identity", ["a30"], ["W"]), gru_node()]
-    refused(model_with(nodes, {"a0": arrays["W"], "R": arrays["R"], "B": arrays["B"]}),
-            "copied over and over|too many steps")
+    for times, count, match in ((2, 30, "copied|too many steps"), (40, 2, "copied over and over")):
+        nodes = [helper.make_node("Concat", [f"a{i}"] * times, [f"a{i + 1}"], axis=0)
+                 for i in range(count)]
+        nodes += [helper.make_node("Identity", [f"a{count}"], ["W"]), gru_node()]
+        refused(model_with(nodes, {"a0": normal(1, 120, 30), "R": arrays["R"], "B": arrays["B"]}),
+                match)
     expand = [helper.make_node("Expand", ["one", "shape"], ["W"]), gru_node()]
     refused(model_with(expand, {"one": np.ones(1, F32), "shape": np.array([1, 12, 10**9]),
                                 "R": arrays["R"], "B": arrays["B"]}), "larger than all tensors")
@@ -593,6 +604,42 @@ def test_nodes_that_are_no_layers(ops, D, above):
         assert holds(from_onnx(model, node="gru_1"), arrays, 0, "_1")
 
 
+def directions_apart(**other):
+    """Nodes from Y_0 to X_1 as tf2onnx writes them."""
+    own = {"starts": (0, 1), "ends": (1, 2), "axis": 2, "order": (0, 1), "squeezed": 1} | other
+    nodes = [helper.make_node("Slice", ["Y_0", f"from_{own['starts'][d]}", f"to_{own['ends'][d]}",
+                                        "axis"], [f"cut_{d}"]) for d in range(2)]
+    nodes += [helper.make_node("Squeeze", [f"cut_{d}", f"from_{own['squeezed']}"], [f"part_{d}"])
+              for d in range(2)]
+    nodes.append(helper.make_node("Concat", [f"part_{d}" for d in own["order"]], ["X_1"],
+                                  axis=own["axis"]))
+    numbers = {"from_0": 0, "from_1": 1, "to_1": 1, "to_2": 2, "to_9": 9}
+    return nodes, {name: np.array([number]) for name, number in numbers.items()}
+
+
+@pytest.mark.parametrize(("other", "stack"), [
+    ({}, True), ({"ends": (1, 9)}, True), ({"axis": -1}, True), ({"axis": 0}, False),
+    ({"order": (1, 0)}, False), ({"order": (0, 0)}, False), ({"order": (0, 1, 0)}, False),
+    ({"starts": (0, 0)}, False), ({"ends": (2, 2)}, False), ({"squeezed": 0}, False)], ids=str)
+def test_layers_of_which_the_directions_are_cut_apart(other, stack):
+    nodes, numbers = directions_apart(**other)
+    model, arrays = stacked(*nodes, D=2)
+    model.graph.initializer.extend(tensor(a, name) for name, a in numbers.items())
+    if stack:
+        gru = from_onnx(model)
+        assert holds(gru, arrays, 0, "_0") and holds(gru, arrays, 1, "_1")
+    else:
+        refused(model, "it has 2 GRUs, which are no layers of one")
+
+
+def test_attributes_of_other_nodes_that_make_no_sense():
+    model, arrays = stacked(*between(("Transpose", [], {"perm": 3}), SQUEEZE))
+    refused(model, "it has 2 GRUs, which are no layers of one")
+    nodes = [constant("W", value_float=1), gru_node()]
+    nodes[0].attribute[0].type = 2
+    refused(model_with(nodes, {"R": arrays["R_0"]}), "'constant_W' does not fit its inputs: .*type")
+
+
 def test_layers_of_several_grus():
     """Two that share the layer below are no stack with it; names select."""
     arrays = weights(1, 3, 4, "_0") | weights(1, 4, 4, "_1", seed=1) | weights(1, 4, 4, "_2")
@@ -607,6 +654,27 @@ def test_layers_of_several_grus():
     refused(model, "it has no node 'gru'", node="gru")
     with pytest.raises(TypeError, match="node must be a str, got int"):
         from_onnx(model, node=1)
+
+
+def test_a_node_that_no_gru_is_like_beside_others():
+    arrays = weights(end="_0") | weights(end="_1", seed=1)
+    nodes = [gru_node("X", "_0", clip=-1.0), gru_node("X", "_1")]
+    model = model_with(nodes, arrays)
+    assert holds(from_onnx(model, node="gru_1"), arrays, 0, "_1")
+    refused(model, "node 'gru_0': clip is -1.0", node="gru_0")
+    with pytest.warns(UserWarning, match="left out: .*clip is"):
+        assert [f.name for f in interop.find(model, MAX_BYTES)] == ["gru_1"]
+
+
+def test_layers_of_which_one_has_lengths():
+    """The other would run over the padding: h_n would differ."""
+    model, _ = stacked(*between(SQUEEZE))
+    model.graph.input.add(name="lengths")
+    for count, node in enumerate((model.graph.node[0], model.graph.node[-1]), 1):
+        node.input.append("lengths")
+        if count == 1:
+            refused(model, "it has 2 GRUs, which are no layers of one")
+    assert from_onnx(model).num_layers == 2
 
 
 def test_layers_of_which_one_has_no_bias():

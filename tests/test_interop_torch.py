@@ -8,6 +8,7 @@ import itertools
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from helpers import error, python
 from numpy.lib.array_utils import byte_bounds
 
 import gru_c
-from gru_c.interop import ModelFileError, pickles
+from gru_c.interop import ModelFileError, pickles, torch_files
 from gru_c.interop import torch as interop
 from gru_c.interop.found import described
 
@@ -208,6 +209,8 @@ def test_sizes_cannot_be_given():
             gru_c.GRU.from_state_dict(state(), **{name: 1})
     with pytest.raises(TypeError, match="expected a mapping of names to arrays, got: list"):
         gru_c.GRU.from_state_dict([1])
+    with pytest.raises(TypeError, match="the state dict: bias_ih_l0 should be an array, got: list"):
+        gru_c.GRU.from_state_dict(state() | {"bias_ih_l0": [0.0] * 12})
 
 
 class Exporter:
@@ -355,6 +358,18 @@ def tensor(size=6, offset=0, shape=(2, 3), strides=(3, 1), kind="Float"):
 SIX = {"0": np.arange(6, dtype="<f4").tobytes()}
 
 
+def legacy(pickle, storages):
+    """A file of the legacy form; each storage as elements and bytes."""
+    keys = b"".join(text(key) + b"a" for key in storages)
+    data = b"".join(struct.pack("<q", count) + data for count, data in storages.values())
+    head = (pickles_of(torch_files.MAGIC), pickles_of(torch_files.VERSION), pickled(b"}"))
+    return b"".join((*head, pickle, pickled(b"]", keys), data))
+
+
+def pickles_of(number):
+    return pickled(integer(number))
+
+
 @pytest.mark.parametrize("kind", ["Double", "Long", "Int", "Short", "Char", "Byte", "Bool",
                                   "ComplexFloat", "ComplexDouble", "Half", "Float", "BFloat16"])
 def test_element_types(kind):
@@ -373,6 +388,58 @@ def test_big_endian_and_deflated():
     with zipfile.ZipFile(archive, "a") as more:
         more.writestr("archive/byteorder", "big")
     np.testing.assert_array_equal(read(archive.getvalue())[""], [[0, 1, 2], [3, 4, 5]])
+
+
+def test_python_2():
+    """An OrderedDict of lists, names in BINSTRING, as in the first files."""
+    pickle = pickled(b"ccollections\nOrderedDict\n(](](U\1a", tensor(), b"eetR")
+    np.testing.assert_array_equal(read(legacy(pickle, {"0": (6, SIX["0"])}))["a"],
+                                  [[0, 1, 2], [3, 4, 5]])
+
+
+@pytest.mark.parametrize(("start", "size", "message"), [
+    (2, 4, None), (3, 4, "storage '0' has 6 elements, a view ends at 7"),
+    (2, 3, r"a tensor of shape \(2, 2\) ends at element 4 of a storage of 3")])
+def test_view_of_a_storage(start, size, message):
+    whole = storage(6)[:-2]
+    view = whole + b"(" + text("view") + integer(start) + integer(size) + b"ttQ"
+    data = legacy(pickled(tensor(shape=(2, 2), strides=(2, 1)).replace(whole + b"tQ", view)),
+                  {"0": (6, SIX["0"])})
+    if message is None:
+        np.testing.assert_array_equal(read(data)[""], [[2, 3], [4, 5]])
+        return
+    with pytest.raises(ModelFileError, match=message):
+        read(data)
+
+
+@pytest.mark.parametrize(("storages", "message"), [
+    ({}, "it holds no storage '0'"),
+    ({"0": (5, SIX["0"])}, "storage '0' has 20 bytes, a tensor declares 24"),
+    ({"0": (7, SIX["0"])}, "storage '0' has 7 elements, which are not in the file"),
+    ({"0": (2**62, SIX["0"])}, "elements, which are not in the file"),
+    ({"0": (-1, SIX["0"])}, "elements, which are not in the file"),
+    ({"1": (6, SIX["0"])}, "it holds a storage that no tensor has"),
+])
+def test_legacy_storages_that_lie(storages, message):
+    with pytest.raises(ModelFileError, match=message):
+        read(legacy(pickled(tensor()), storages))
+
+
+@pytest.mark.parametrize("kind", ["Float", "BFloat16", "Bool"])
+def test_memory(kind):
+    """At most four times what is declared, deflated or not."""
+    count = 2**20
+    width = pickles.STORAGES[f"{kind}Storage"].stored.itemsize
+    data = np.random.default_rng(0).bytes(count * width)
+    pickle = pickled(tensor(count, shape=(count,), strides=(1,), kind=kind))
+    for file in (zipped(pickle, {"0": data}), zipped(pickle, {"0": data}, zipfile.ZIP_DEFLATED),
+                 legacy(pickle, {"0": (count, data)})):
+        tracemalloc.start()
+        found = interop.read_pt(io.BytesIO(file), "model.pt", 2**23)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert found[""].shape == (count,)
+        assert peak < 4 * count * width + 2**17
 
 
 @pytest.mark.parametrize(("changed", "message"), [

@@ -15,6 +15,7 @@ import json
 import math
 import os
 import sys
+import tempfile
 import zipfile
 from dataclasses import astuple, fields
 from importlib.util import find_spec
@@ -243,11 +244,10 @@ def _make_folder(path):
     """Make the output folder, and make sure before the training that files can be written to it."""
     if path.exists() and not path.is_dir():
         raise UserError(f"--output {path}: this is a file, a folder is needed")
-    probe = path / f".{os.getpid()}.tmp"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=path):
+            pass
     except OSError as error:
         raise UserError(f"--output {path}: cannot write there ({error.strerror})") from error
 

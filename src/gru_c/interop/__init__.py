@@ -7,7 +7,8 @@ errors.py       MissingExtraError, ModelFileError
 found.py        Found: a GRU between two formats; a model from it, and it from a model
 state_dict.py   parameters by PyTorch's names
 torch.py        modules, state dicts, .pt files; pickles.py: the unpickler
-keras.py        layers, their weights, files of Keras 2 and 3; hdf5.py: arrays of HDF5 files
+keras.py        layers and their weights; keras_config.py: what a configuration means;
+                keras_files.py keras_writing.py: files; hdf5.py: arrays of HDF5 files
 onnx.py         GRU nodes; onnx_graph.py: models and their constants; onnx_writer.py
 gates.py        separate matrices; flax.py equinox.py rtneural.py: those of others;
                 layers.py: what they share

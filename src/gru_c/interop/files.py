@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from gru_c import _activations, _checks
 from gru_c.interop import json_text, npz, safetensors, state_dict
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 CONTAINERS: dict[str, Any] = {".safetensors": safetensors, ".npz": npz}
 ZIP = (b"PK\3\4", b"PK\5\6")                               # with members, without
+MAX_BESIDE = 2**25                                         # bytes of a pipe beside the arrays
 VERSION = "1"
 OWN = ("format", "format_version", "options")              # of the metadata
 CLASSIFIER = "gru_c.SequenceClassifier"
@@ -65,10 +66,27 @@ CLASSES = {"gru_c.GRU": GRU_OPTIONS, "gru_c.ReverseGRU": GRU_OPTIONS,
 
 def read_container(path: Path, max_bytes: int) -> tuple[dict[str, Array], dict[str, str]]:
     """The arrays and the metadata of a file of either container, by what it holds."""
+    where = os.fsdecode(path)
     with open(path, "rb") as file:
-        container = npz if file.read(4) in ZIP else safetensors
+        if not file.seekable():                            # a pipe
+            data = _all_of(file, max_bytes + MAX_BESIDE)
+            return _container_in(data).unpack(data, where, max_bytes)
+        container = _container_in(file.read(4))
         file.seek(0)
-        return container.read(file, os.fsdecode(path), max_bytes)
+        return container.read(file, where, max_bytes)
+
+
+def _container_in(data: bytes) -> Any:
+    """The container that begins with `data`."""
+    return npz if data.startswith(ZIP) else safetensors
+
+
+def _all_of(file: IO[bytes], most: int) -> bytes:
+    """What a pipe gives, up to a little more than `most` bytes."""
+    data = bytearray()
+    while len(data) <= most and (part := file.read(2**20)):
+        data += part
+    return bytes(data)
 
 
 def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:

@@ -73,6 +73,12 @@ class File:
             raise ModelFileError(f"{where}: its arrays take {declared:,} bytes, more than "
                                  f"max_bytes={max_bytes:,}; raise max_bytes to read it")
 
+    def children(self, path: str) -> list[str]:
+        """The names of the groups and arrays in a group."""
+        start = f"{path}/" if path else ""
+        below = (name.removeprefix(start) for name in self._objects if name.startswith(start))
+        return [name for name in below if name and "/" not in name]
+
     def text(self, path: str, name: str) -> str | None:
         """A text attribute of a group, or None where there is none."""
         found = self._objects.get(path)
@@ -222,4 +228,5 @@ def _told(where: str, what: str) -> Iterator[None]:
     except (ModelFileError, MemoryError):
         raise
     except Exception as error:
-        raise ModelFileError(f"{where}: {what}: {error}") from None
+        text = " ".join(str(error).split())                # one line
+        raise ModelFileError(f"{where}: {what}: {text[:300]}") from None

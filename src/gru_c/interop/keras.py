@@ -220,24 +220,29 @@ def _made(parts: list[list[Array]], told: Settings | None, where: str, go_backwa
     for part, suffix in zip(parts, suffixes, strict=True):
         _check(part, told, f"{where}, {suffix}" if len(parts) > 1 else where)
     _check_alike(parts, bidirectional, where)
-    bias = len(parts[0]) == 3
-    asked = given.get("reset_after", told and told.reset_after)
-    if bias:
-        found = parts[0][2].shape != (3 * len(parts[0][1]),)
-        if asked is not None and bool(asked) != found:
-            raise ValueError(f"{where}: reset_after={asked}, but its bias has shape "
-                             f"{parts[0][2].shape}, which is that of reset_after={found}")
-        asked = found
-    # Layers that do not say it are older than the option; a list without is that of a new layer.
-    options["reset_after"] = bool(told is None if asked is None else asked)
-    cudnn = told.cudnn if told else bias and parts[0][2].ndim == 1 and options["reset_after"]
     parameters = {f"{kind}_{suffix}": a for part, suffix in zip(parts, suffixes, strict=True)
-                  for kind, a in _parameters(part, cudnn).items()}
-    options |= {"input_size": parts[0][0].shape[0], "hidden_size": len(parts[0][1]),
-                "num_layers": 1 if bidirectional else len(parts), "bias": bias,
+                  for kind, a in _parameters(part).items()}
+    asked = given.get("reset_after", told and told.reset_after)
+    options |= {"reset_after": _reset_after(parts[0], asked, told is None, where),
+                "input_size": parts[0][0].shape[0], "hidden_size": len(parts[0][1]),
+                "num_layers": 1 if bidirectional else len(parts), "bias": len(parts[0]) == 3,
                 "bidirectional": bidirectional}
     convention = f"Keras{f' {version}' if version else ''}, reset_after={options['reset_after']}"
     return Found(options, parameters, where, name, convention)
+
+
+def _reset_after(part: list[Array], asked: bool | None, default: bool, where: str) -> bool:
+    """By the shape of the bias, which `asked` must not contradict; without a bias as asked.
+
+    A configuration that does not say it is older than the option; a list of arrays is not.
+    """
+    if len(part) < 3:
+        return default if asked is None else bool(asked)
+    found = part[2].shape != (3 * len(part[1]),)
+    if asked is not None and bool(asked) != found:
+        raise ValueError(f"{where}: reset_after={asked}, but its bias has shape {part[2].shape}, "
+                         f"which is that of reset_after={found}")
+    return found
 
 
 def _check(part: list[Array], told: Settings | None, where: str) -> None:
@@ -271,15 +276,15 @@ def _plain(a: Array) -> Array:
     return a.astype(np.float32) if a.dtype.name == "bfloat16" else a
 
 
-def _parameters(part: list[Array], cudnn: bool) -> dict[str, Array]:
+def _parameters(part: list[Array]) -> dict[str, Array]:
     """Our parameters of one direction of one layer.
 
-    CuDNNGRU keeps each gate's matrix as cuDNN does: ``weight_ih (H, I)`` in memory, named (I, H),
-    and ``weight_hh (H, H)``; its bias is both, one after the other.
+    CuDNNGRU, whose bias (6H,) is both, one after the other, keeps each gate's matrix as cuDNN does:
+    ``weight_ih (H, I)`` in memory, named (I, H), and ``weight_hh (H, H)``.
     """
     kernel, recurrent, *bias = part
     I, H = len(kernel), len(recurrent)  # noqa: E741
-    if cudnn:
+    if bias and bias[0].shape == (6 * H,):
         found = {"weight_ih": np.concatenate([np.ascontiguousarray(gate).reshape(H, I)
                                               for gate in np.split(kernel, 3, axis=1)]),
                  "weight_hh": np.concatenate(np.split(recurrent, 3, axis=1))}

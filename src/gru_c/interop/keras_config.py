@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gru_c import _activations, _checks
+
 DEEPEST = 64                                               # models in models
 
 # Activations that Keras names, with the parameters that differ from ours.
@@ -56,8 +58,6 @@ class Settings:
     groups: tuple[str, ...]
     hints: tuple[str, ...]
     bidirectional: bool = False
-    cudnn: bool = False
-    cell: bool = False
     own: dict[str, Any] = field(default_factory=dict)
 
 
@@ -191,8 +191,8 @@ def settings(class_name: str, config: dict[str, Any], version: int | None,
         raise ValueError(f"merge_mode={config['merge_mode']!r} of a Bidirectional, where a GRU "
                          f"concatenates its directions; {advice}")
     if forward.options["reverse"] or not backward.options["reverse"]:
-        raise ValueError("the forward layer of a Bidirectional has go_backwards=True, so that its "
-                         f"output is not at the steps that it belongs to; {advice}")
+        raise ValueError("the forward layer of a Bidirectional has go_backwards=True, so that it "
+                         f"gives the last step first; {advice}, each output[:, ::-1]")
     if len(forward.groups) > 1 or len(backward.groups) > 1:
         raise ValueError("a Bidirectional of stacked cells joins the directions after the last "
                          f"layer, a GRU after each; {advice}")
@@ -202,8 +202,8 @@ def settings(class_name: str, config: dict[str, Any], version: int | None,
                          f"{advice}")
     groups = (joined("forward_layer", *forward.groups), joined("backward_layer", *backward.groups))
     return Settings(forward.options | {"reverse": False}, forward.units, forward.bias,
-                    forward.reset_after, groups, ("forward_", "backward_"), True, forward.cudnn,
-                    own=forward.own)
+                    forward.reset_after, groups, ("forward_", "backward_"), True,
+                    forward.own)
 
 
 def _one_direction(class_name: str, config: dict[str, Any], version: int | None,
@@ -225,8 +225,7 @@ def _one_direction(class_name: str, config: dict[str, Any], version: int | None,
     if class_name != "GRUCell":
         options["batch_first"] = not _value(config, "time_major", False)
     return Settings(options, own[0]["units"], own[0]["use_bias"], options.pop("reset_after"),
-                    groups, hints, cudnn=class_name == "CuDNNGRU", cell=class_name == "GRUCell",
-                    own=own[0] | {"batch_first": options.get("batch_first")})
+                    groups, hints, own=own[0] | {"batch_first": options.get("batch_first")})
 
 
 def _of_a_cell(class_name: str, config: dict[str, Any], version: int | None,
@@ -242,7 +241,8 @@ def _of_a_cell(class_name: str, config: dict[str, Any], version: int | None,
         found[key] = given[key] if key in given else activation(
             config.get(key, default), key, version)
     for key, ours in (("dropout", "input_dropout"), ("recurrent_dropout", "recurrent_dropout")):
-        found[ours] = given[ours] if ours in given else float(_value(config, key, 0.0))
+        found[ours] = given[ours] if ours in given else _checks.probability(
+            _value(config, key, 0.0), f"{key} of the configuration")
     return found
 
 
@@ -275,9 +275,9 @@ def activation(value: Any, role: str, version: int | None) -> str | dict[str, An
     else:
         found = None
     if found is None:
-        raise ValueError(f"{role} is {str(value)[:200]}, which a GRU does not have; give "
+        raise ValueError(f"{role} is {str(value)[:200]!a}, which a GRU does not have; give "
                          f"{role}=... to read it with another")
-    return found
+    return _activations.activation(found, role).argument
 
 
 def _of_a_function(name: str, role: str, version: int | None) -> str | dict[str, Any] | None:

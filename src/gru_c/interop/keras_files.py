@@ -14,6 +14,7 @@ import os
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gru_c.interop import hdf5, json_text, zips
@@ -28,12 +29,15 @@ if TYPE_CHECKING:
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 JSON_BYTES = 2**24
+JSON_FACTOR = 16                                           # of its values in memory
+ADVICE = "; raise max_bytes to read it"
 SHOWN = 12                                                 # names that an error lists
 # A variable of Keras 2, or of a file that Keras 3 writes in its form.
 VARIABLE = re.compile(r"(?P<kind>kernel|recurrent_kernel|bias)(?P<number>_\d+)?(:0)?")
 KINDS = {"0": "kernel", "1": "recurrent_kernel", "2": "bias"}      # of Keras 3
 ORDER = ("kernel", "recurrent_kernel", "bias")
-NO_NAMES = ("layers", "_layer_checkpoint_dependencies", "cell", "cells", "layer", "vars")
+OLD_LAYERS = "_layer_checkpoint_dependencies"              # of Keras 2.12 and 2.13
+NO_NAMES = ("layers", OLD_LAYERS, "cell", "cells", "layer", "vars")
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,11 @@ class File:
         self.hdf5, self.where, self.config = hdf5_file, where, config
         major = (version or "").split(".")[0]
         self.version = int(major) if major in ("1", "2", "3", "4") else None
-        self.weights = list(_weights(hdf5_file))
+
+    @cached_property
+    def weights(self) -> list[Weights]:
+        """All arrays that could be a GRU of one direction."""
+        return list(_weights(self.hdf5))
 
     def stored(self) -> list[Stored]:
         """Every GRU, in the order of the configuration, or by name where there is none."""
@@ -94,8 +102,7 @@ class File:
         if told is None or stored.node is None:
             return list(stored.parts)
         groups = [joined(stored.node.group, group) for group in told.groups]
-        if any(name.startswith(("layers/", "_layer_checkpoint_dependencies/"))
-               for name in self.hdf5.arrays):
+        if {"layers", OLD_LAYERS} & set(self.hdf5.children("")):
             own, found = stored.node.config.get("name"), joined(stored.node.group, "vars")
             kept = self.hdf5.text(found, "name")
             if kept not in (None, own):
@@ -106,12 +113,27 @@ class File:
 
     def _in_group(self, group: str, name: str) -> tuple[str, ...]:
         """Of a file that names groups by classes."""
-        for own in (group, re.sub(r"\blayers\b", "_layer_checkpoint_dependencies", group)):
-            paths = [f"{own}/vars/{i}" for i in range(3)]
-            found = tuple(path for path in paths if path in self.hdf5.arrays)
-            if found:
-                return found
-        raise ModelFileError(f"{self.where}: layer {name!r} has no weights at {group}/vars")
+        group = self._group(group)
+        paths = [f"{group}/vars/{i}" for i in range(3)]
+        found = tuple(path for path in paths if path in self.hdf5.arrays)
+        if not found:
+            raise ModelFileError(f"{self.where}: layer {name!r} has no weights at {group}/vars")
+        return found
+
+    def _group(self, group: str) -> str:
+        """The group in the file, for Keras 2.12 and 2.13 name others: they count layers with
+        weights twice, so that ``layers/gru_1`` is ``_layer_checkpoint_dependencies/gru_2``."""
+        if OLD_LAYERS not in self.hdf5.children(""):
+            return group
+        found = ""
+        for part in group.split("/"):
+            if found.endswith(OLD_LAYERS):
+                base, number = _numbered(part)
+                there = sorted((own[1], child) for child in self.hdf5.children(found)
+                               if (own := _numbered(child))[0] == base)
+                part = there[number][1] if number < len(there) else part
+            found = joined(found, OLD_LAYERS if part == "layers" else part)
+        return found
 
     def _by_variables(self, stored: Stored, told: Settings) -> list[tuple[str, ...]]:
         """Of a file that names groups by variables: those whose path has the names of the layer.
@@ -132,6 +154,12 @@ class File:
                                  f"{len(told.groups)} set(s) of weights, found {len(found)}: "
                                  f"{sets}")
         return [weights.arrays for weights in found]
+
+
+def _numbered(name: str) -> tuple[str, int]:
+    """``"gru_2"`` as ``("gru", 2)``, ``"gru"`` as ``("gru", 0)``."""
+    base, _, number = name.rpartition("_")
+    return (base, int(number)) if base and number.isdecimal() else (name, 0)
 
 
 def _has(weights: Weights, hint: str) -> bool:
@@ -223,6 +251,7 @@ def _by_name(weights: list[Weights]) -> Iterator[Stored]:
 def reading(path: Path, max_bytes: int) -> Iterator[File]:
     """An open file of Keras; ModelFileError where it is none."""
     where = os.fsdecode(path)
+    most = min(JSON_BYTES, max_bytes // JSON_FACTOR)
     hdf5.h5py()                                            # before the file is looked at
     with open(path, "rb") as file:
         start = file.read(len(zips.HEAD))
@@ -232,23 +261,26 @@ def reading(path: Path, max_bytes: int) -> Iterator[File]:
                 config = arrays.text("", "model_config")
                 version = (arrays.text("", "keras_version")
                            or arrays.text("model_weights", "keras_version"))
+                if config is not None and len(config) > most:
+                    raise ModelFileError(f"{where}: its model_config has {len(config):,} "
+                                         f"characters, more than {most:,}{ADVICE}")
                 parsed = None if config is None else json_text.parse(config, where)
                 yield File(arrays, where, parsed, version)
         else:
             archive = zips.Archive(file, os.fstat(file.fileno()).st_size, where)
-            config, metadata = (json_text.parse(_member(archive, name, JSON_BYTES, ""),
+            config, metadata = (json_text.parse(_member(archive, name, most),
                                                 f"{where}, {name}") for name in (CONFIG, METADATA))
             version = metadata.get("keras_version") if isinstance(metadata, dict) else None
-            weights = _member(archive, WEIGHTS, max_bytes, "; raise max_bytes to read it")
+            weights = _member(archive, WEIGHTS, max_bytes)
             with hdf5.reading(io.BytesIO(weights), f"{where}, {WEIGHTS}", max_bytes) as arrays:
                 yield File(arrays, where, config, version if isinstance(version, str) else None)
 
 
-def _member(archive: zips.Archive, name: str, most: int, advice: str) -> bytes:
+def _member(archive: zips.Archive, name: str, most: int) -> bytes:
     """A file of a .keras file, of at most so many bytes."""
     if name not in archive.members:
         names = ", ".join(map(repr, list(archive.members)[:SHOWN]))
         raise archive.error(f"no .keras file: it has no {name}; it has {names or 'nothing'}")
     if archive.size(name) > most:
-        raise archive.error(f"{name} has {archive.size(name):,} bytes, more than {most:,}{advice}")
+        raise archive.error(f"{name} has {archive.size(name):,} bytes, more than {most:,}{ADVICE}")
     return archive.read(name)

@@ -1,6 +1,7 @@
-"""What Keras 3 reads: the list for `set_weights`, and files of a Sequential of GRU layers.
+"""What Keras reads: the list for `set_weights`, and files of a Sequential of GRU layers.
 
-The bytes of a file depend on the model alone: dates are fixed.
+`.keras` and `.weights.h5` are in the form of Keras 3; `.h5` in that of Keras 2, which Keras 3
+reads, too. The bytes of a file depend on the model alone: dates are fixed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from gru_c._parameters import NAMES
 from gru_c.interop import hdf5
 from gru_c.interop.keras_config import joined, keras_activation
-from gru_c.interop.keras_files import CONFIG, METADATA, WEIGHTS
+from gru_c.interop.keras_files import CONFIG, METADATA, ORDER, WEIGHTS
 from gru_c.interop.writing import write_atomically
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from gru_c._types import Array
     from gru_c.interop.found import Found
 
-KERAS = "3.0.0"                                            # whose form the files have
+KERAS, KERAS_2 = "3.0.0", "2.15.0"                         # whose form the files have
+# Activations of .h5: what the name means in both versions.
+SAME = ("sigmoid", "tanh", "relu", "softsign", "softplus", "linear", "elu")
 
 
 def reordered(stacked: Array) -> Array:
@@ -44,13 +47,14 @@ def weights(found: Found) -> list[Array]:
 
 
 def write(found: Found, path: Path) -> None:
-    """Write a `.keras` file, or only the weights to `.weights.h5`, for Keras 3."""
+    """Write a `.keras` or `.h5` file, or only the weights to `.weights.h5`."""
     name = os.fsdecode(path)
-    if not name.endswith((".keras", ".weights.h5")):
-        raise ValueError(f"{name}: Keras's files end in .keras, or in .weights.h5 for the weights "
-                         "alone")
+    if not name.endswith((".keras", ".h5")):
+        raise ValueError(f"{name}: Keras's files end in .keras or .h5, or in .weights.h5 for the "
+                         "weights alone")
     layers = _layers(found)
-    data = _hdf5(found)
+    whole_model = name.endswith(".h5") and not name.endswith(".weights.h5")
+    data = _hdf5_of_keras_2(found, layers) if whole_model else _hdf5(found)
     if name.endswith(".keras"):
         sequential = {"module": "keras", "class_name": "Sequential", "registered_name": None,
                       "config": {"name": "sequential", "trainable": True, "layers": layers}}
@@ -96,6 +100,44 @@ def _hdf5(found: Found) -> bytes:
                     seed = np.array([1 + 2 * layer + i, 0], np.uint32)
                     store[f"{group}/cell/seed_generator/vars/0"] = seed
     return file.getvalue()
+
+
+def _hdf5_of_keras_2(found: Found, layers: list[dict[str, Any]]) -> bytes:
+    """A whole model: its configuration in an attribute, weights under the names of variables."""
+    for role in ("activation", "recurrent_activation"):
+        if found.options.get(role, SAME[0]) not in SAME:
+            raise ValueError(f"{role}={found.options[role]!r}: in an .h5 file it does not mean the "
+                             "same to Keras 2 and Keras 3; write a .keras file")
+    config = {"class_name": "Sequential", "config": {
+        "name": "sequential", "layers": [_of_keras_2(layer) for layer in layers]}}
+    file = io.BytesIO()
+    with hdf5.h5py().File(file, "w") as store:
+        store.attrs["model_config"] = json.dumps(config)
+        store.attrs["keras_version"], store.attrs["backend"] = KERAS_2, "tensorflow"
+        group = store.create_group("model_weights")
+        group.attrs["keras_version"], group.attrs["backend"] = KERAS_2, "tensorflow"
+        names = [layer["config"]["name"] for layer in layers[1:]]
+        group.attrs["layer_names"] = np.array(names, "S")
+        for i, name in enumerate(names):
+            variables = {}
+            for suffix in _suffixes(found, i):
+                side = ("forward_gru", "backward_gru")[suffix.endswith("_reverse")]
+                own = joined(name, side if found.options["bidirectional"] else "", "gru_cell")
+                variables |= {f"{own}/{kind}:0": a for kind, a in
+                              zip(ORDER, _arrays(found, suffix), strict=False)}
+            layer = group.create_group(name)
+            layer.attrs["weight_names"] = np.array(list(variables), "S")
+            for variable, a in variables.items():
+                layer[variable] = a
+    return file.getvalue()
+
+
+def _of_keras_2(serialized: dict[str, Any]) -> dict[str, Any]:
+    """A layer as Keras 2 describes it; Keras 3 does not find one within a layer without "module".
+    """
+    config = {"batch_input_shape" if key == "batch_shape" else key: value
+              for key, value in serialized["config"].items()}
+    return {"class_name": serialized["class_name"], "config": config}
 
 
 def _zip(files: dict[str, bytes]) -> bytes:

@@ -54,11 +54,12 @@ ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
     "hardsigmoid": ("hard_sigmoid", 0.2, 0.5), "affine": ("affine", 1.0, 0.0),
     "leakyrelu": ("leaky_relu", 0.01, None), "thresholdedrelu": ("thresholded_relu", 1.0, None),
     "scaledtanh": ("scaled_tanh", 1.0, 1.0), "elu": ("elu", 1.0, None)}
-BETWEEN_LAYERS = ("Identity", "Dropout", "Cast", "Squeeze", "Transpose", "Reshape")
+BETWEEN_LAYERS = ("Identity", "Dropout", "Cast", "Squeeze", "Transpose", "Reshape", "Concat")
 MAX_BETWEEN = 20                                          # nodes between two layers
 NO_GRU = ("PyTorch's newer exporter (dynamo=True) writes a GRU as many other nodes with onnxscript "
           "before 0.5.7, and nn.GRUCell always: export nn.GRU again with onnxscript 0.7.1 or newer "
-          "or with dynamo=False, or read its parameters with from_torch")
+          "or with dynamo=False, or read its parameters with from_torch. tf2onnx writes a GRU of "
+          "Keras with reset_after=False as a Loop: read the model's own file with from_keras")
 
 
 # ---- what others call --------------------------------------------------------------------------
@@ -111,7 +112,7 @@ def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
         every = dict(tensors(model))
         others = [name for name, tensor in every.items() if tensor.data_type not in TYPES]
         found = {name: array_of(model, tensor) for name, tensor in every.items()
-                 if name not in others}
+                 if tensor.data_type in TYPES}
     if others:
         warnings.warn(f"{model.where}: left out, since NumPy does not have their types: "
                       f"{listed(others)}", UserWarning, stacklevel=3)
@@ -138,6 +139,7 @@ class _Node:
     options: dict[str, Any]
     ends: tuple[str, ...]                                  # of names of parameters, by direction
     hidden_size: int | None                                # as far as it is said
+    problem: str = ""                                      # why no GRU here is like it
 
     def input(self, index: int) -> str:
         """The name of an input, "" where it is left out."""
@@ -145,11 +147,11 @@ class _Node:
 
 
 def _nodes(model: Model) -> list[_Node]:
-    return [_node(model, scope, proto) for scope in model.scopes for proto in scope.nodes
+    return [_node(scope, proto) for scope in model.scopes for proto in scope.nodes
             if proto.op_type == "GRU" and proto.domain in ("", "ai.onnx")]
 
 
-def _node(model: Model, scope: Scope, proto: Any) -> _Node:
+def _node(scope: Scope, proto: Any) -> _Node:
     name = scope.path + label(proto)
     try:
         if unknown := [a.name for a in proto.attribute if a.name not in ATTRIBUTES]:
@@ -164,8 +166,9 @@ def _node(model: Model, scope: Scope, proto: Any) -> _Node:
         clip = None if told["clip"] is None else _decimal(told["clip"])
         if clip is not None and not 0 < clip < np.inf:
             raise ValueError(f"clip is {clip}, expected a positive number")
-    except ValueError as error:
-        raise model.error(f"node {name!r}: {error}") from None
+    except ValueError as error:                            # told once it is asked for
+        problem = f"node {name!r}: {error}"
+        return _Node(scope, proto, name, {"problem": problem}, ("",), None, problem)
     options = {"bidirectional": direction == "bidirectional", "reverse": direction == "reverse",
                "reset_after": bool(told["linear_before_reset"]), **activations, "clip": clip,
                "batch_first": told["layout"] == 1}
@@ -263,6 +266,14 @@ def _stacks(model: Model, constants: Constants) -> list[list[_Node]]:
 def _below(constants: Constants, node: _Node,
            by_output: Mapping[tuple[int, str], _Node]) -> _Node | None:
     """The node whose output is the input of `node`, as in the layers of one GRU."""
+    try:
+        return _traced(constants, node, by_output)
+    except ValueError:                                     # a node between them makes no sense
+        return None
+
+
+def _traced(constants: Constants, node: _Node,
+            by_output: Mapping[tuple[int, str], _Node]) -> _Node | None:
     between: list[Any] = []
     name, scope = node.input(X), node.scope
     while (id(scope), name) not in by_output:
@@ -271,7 +282,8 @@ def _below(constants: Constants, node: _Node,
                 or len(between) == MAX_BETWEEN):
             return None
         between.append(producer)
-        name = producer.input[0]
+        name = (_joined(constants, scope, producer) if producer.op_type == "Concat"
+                else producer.input[0])
     lower = by_output[id(scope), name]
     if lower.options != node.options or lower.input(LENS) != node.input(LENS):
         return None
@@ -291,19 +303,52 @@ def _moved(constants: Constants, lower: _Node, node: Any, axes: str) -> str | No
     if node.op_type == "Transpose":
         perm = scope.attribute(node, "perm", "ints") or list(range(len(axes)))[::-1]
         return "".join(axes[i] for i in perm) if sorted(perm) == list(range(len(axes))) else None
-    if node.op_type not in ("Squeeze", "Reshape"):
-        return axes
-    try:
-        numbers = ([int(n) for n in constants.value(scope, node.input[1]).ravel()]
-                   if len(node.input) > 1 else scope.attribute(node, "axes", "ints"))
-    except NotConstantError:                               # computed from the shape of the input
-        numbers = None
     one = len(lower.ends) == 1
-    if node.op_type == "Squeeze":
-        fits = (numbers == [axes.find("D")] or numbers == [axes.find("D") - len(axes)]
-                or (numbers is None and lower.hidden_size != 1))
-        return axes.replace("D", "") if one and "D" in axes and fits else None
-    return _reshaped(axes, numbers, one)
+    if node.op_type == "Concat":                           # of the directions, see _joined
+        return None if one or axes != "TDNH" else "TNH"
+    if node.op_type == "Reshape":
+        return _reshaped(axes, _integers(constants, scope, node, 1, "shape"), one)
+    if node.op_type != "Squeeze":
+        return axes
+    numbers = _integers(constants, scope, node, 1, "axes")
+    fits = (numbers == [axes.find("D")] or numbers == [axes.find("D") - len(axes)]
+            or (numbers is None and lower.hidden_size != 1))
+    return axes.replace("D", "") if one and "D" in axes and fits else None
+
+
+def _joined(constants: Constants, scope: Scope, node: Any) -> str:
+    """The Y whose two directions a Concat puts side by side, each by Slice and Squeeze: tf2onnx.
+
+    "" if it does anything else.
+    """
+    found = set()
+    for d, name in enumerate(node.input):
+        squeeze = scope.producers.get(name)
+        cut = scope.producers.get(squeeze.input[0]) if squeeze and squeeze.input else None
+        if cut is None or (squeeze.op_type, cut.op_type) != ("Squeeze", "Slice"):
+            return ""
+        starts, ends, axes, steps = (_integers(constants, scope, cut, i + 1, key) for i, key in
+                                     enumerate(("starts", "ends", "axes", "steps")))
+        # The end of the second may be beyond the axis.
+        one = ends == [1] if d == 0 else ends is not None and len(ends) == 1 and ends[0] > 1
+        if (_integers(constants, scope, squeeze, 1, "axes") != [1] or starts != [d] or not one
+                or axes != [1] or steps not in (None, [1])):
+            return ""
+        found.add(cut.input[0])
+    side_by_side = len(node.input) == 2 and scope.attribute(node, "axis", "i", 1) in (2, -1)
+    return found.pop() if side_by_side and len(found) == 1 else ""
+
+
+def _integers(constants: Constants, scope: Scope, node: Any, index: int,
+              name: str) -> list[int] | None:
+    """Of an input or, in an older opset, an attribute; None if there are none, or computed ones."""
+    if index >= len(node.input) or not node.input[index]:
+        numbers: list[int] | None = scope.attribute(node, name, "ints")
+        return numbers
+    try:
+        return [int(n) for n in constants.value(scope, node.input[index]).ravel()[:8]]
+    except NotConstantError:
+        return None
 
 
 def _reshaped(axes: str, shape: list[int] | None, one: bool) -> str | None:
@@ -349,6 +394,8 @@ def _found(model: Model, constants: Constants, stack: list[_Node],
 
 def _layer(model: Model, constants: Constants, node: _Node) -> dict[str, Array]:
     """W, R and the two halves of B of a node, checked against each other."""
+    if node.problem:
+        raise model.error(node.problem)
     w, r, b = (_weight(model, constants, node, index) for index in (W, R, B))
     D = len(node.ends)
     if w is None or r is None:

@@ -11,7 +11,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -419,6 +419,16 @@ class Constants:
         return self._read[key][1]
 
     def _computed(self, scope: Scope, node: Any, depth: int) -> Array:
+        try:
+            with np.errstate(all="ignore"):
+                return self._result(scope, node, depth)
+        except (ValueError, IndexError, TypeError, KeyError, OverflowError) as error:
+            if isinstance(error, (NotConstantError, ModelFileError)):
+                raise
+            raise self.model.error(f"the {op(node)} node {label(node)!r} does not fit its inputs: "
+                                   f"{error}") from None
+
+    def _result(self, scope: Scope, node: Any, depth: int) -> Array:
         if _is_constant(node):
             return self._constant(scope, node)
         step = STEPS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
@@ -427,15 +437,7 @@ class Constants:
         if step is None:
             raise NotConstantError(f"is computed by the {op(node)} node {label(node)!r}")
         inputs = [self._value(scope, name, depth + 1) if name else None for name in node.input]
-        try:
-            with np.errstate(all="ignore"):
-                return step(_Step(self, scope, node, inputs))
-        except (ValueError, IndexError, TypeError, KeyError, OverflowError) as error:
-            if isinstance(error, (NotConstantError, ModelFileError)):
-                raise
-            raise self.model.error(
-                f"the {node.op_type} node {label(node)!r} does not fit its inputs: {error}"
-            ) from None
+        return step(_Step(self, scope, node, inputs))
 
     def _constant(self, scope: Scope, node: Any) -> Array:
         for name, kind, dtype in (("value_float", "f", np.float32), ("value_int", "i", np.int64),
@@ -476,8 +478,11 @@ class _Step:
     inputs: list[Array | None]
 
     @property
-    def first(self) -> Any:
-        return self.inputs[0]
+    def first(self) -> Array:
+        a = self.inputs[0]
+        if a is None:
+            raise ValueError("the first is left out")
+        return a
 
     def attribute(self, name: str, kind: str, default: Any = None) -> Any:
         return self.scope.attribute(self.node, name, kind, default)
@@ -486,7 +491,8 @@ class _Step:
         """An input or, of an older opset, an attribute."""
         given = self.inputs[index] if index < len(self.inputs) else None
         if given is None:
-            return self.attribute(name, "ints")
+            numbers: list[int] | None = self.attribute(name, "ints")
+            return numbers
         if given.dtype.kind not in "iu" or given.size > 64:
             raise ValueError(f"{name} has dtype {given.dtype} and shape {given.shape}")
         return [int(n) for n in given.ravel()]
@@ -551,11 +557,12 @@ def _mul(step: _Step) -> Array:
     one, other = step.inputs
     if one is None or other is None or max(one.size, other.size) > 64:
         raise NotConstantError("is a product")
-    return one * other
+    product: Array = one * other
+    return product
 
 
 # What exporters leave between tensors and the weights of a node if they do not fold constants.
-STEPS = {
+STEPS: dict[str, Callable[[_Step], Array]] = {
     "Identity": lambda step: step.first, "Concat": _concat, "Cast": _cast, "Slice": _slice,
     "Transpose": lambda step: np.transpose(step.first, step.attribute("perm", "ints")),
     "Unsqueeze": _unsqueeze, "Squeeze": _squeeze, "Reshape": _reshape,

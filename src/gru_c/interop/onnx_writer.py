@@ -163,7 +163,9 @@ class _Writer:
         """ONNX's name, and alpha and beta as far as it takes them."""
         given = {"name": value} if isinstance(value, str) else dict(value)
         name = given.pop("name")
-        numbers = {"alpha": 1.0, "beta": 0.0} if name == "linear" else DEFAULTS[name] | given
+        numbers: dict[str, Any] = {"alpha": 1.0, "beta": 0.0}
+        if name != "linear":
+            numbers = DEFAULTS[name] | given
         return ACTIVATIONS[name], {key: _float32(number, f"{key} of {role}")
                                    for key, number in numbers.items()}
 

@@ -40,9 +40,9 @@ def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
 def read(file: IO[bytes], where: str,
          max_bytes: int) -> tuple[dict[str, Array], dict[str, str]]:
     """The arrays and the metadata of an open file."""
-    _library()                                             # before a large file is read
     size = os.fstat(file.fileno()).st_size
     _header_size(file.read(8), size, where, max_bytes)
+    _library()                                             # before a large file is read
     file.seek(0)
     return unpack(file.read(size), where, max_bytes)
 

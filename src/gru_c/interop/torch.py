@@ -58,6 +58,9 @@ def from_mapping(mapping: Mapping[str, Any], prefix: str, where: str,
     """The GRU with that prefix, of a mapping or of one nested in it."""
     if not isinstance(mapping, Mapping):
         raise TypeError(f"expected a mapping of names to arrays, got: {type(mapping).__name__}")
+    for name, value in mapping.items():
+        if isinstance(name, str) and state_dict.PARAMETER.fullmatch(name) and not _is_array(value):
+            raise TypeError(f"{where}: {name} should be an array, got: {type(value).__name__}")
     tree = flat(mapping, _is_array, where)
     tree.arrays = {name: _as_array(a, f"{where}: {name}")
                    if state_dict.PARAMETER.fullmatch(name) else a
