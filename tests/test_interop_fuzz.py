@@ -13,8 +13,8 @@ import pytest
 
 TOOL = Path(__file__).parents[1] / "tools" / "fuzz" / "run.py"
 PACKAGES = {"metadata-safetensors": "safetensors", "safetensors": "safetensors",
-            "hdf5": "h5py", "keras": "h5py", "onnx": "onnx"}
-RUNS = {"hdf5": 100, "keras": 100}                         # h5py is slow
+            "hdf5": "h5py", "keras": "h5py", "onnx": "onnx", "any": "h5py"}
+RUNS = {"hdf5": 100, "keras": 100, "any": 300}             # h5py is slow
 TARGETS = ("pt", "pt-legacy", "npz", "metadata-npz", "rtneural", *PACKAGES)
 
 pytestmark = [
@@ -41,15 +41,16 @@ def test_inputs_are_read_or_refused(target, tmp_path):
 
 # What a reader must not do, and what the harness says then.
 BAD = {
+    "return {}": "fine",
+    "raise ModelFileError(f'{path}: damaged')": "fine",
     "raise KeyError(path)": "KeyError",
     "raise ModelFileError('damaged')": "says 'damaged'",
-    "raise ModelFileError(str(path) + 9999 * 'x' )": "",
     "open('/etc/hosts').close()": "does open",
     "exec('1 + 1')": "does compile",
     "import colorsys": "does import",
     "os.system('true')": "does os.system",
     "return {'a': np.zeros(2**18 + 1, np.uint8)}": "gives 262145 bytes",
-    "bytearray(2**22)": "takes 419",
+    "bytearray(2**22)": "takes 41",
     "end = time.process_time() + 1.1\n    while time.process_time() < end: pass": "takes 1.1 s",
 }
 SCRIPT = """
@@ -61,19 +62,22 @@ import run, targets
 from gru_c.interop.errors import ModelFileError
 
 harness = run.Harness(targets.TARGETS["npz"], Path(sys.argv[2]))
-exec(sys.argv[3])
-harness.reader = types.SimpleNamespace(read_arrays=read_arrays, find=lambda *_: [])
-harness.count = run.TRACED - 1
-try:
-    harness.run(b"")
-except Exception as error:
-    print(type(error).__name__, error)
+for body in sys.argv[3:]:
+    exec(f"def read_arrays(path, max_bytes):\\n    {body}\\n    return {{}}")
+    harness.reader = types.SimpleNamespace(read_arrays=read_arrays, find=lambda *_: [])
+    harness.count = run.TRACED - 1                         # memory is measured
+    try:
+        harness.run(b"")
+        print("fine")
+    except Exception as error:
+        print(type(error).__name__, error)
 """
 
 
-@pytest.mark.parametrize("body", BAD)
-def test_what_is_not_fine_is_found(body, tmp_path):
-    reader = f"def read_arrays(path, max_bytes):\n    {body}\n    return {{}}"
-    result = subprocess.run([sys.executable, "-c", SCRIPT, TOOL.parent, tmp_path, reader],
+def test_what_is_not_fine_is_found(tmp_path):
+    result = subprocess.run([sys.executable, "-c", SCRIPT, TOOL.parent, tmp_path, *BAD],
                             capture_output=True, text=True, timeout=100, check=True)
-    assert BAD[body] in result.stdout and bool(BAD[body]) == bool(result.stdout), result.stdout
+    said = result.stdout.splitlines()
+    assert len(said) == len(BAD)
+    assert [text for text, expected in zip(said, BAD.values(), strict=True)
+            if expected not in text] == []

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import mutations
 from mutations import Havoc
@@ -24,8 +25,10 @@ class Target:
     """A reader of `gru_c.interop` and the inputs that it gets.
 
     ours
-        Whether a parser of ours reads the file. If not, a library in C does: a crash of it is
-        listed, and memory is what the operating system counts.
+        Whether a parser of ours reads the file. If not, a compiled library does, whose crashes are
+        no failures here, and whose memory only the limit of the address space sees.
+    wrap
+        Makes a file of an input, where that is a part of one.
     """
 
     module: str
@@ -33,15 +36,23 @@ class Target:
     mutate: Mutation
     seeds: tuple[str, ...] = ()
     ours: bool = True
-    needs: str = ""
     max_length: int = 4096
-    wrap: Callable[[bytes], bytes] = bytes                 # the file of an input
+    wrap: Callable[[bytes], bytes] = bytes
 
-    def reader(self):
+    def reader(self) -> Any:
         """The module that reads; it is imported here, so that a fuzzer can instrument it."""
         return importlib.import_module(f"gru_c.interop.{self.module}")
 
     def inputs(self, name: str) -> Iterator[tuple[str, bytes]]:
+        """What a run begins with."""
+        if name != "any":
+            yield from self.own(name)
+            return
+        for other, target in TARGETS.items():
+            if other != "any" and target.wrap is bytes:
+                yield from target.own(other)
+
+    def own(self, name: str) -> Iterator[tuple[str, bytes]]:
         """The committed corpus, without what a library crashes on, and small fixtures."""
         archive = CORPUS / f"{name}.zip"
         if archive.exists():
@@ -62,6 +73,27 @@ def inside_pt(name: str, content: bytes, rng: Random, havoc: Havoc) -> bytes:
 def inside_keras(name: str, content: bytes, rng: Random, havoc: Havoc) -> bytes:
     change = mutations.json_text if name.endswith(".json") else mutations.sparse
     return change(content, rng, havoc)
+
+
+def anything(data: bytes, rng: Random, havoc: Havoc) -> bytes:
+    """A file of any format, by what it begins with."""
+    if data[:2] == b"PK":
+        return mutations.zipped(inside_any)(data, rng, havoc)
+    if data[:1] == b"\x80":
+        return mutations.pickled(data, rng, havoc)
+    if data[:1] == b"\x89":
+        return mutations.sparse(data, rng, havoc)
+    if data[:1] == b"{":
+        return mutations.json_text(data, rng, havoc)
+    if data[:1] == b"\x08":
+        return mutations.protobuf(data, rng, havoc)
+    return mutations.with_length(data, rng, havoc)
+
+
+def inside_any(name: str, content: bytes, rng: Random, havoc: Havoc) -> bytes:
+    if name.endswith(".pkl"):
+        return mutations.pickled(content, rng, havoc)
+    return inside_keras(name, content, rng, havoc)
 
 
 def inside_npz(name: str, content: bytes, rng: Random, havoc: Havoc) -> bytes:
@@ -92,12 +124,13 @@ TARGETS = {
     "npz": Target("files", ".npz", mutations.zipped(inside_npz), ("*/*.npz",)),
     "metadata-npz": Target("files", ".npz", mutations.json_inside, wrap=metadata_npz),
     "metadata-safetensors": Target("files", ".safetensors", mutations.json_inside,
-                                   needs="safetensors", wrap=metadata_safetensors),
+                                   wrap=metadata_safetensors),
     "rtneural": Target("rtneural", ".json", mutations.json_text, ("rtneural/*.json",)),
     "safetensors": Target("files", ".safetensors", mutations.with_length, ("*/*.safetensors",),
-                          ours=False, needs="safetensors"),
-    "hdf5": Target("keras", ".h5", mutations.sparse, ours=False, needs="h5py", max_length=20000),
-    "keras": Target("keras", ".keras", mutations.zipped(inside_keras), ours=False, needs="h5py",
+                          ours=False),
+    "hdf5": Target("keras", ".h5", mutations.sparse, ours=False, max_length=20000),
+    "keras": Target("keras", ".keras", mutations.zipped(inside_keras), ours=False,
                     max_length=20000),
-    "onnx": Target("onnx", ".onnx", mutations.protobuf, ours=False, needs="onnx"),
+    "onnx": Target("onnx", ".onnx", mutations.protobuf, ours=False),
+    "any": Target("formats", ".model", anything, ours=False, max_length=20000),
 }
