@@ -19,7 +19,7 @@ from gru_c.interop import state_dict, torch_files
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import Found
 from gru_c.interop.nested import Flat, flat
-from gru_c.interop.pickles import NumpyArray, Tensor
+from gru_c.interop.pickled import NumpyArray, Tensor
 from gru_c.interop.writing import write_atomically
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ little-endian order, but where FOLDER/byteorder says otherwise. Format: torch/se
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 import zipfile
@@ -21,7 +22,7 @@ import numpy as np
 
 from gru_c.interop import zips
 from gru_c.interop.errors import ModelFileError
-from gru_c.interop.pickles import (
+from gru_c.interop.pickled import (
     BFLOAT16,
     BOOL,
     STORAGES,
@@ -30,8 +31,8 @@ from gru_c.interop.pickles import (
     NumpyArray,
     Storage,
     Tensor,
-    Unpickler,
 )
+from gru_c.interop.pickles import Unpickler
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
     Form: TypeAlias = "ZipForm | LegacyForm"
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001              # of the legacy form
-SMALL = 2**24                                              # bytes that any pickle may take
+SMALL = 2**24                                              # bytes that any pickle may take,
+PER_BYTE = 64                                              # and what each of its bytes may
 ALIGNMENT = 64                                             # of storages in archives, as PyTorch's
 ADVICE = "load it in PyTorch and save its state_dict()"
 
@@ -52,20 +54,24 @@ ADVICE = "load it in PyTorch and save its state_dict()"
 class ZipForm:
     """A file of the zip form: `root` is the object."""
 
-    def __init__(self, file: IO[bytes], size: int, where: str, budget: Budget) -> None:
+    def __init__(self, file: IO[bytes], size: int, where: str, max_bytes: int) -> None:
         self.where = where
         self.archive = zips.Archive(file, size, where)
         names = self.archive.members
         pickles = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
+        if any(name.endswith("/archive_format") for name in names):
+            raise ModelFileError(f"{where}: it is an archive of torch.export; {ADVICE}")
         if len(pickles) != 1:
             raise ModelFileError(f"{where}: it is a zip archive with {len(pickles)} files named "
                                  "data.pkl, and one of torch.save has one")
         self.folder = pickles[0].removesuffix("data.pkl")
         if f"{self.folder}constants.pkl" in names:
             raise ModelFileError(f"{where}: it is a TorchScript archive; {ADVICE}")
-        budget.take(self.archive.size(pickles[0]))
+        length = self.archive.size(pickles[0])
+        budget = _budget(where, length, max_bytes)
+        budget.take(length)
         data = self.archive.read(pickles[0])
-        self.root = Unpickler(io.BytesIO(data), len(data), where, budget).load()
+        self.root = Unpickler(io.BytesIO(data), length, where, budget).load()
         self.byte_order = self._byte_order()
 
     def _byte_order(self) -> ByteOrder:
@@ -97,8 +103,9 @@ class LegacyForm:
 
     byte_order: ByteOrder = "<"
 
-    def __init__(self, file: IO[bytes], size: int, where: str, budget: Budget) -> None:
-        self.file, self.end, self.where, self.budget = file, size, where, budget
+    def __init__(self, file: IO[bytes], size: int, where: str, max_bytes: int) -> None:
+        self.file, self.end, self.where = file, size, where
+        self.budget = _budget(where, size, max_bytes)
         file.seek(0)
         if self._unpickler().load() != MAGIC:
             raise ModelFileError(f"{where}: it is a pickle, but none of torch.save")
@@ -146,6 +153,11 @@ class LegacyForm:
         return data
 
 
+def _budget(where: str, length: int, max_bytes: int) -> Budget:
+    """For the objects of pickles of that length in all."""
+    return Budget(where, SMALL + min(PER_BYTE * length, max_bytes), "its objects")
+
+
 @contextmanager
 def opened(path: Path, max_bytes: int) -> Iterator[Form]:
     """The file, open until the end of the context."""
@@ -158,15 +170,14 @@ def form_of(file: IO[bytes], where: str, max_bytes: int) -> Form:
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     head = file.read(512)
-    budget = Budget(where, max_bytes + SMALL, "its objects")
     if head.startswith(zips.HEAD):
-        return ZipForm(file, size, where, budget)
+        return ZipForm(file, size, where, max_bytes)
     if head[257:262] == b"ustar":
         raise ModelFileError(f"{where}: it is in PyTorch's oldest form, a tar archive; {ADVICE}")
     if head[:1] != b"\x80":
         raise ModelFileError(f"{where}: it is no file of torch.save: neither a zip archive nor "
                              "a pickle")
-    return LegacyForm(file, size, where, budget)
+    return LegacyForm(file, size, where, max_bytes)
 
 
 # ---- arrays --------------------------------------------------------------------------------------
@@ -250,13 +261,14 @@ def packed(parameters: Mapping[str, Array]) -> bytes:
 def _pickled(parameters: Mapping[str, Array]) -> bytes:
     """The object of the file, as torch.save writes it, but without a memo."""
     names = {element.stored: name for name, element in STORAGES.items()
-             if element.stored.kind == "f"}
+             if element.stored.kind == "f"}                # in this machine's byte order
     ordered_dict = b"ccollections\nOrderedDict\n)R"
     parts = [b"\x80\2", ordered_dict, b"("]
     for index, (name, a) in enumerate(parameters.items()):
-        strides = [stride // a.itemsize for stride in np.empty_like(a, order="C").strides]
+        kind = names[a.dtype.newbyteorder("=")]
+        strides = [math.prod(a.shape[axis + 1:]) for axis in range(a.ndim)]
         parts += [_text(name), b"ctorch._utils\n_rebuild_tensor_v2\n((", _text("storage"),
-                  f"ctorch\n{names[a.dtype]}\n".encode(), _text(str(index)), _text("cpu"),
+                  f"ctorch\n{kind}\n".encode(), _text(str(index)), _text("cpu"),
                   _integer(a.size), b"tQ", _integer(0), _tuple(a.shape), _tuple(strides), b"\x89",
                   ordered_dict, b"tR"]
     return b"".join([*parts, b"u."])
