@@ -86,7 +86,7 @@ class Harness:
         self.events: list[str] = []
         self.watched = False
         self.count = 0
-        for module in pkgutil.iter_modules(gru_c.interop.__path__, "gru_c.interop."):
+        for module in pkgutil.walk_packages(gru_c.interop.__path__, "gru_c.interop."):
             importlib.import_module(module.name)
         for encoding in LATE_ENCODINGS:
             codecs.lookup(encoding)
@@ -337,7 +337,7 @@ def fuzz(name: str, runs: int, plain: bool, seed: int, out: Path) -> dict[str, A
 
 def place(log: str) -> str:
     """The innermost line of ours that faulthandler shows."""
-    lines = re.findall(r'/interop/(\w+\.py)", line (\d+)', log)
+    lines = re.findall(r'/interop/([\w/]+\.py)", line (\d+)', log)
     return ":".join(lines[0]) if lines else ""
 
 
