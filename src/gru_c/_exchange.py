@@ -23,6 +23,7 @@ class Exchange:
     """Base class of `Module`."""
 
     if TYPE_CHECKING:
+        metadata: dict[str, str]
         training: bool
 
     @classmethod

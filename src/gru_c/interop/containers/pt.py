@@ -55,8 +55,8 @@ class ZipForm:
     """A file of the zip form: `root` is the object."""
 
     def __init__(self, file: IO[bytes], size: int, where: str, max_bytes: int) -> None:
-        self.where = where
-        self.archive = zips.Archive(file, size, where)
+        self.where: str = where
+        self.archive: zips.Archive = zips.Archive(file, size, where)
         names = self.archive.members
         pickles = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
         if any(name.endswith("/archive_format") for name in names):
@@ -64,15 +64,15 @@ class ZipForm:
         if len(pickles) != 1:
             raise ModelFileError(f"{where}: it is a zip archive with {len(pickles)} files named "
                                  "data.pkl, and one of torch.save has one")
-        self.folder = pickles[0].removesuffix("data.pkl")
+        self.folder: str = pickles[0].removesuffix("data.pkl")
         if f"{self.folder}constants.pkl" in names:
             raise ModelFileError(f"{where}: it is a TorchScript archive; {ADVICE}")
         length = self.archive.size(pickles[0])
         budget = _budget(where, length, max_bytes)
         budget.take(length)
         data = self.archive.read(pickles[0])
-        self.root = Unpickler(io.BytesIO(data), length, where, budget).load()
-        self.byte_order = self._byte_order()
+        self.root: Any = Unpickler(io.BytesIO(data), length, where, budget).load()
+        self.byte_order: ByteOrder = self._byte_order()
 
     def _byte_order(self) -> ByteOrder:
         name = f"{self.folder}byteorder"
@@ -104,8 +104,10 @@ class LegacyForm:
     byte_order: ByteOrder = "<"
 
     def __init__(self, file: IO[bytes], size: int, where: str, max_bytes: int) -> None:
-        self.file, self.end, self.where = file, size, where
-        self.budget = _budget(where, size, max_bytes)
+        self.file: IO[bytes] = file
+        self.end: int = size
+        self.where: str = where
+        self.budget: Budget = _budget(where, size, max_bytes)
         file.seek(0)
         if self._unpickler().load() != MAGIC:
             raise ModelFileError(f"{where}: it is a pickle, but none of torch.save")
@@ -113,8 +115,9 @@ class LegacyForm:
             raise ModelFileError(f"{where}: it is of an unknown version of torch.save")
         self._unpickler().load()                           # the system that wrote it
         unpickler = self._unpickler()
-        self.root = unpickler.load()
-        self.places = self._places(self._unpickler().load(), unpickler.storages)
+        self.root: Any = unpickler.load()
+        self.places: dict[str, tuple[int, int]] = self._places(
+            self._unpickler().load(), unpickler.storages)
 
     def _unpickler(self) -> Unpickler:
         """Of the pickle that begins where the file stands."""
@@ -201,8 +204,7 @@ def arrays(form: Form, named: Mapping[str, Tensor | NumpyArray],
             for name, a in named.items()}
 
 
-def _check_storage(form: Form, a: Tensor, elements: Mapping[str, ElementType],
-                   ) -> None:
+def _check_storage(form: Form, a: Tensor, elements: Mapping[str, ElementType]) -> None:
     storage, other = a.storage, elements[a.storage.key]
     if a.element is not other:
         raise ModelFileError(f"{form.where}: storage {storage.key[:100]!r} holds {a.element.name} "

@@ -48,8 +48,11 @@ class Archive:
     """The members of an archive by name: `file` is open for reading, and has `size` bytes."""
 
     def __init__(self, file: IO[bytes], size: int, where: str) -> None:
-        self.file, self.where = file, where
-        self.directory, length, count = self._find_directory(size)
+        self.file: IO[bytes] = file
+        self.where: str = where
+        self.end: int = size                               # of the directory, once it is found
+        self.directory: int
+        self.directory, length, count = self._find_directory()
         self.members: dict[str, Member] = {}
         data = self._at(self.directory, length)
         for name, member in _entries(data, count, self):
@@ -124,9 +127,9 @@ class Archive:
             raise self.error("it has become shorter while it was read")
         return data
 
-    def _find_directory(self, size: int) -> tuple[int, int, int]:
+    def _find_directory(self) -> tuple[int, int, int]:
         """Start, size and number of entries of the directory; sets `end`, where it must end."""
-        self.end = size
+        size = self.end
         tail_start = max(0, size - END.size - MAX_COMMENT)
         tail = self._at(tail_start, size - tail_start)
         position = tail.rfind(b"PK\5\6")

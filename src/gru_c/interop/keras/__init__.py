@@ -19,6 +19,7 @@ import numpy as np
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import Found
 from gru_c.interop.keras import config, files, writing
+from gru_c.interop.keras.writing import weights, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
     from gru_c.interop.keras.config import Settings
     from gru_c.interop.keras.files import File, Stored
 
-write = writing.write
-weights = writing.weights
+__all__ = ["find", "read", "read_arrays", "weights", "write"]
 
 
 def read(source: Any, layer: str | None, go_backwards: bool, options: Mapping[str, Any],

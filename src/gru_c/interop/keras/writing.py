@@ -119,7 +119,7 @@ def _hdf5_of_keras_2(found: Found, layers: list[dict[str, Any]]) -> bytes:
         names = [layer["config"]["name"] for layer in layers[1:]]
         group.attrs["layer_names"] = np.array(names, "S")
         for i, name in enumerate(names):
-            variables = {}
+            variables: dict[str, Array] = {}
             for suffix in _suffixes(found, i):
                 side = ("forward_gru", "backward_gru")[suffix.endswith("_reverse")]
                 own = joined(name, side if found.options["bidirectional"] else "", "gru_cell")

@@ -325,7 +325,7 @@ def _joined(constants: Constants, scope: Scope, node: Any) -> str:
     for d, name in enumerate(node.input):
         squeeze = scope.producers.get(name)
         cut = scope.producers.get(squeeze.input[0]) if squeeze and squeeze.input else None
-        if cut is None or (squeeze.op_type, cut.op_type) != ("Squeeze", "Slice"):
+        if squeeze is None or cut is None or (squeeze.op_type, cut.op_type) != ("Squeeze", "Slice"):
             return ""
         starts, ends, axes, steps = (_integers(constants, scope, cut, i + 1, key) for i, key in
                                      enumerate(("starts", "ends", "axes", "steps")))

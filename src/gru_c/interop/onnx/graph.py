@@ -367,7 +367,7 @@ class Constants:
 
     def __init__(self, model: Model, given: Mapping[str, Array] | None = None) -> None:
         self.model = model
-        self.given = dict(given or {})
+        self.given: dict[str, Array] = dict(given or {})
         self.used: set[str] = set()
         self._read: dict[int, tuple[Any, Array]] = {}
         self._all = model.declared + sum(a.nbytes for a in self.given.values())
