@@ -245,6 +245,13 @@ def test_dlpack():
         gru_c.GRU.from_state_dict(exported)
 
 
+def test_a_mask_is_not_lost():
+    masked = state() | {"weight_ih_l0": np.ma.masked_array(np.ones((12, 3)), mask=True)}
+    for call in (gru_c.GRU.from_state_dict, gru_c.GRU.from_torch):
+        with pytest.raises(TypeError, match="the state dict: weight_ih_l0 is a masked array"):
+            call(masked)
+
+
 # ---- writing -------------------------------------------------------------------------------------
 
 MODELS = {

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_c.interop import state_dict
+from gru_c.interop.arrays import as_array
 from gru_c.interop.containers import pt
 from gru_c.interop.containers.pickled import NumpyArray, Tensor
 from gru_c.interop.containers.writing import write_atomically
@@ -63,7 +64,7 @@ def from_mapping(mapping: Mapping[str, Any], prefix: str, where: str,
         if isinstance(name, str) and state_dict.PARAMETER.fullmatch(name) and not _is_array(value):
             raise TypeError(f"{where}: {name} should be an array, got: {type(value).__name__}")
     tree = flat(mapping, _is_array, where)
-    tree.arrays = {name: _as_array(a, f"{where}: {name}")
+    tree.arrays = {name: as_array(a, f"{where}: {name}")
                    if state_dict.PARAMETER.fullmatch(name) else a
                    for name, a in tree.arrays.items()}
     return state_dict.read(*_selected(tree, prefix, key))
@@ -79,19 +80,6 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray) or (
         not isinstance(value, np.generic)
         and (hasattr(value, "__array__") or hasattr(value, "__dlpack__")))
-
-
-def _as_array(value: Any, where: str) -> Array:
-    """A tensor of any device, or an array of any library; bfloat16 as float32."""
-    torch = sys.modules.get("torch")
-    try:
-        if torch is not None and isinstance(value, torch.Tensor):
-            value = value.detach().cpu().resolve_conj().resolve_neg()
-            value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-        array: Array = np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
-    except (TypeError, RuntimeError, BufferError, NotImplementedError) as error:
-        raise ValueError(f"{where} cannot become an array of NumPy: {error}") from error
-    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def _of_module(torch: Any, source: Any, prefix: str) -> Found:
@@ -111,7 +99,7 @@ def _of_module(torch: Any, source: Any, prefix: str) -> Found:
              "bias": module.bias, "num_layers": 1 if cell else module.num_layers,
              "bidirectional": not cell and module.bidirectional}
     # Attributes and not the state dict: a parametrization computes them.
-    arrays = {own: _as_array(getattr(module, own), f"{where}: {own}")
+    arrays = {own: as_array(getattr(module, own), f"{where}: {own}")
               for own in state_dict.names(sizes, cell)}
     found = state_dict.read(arrays, "", where)
     options = {} if cell else {"batch_first": module.batch_first,

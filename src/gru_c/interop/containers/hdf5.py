@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from gru_c.interop.arrays import widened
 from gru_c.interop.errors import MissingExtraError, ModelFileError
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class File:
             self._hold_filters(dataset, name)
             a = np.asarray(dataset[()])
         if name in self._bfloat16:
-            return (a.view("<u2").astype(np.uint32) << 16).view(np.float32)
+            return widened(a.view("<u2"))
         return a.astype(a.dtype.newbyteorder("="), copy=False)
 
     # ---- what is there ---------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from gru_c.interop.arrays import widened
 from gru_c.interop.containers import zips
 from gru_c.interop.containers.pickled import (
     BFLOAT16,
@@ -220,10 +221,8 @@ def _elements(data: bytes, element: ElementType, byte_order: ByteOrder) -> Array
     count = len(data) // element.stored.itemsize
     found: Array = np.frombuffer(data, element.stored.newbyteorder(byte_order), count)
     found = found.astype(element.stored, copy=False)
-    if element is BFLOAT16:                                # the upper half of a float32
-        wide = found.astype(np.uint32)
-        wide <<= 16
-        return wide.view(np.float32)
+    if element is BFLOAT16:
+        return widened(found)
     return found != 0 if element is BOOL else found
 
 

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from gru_c.interop.arrays import widened
 from gru_c.interop.containers import json_text
 from gru_c.interop.errors import MissingExtraError, ModelFileError
 
@@ -105,8 +106,6 @@ def _array(name: str, tensor: Mapping[str, Any]) -> Array:
     if kind not in DTYPES:
         raise ValueError(f"tensor {name!r} has dtype {kind}, expected one of {', '.join(DTYPES)}")
     a = np.frombuffer(tensor["data"], DTYPES[kind])
-    if kind == "BF16":                                     # the upper half of a float32
-        wide = np.empty(a.shape, np.uint32)
-        np.left_shift(a, 16, out=wide, dtype=np.uint32)
-        a = wide.view(np.float32)
+    if kind == "BF16":
+        a = widened(a)
     return a.astype(a.dtype.newbyteorder("="), copy=False).reshape(tensor["shape"])

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gru_c.interop.arrays import widened
 from gru_c.interop.errors import MissingExtraError, ModelFileError
 from gru_c.interop.state_dict import listed
 
@@ -296,7 +297,7 @@ def array_of(model: Model, tensor: Any) -> Array:
     else:
         flat = _from_values(model, tensor, dtype, count, values)
     if tensor.data_type == BFLOAT16:
-        flat = (flat.astype(np.uint32) << 16).view(np.float32)
+        flat = widened(flat)
     return flat.astype(flat.dtype.newbyteorder("="), copy=False).reshape(list(tensor.dims))
 
 
