@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from gru_c import _activations, _checks
 from gru_c.interop import state_dict
-from gru_c.interop.containers import json_text, npz, safetensors
+from gru_c.interop.containers import json_text, npz, safetensors, zips
 from gru_c.interop.containers.writing import write_atomically
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import Found
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
         def pack(self, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes: ...
 
 CONTAINERS: dict[str, Container] = {".safetensors": safetensors, ".npz": npz}
-ZIP = (b"PK\3\4", b"PK\5\6")                               # with members, without
 MAX_BESIDE = 2**25                                         # bytes of a pipe beside the arrays
 VERSION = "1"
 OWN = ("format", "format_version", "options")              # of the metadata
@@ -72,6 +71,7 @@ GRU_OPTIONS: Known = CELL_OPTIONS | {
     "checkpoint": (lambda value, name: None if value is None else _checks.size(value, name), None)}
 CLASSES: dict[str, Known] = {"gru_c.GRU": GRU_OPTIONS, "gru_c.ReverseGRU": GRU_OPTIONS,
                              "gru_c.GRUCell": CELL_OPTIONS}
+LOADERS = {name: name for name in CLASSES} | {CLASSIFIER: "gru_c.learn.SequenceClassifier"}
 
 
 # ---- containers ----------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def read_container(path: Path, max_bytes: int) -> Contents:
 
 def _container_in(data: bytes) -> Container:
     """The container that begins with `data`."""
-    return npz if data.startswith(ZIP) else safetensors
+    return npz if data.startswith(zips.STARTS) else safetensors
 
 
 def _all_of(file: IO[bytes], most: int) -> bytes:
@@ -183,7 +183,11 @@ def _model(arrays: dict[str, Array], metadata: dict[str, str], where: str) -> Fo
     """A model of what a container holds, with all that can be wrong seen to."""
     kind = metadata.get("format", "")
     if kind not in CLASSES:
-        raise ModelFileError(f"{where}: {_foreign(kind)}")
+        refuse_own(metadata, where)
+        raise ModelFileError(
+            f"{where}: the metadata do not say that this is a model that gru_c saved. Parameters "
+            "by PyTorch's names are read by from_state_dict(gru_c.interop.read_arrays(path), "
+            "prefix)")
     if metadata.get("format_version") != VERSION:
         raise ModelFileError(f"{where}: metadata format_version is "
                              f"{metadata.get('format_version')!r}, this gru_c reads {VERSION!r}")
@@ -223,9 +227,8 @@ def _options(text: str, known: Known, where: str) -> dict[str, Any]:
         raise ModelFileError(f"{where}: metadata options: {error}") from None
 
 
-def _foreign(kind: str) -> str:
-    """What to do with a file that is no model of ours."""
-    if kind == CLASSIFIER:
-        return f"this is a {CLASSIFIER}; gru_c.learn.SequenceClassifier.load reads it"
-    return ("the metadata do not say that this is a model that gru_c saved. Parameters by "
-            "PyTorch's names are read by from_state_dict(gru_c.interop.read_arrays(path), prefix)")
+def refuse_own(metadata: Mapping[str, str], where: str) -> None:
+    """An error for a file of ours: a reader of other files would leave its options out."""
+    kind = metadata.get("format", "")
+    if kind in LOADERS:
+        raise ModelFileError(f"{where}: this is a {kind}; {LOADERS[kind]}.load reads it")

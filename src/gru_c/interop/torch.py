@@ -1,4 +1,4 @@
-"""PyTorch: modules, state dicts, and .pt files without it.
+"""PyTorch: modules, state dicts, and .pt and .safetensors files without it.
 
 PyTorch is imported by `as_state_dict` and `as_module` alone; a module or a tensor that is given can
 only come from a program that has imported it.
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_c.interop import state_dict
+from gru_c.interop import files, state_dict
 from gru_c.interop.arrays import as_array
-from gru_c.interop.containers import pt
+from gru_c.interop.containers import pt, safetensors
 from gru_c.interop.containers.pickled import NumpyArray, Tensor
 from gru_c.interop.containers.writing import write_atomically
 from gru_c.interop.errors import ModelFileError
@@ -67,13 +67,16 @@ def from_mapping(mapping: Mapping[str, Any], prefix: str, where: str,
     tree.arrays = {name: as_array(a, f"{where}: {name}")
                    if state_dict.PARAMETER.fullmatch(name) else a
                    for name, a in tree.arrays.items()}
-    return state_dict.read(*_selected(tree, prefix, key))
+    return _of_tree(tree, prefix, key)
 
 
-def _selected(tree: Flat, prefix: str, key: str | None) -> tuple[dict[str, Any], str, str]:
-    """What `state_dict.read` takes."""
+def _of_tree(tree: Flat, prefix: str, key: str | None) -> Found:
+    """The GRU with that prefix, of the root or of a mapping nested in it."""
     arrays, where = state_dict.select(tree, prefix, key)
-    return arrays, prefix, where
+    try:
+        return state_dict.read(arrays, prefix, where)
+    except ValueError as error:
+        raise tree.error(str(error)) from None
 
 
 def _is_array(value: Any) -> bool:
@@ -111,26 +114,35 @@ def _of_module(torch: Any, source: Any, prefix: str) -> Found:
 # ---- files ---------------------------------------------------------------------------------------
 
 def _of_file(path: Path, prefix: str, key: str | None, max_bytes: int) -> Found:
-    with pt.opened(path, max_bytes) as form:
-        arrays, prefix, where = _selected(_tree(form), prefix, key)
-        try:
-            found = state_dict.read(arrays, prefix, where)
-        except ValueError as error:
-            raise ModelFileError(str(error)) from None
-        return _loaded(form, found, max_bytes)
+    where = os.fsdecode(path)
+    with open(path, "rb") as file:
+        if safetensors.begins(file.read(safetensors.HEAD)):
+            file.seek(0)
+            return _of_safetensors(file, where, prefix, key, max_bytes)
+        form = pt.form_of(file, where, max_bytes)
+        return _loaded(form, _of_tree(_tree(form), prefix, key), max_bytes)
+
+
+def _of_safetensors(file: IO[bytes], where: str, prefix: str, key: str | None,
+                    max_bytes: int) -> Found:
+    """Of a state dict that others saved; a file of ours has options beside it."""
+    arrays, metadata = safetensors.read(file, where, max_bytes)
+    files.refuse_own(metadata, where)
+    return _of_tree(flat(arrays, _is_array, where, ModelFileError), prefix, key)
 
 
 def find(path: Path, max_bytes: int) -> list[Found]:
     """Every GRU in a file; the names of nested mappings are part of the prefix."""
-    with pt.opened(path, max_bytes) as form:
+    with open(path, "rb") as file:
+        form = pt.form_of(file, os.fsdecode(path), max_bytes)
         return [_loaded(form, found, max_bytes)
                 for found in state_dict.find(_tree(form).arrays, form.where)]
 
 
 def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
     """Every tensor of a file, read-only; names of nested mappings are joined with dots."""
-    with pt.opened(path, max_bytes) as form:
-        return pt.arrays(form, _tree(form).arrays, max_bytes)
+    with open(path, "rb") as file:
+        return read_pt(file, os.fsdecode(path), max_bytes)
 
 
 def read_pt(file: IO[bytes], where: str, max_bytes: int) -> dict[str, Array]:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from gru_c._exchange import Path
     from gru_c._types import Array, DType, Seed
 
-_FORMAT = "gru_c.SequenceClassifier"
 _SIZES = ("input_size", "hidden_size", "num_classes", "num_layers")
 _OWN = ("format", *_SIZES, "dtype", "reset_after")           # names of the metadata
 
@@ -179,7 +178,7 @@ class SequenceClassifier:
             if not np.isfinite(tensor).all():
                 raise ValueError(f"{where}: not saved, {name} holds values that are not finite")
         texts = files.of_user(self.metadata | dict(metadata or {}), _OWN, path)
-        own = (_FORMAT, *(str(getattr(self, name)) for name in _SIZES), self.dtype.name,
+        own = (files.CLASSIFIER, *(str(getattr(self, name)) for name in _SIZES), self.dtype.name,
                str(bool(self.reset_after)))
         container = npz if where.lower().endswith(".npz") else safetensors
         files.save(path, container, tensors, texts | dict(zip(_OWN, own, strict=True)),
@@ -224,8 +223,9 @@ def _part(state, prefix):
 
 def _checked(tensors, metadata, where):
     """The arguments of the model that a file holds, if all of it holds together."""
-    if metadata.get("format") != _FORMAT:
-        raise ModelFileError(f"{where}: the metadata does not say that this is a {_FORMAT}")
+    if metadata.get("format") != files.CLASSIFIER:
+        raise ModelFileError(
+            f"{where}: the metadata does not say that this is a {files.CLASSIFIER}")
     sizes = {name: _size(metadata, name, where) for name in _SIZES}
     dtype = _one_of(metadata, "dtype", ("float32", "float64"), where)
     reset_after = _one_of(metadata, "reset_after", ("True", "False"), where) == "True"

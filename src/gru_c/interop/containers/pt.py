@@ -15,7 +15,6 @@ import math
 import os
 import struct
 import zipfile
-from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,10 +35,9 @@ from gru_c.interop.containers.pickles import Unpickler
 from gru_c.interop.errors import ModelFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Literal, TypeAlias
 
-    from gru_c._exchange import Path
     from gru_c._types import Array
 
     ByteOrder: TypeAlias = Literal["<", ">"]
@@ -160,13 +158,6 @@ class LegacyForm:
 def _budget(where: str, length: int, max_bytes: int) -> Budget:
     """For the objects of pickles of that length in all."""
     return Budget(where, SMALL + min(PER_BYTE * length, max_bytes), "its objects")
-
-
-@contextmanager
-def opened(path: Path, max_bytes: int) -> Iterator[Form]:
-    """The file, open until the end of the context."""
-    with open(path, "rb") as file:
-        yield form_of(file, os.fsdecode(path), max_bytes)
 
 
 def form_of(file: IO[bytes], where: str, max_bytes: int) -> Form:

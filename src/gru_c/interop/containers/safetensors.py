@@ -29,7 +29,13 @@ DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "C64": "<c8",
           "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
           "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1"}
 METADATA = "__metadata__"
+HEAD = 9                                                   # bytes that tell what a file is
 MAX_HEADER = 2**24                                         # bytes; as Python objects it takes more
+
+
+def begins(head: bytes) -> bool:
+    """Whether a file is of this container, by its first `HEAD` bytes."""
+    return head[8:9] == b"{" and not any(head[4:8])        # a header, after its length
 
 
 def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:

@@ -19,7 +19,8 @@ from gru_c.interop.errors import ModelFileError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HEAD = b"PK\3\4"                                           # of a file that is an archive
+HEAD, TAIL = b"PK\3\4", b"PK\5\6"                          # of a member, of the directory's end
+STARTS = (HEAD, TAIL)                                      # of an archive: without members, too
 STORED, DEFLATED = 0, 8
 MAX_RATIO = 1032                                           # of deflate
 MAX_MEMBERS = 2**17
@@ -132,7 +133,7 @@ class Archive:
         size = self.end
         tail_start = max(0, size - END.size - MAX_COMMENT)
         tail = self._at(tail_start, size - tail_start)
-        position = tail.rfind(b"PK\5\6")
+        position = tail.rfind(TAIL)
         if position < 0 or len(tail) - position < END.size:
             raise self.error("it is truncated, or no zip archive: it has no directory")
         _, disk, first_disk, _, count, length, start, _ = END.unpack_from(tail, position)
