@@ -929,8 +929,8 @@ def test_max_bytes(kind, suffix, tmp_path):
     model, path = MAKE[kind](), tmp_path / f"model.{suffix}"
     model.save(path)
     declared = sum(a.nbytes for a in files.read_arrays(path, BIG).values())
-    with pytest.raises(ModelFileError, match=f"{declared} bytes, more than max_bytes="
-                                             f"{declared - 1}; raise max_bytes to read it"):
+    with pytest.raises(ModelFileError, match=f"take {declared:,} bytes, more than max_bytes="
+                                             f"{declared - 1:,}; raise max_bytes to read it"):
         type(model).load(path, max_bytes=declared - 1)
     type(model).load(path, max_bytes=declared)
 

@@ -342,7 +342,7 @@ def test_a_state_dict_is_a_copy():
     ("clip", 3.0), ("input_dropout", 0.5), ("recurrent_dropout", 0.5)])
 def test_what_pytorch_cannot_hold(name, value, tmp_path):
     model = gru_c.GRU(3, 4, **{name: value})
-    message = f"the GRU: {name}={value!r}, which PyTorch's GRU does not have"
+    message = f"the GRU has {name}={value!r}, which PyTorch's GRU cannot hold"
     with pytest.raises(ValueError, match=message):
         model.to_torch(module=True)
     if "dropout" in name:                                  # a state dict has no options
@@ -355,7 +355,7 @@ def test_what_pytorch_cannot_hold(name, value, tmp_path):
 
 
 def test_a_reverse_gru_is_refused():
-    with pytest.raises(ValueError, match="the ReverseGRU: reverse=True"):
+    with pytest.raises(ValueError, match="the ReverseGRU has reverse=True"):
         gru_c.ReverseGRU(3, 4).to_torch()
 
 

@@ -22,6 +22,7 @@ from gru_c.interop.containers.pickled import NumpyArray, Tensor
 from gru_c.interop.containers.writing import write_atomically
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import Found
+from gru_c.interop.layers import refuse_options
 from gru_c.interop.nested import Flat, flat
 
 if TYPE_CHECKING:
@@ -30,10 +31,7 @@ if TYPE_CHECKING:
     from gru_c._exchange import Path
     from gru_c._types import Array
 
-# What nn.GRU has no option for, and the value that it computes with.
-INFERENCE: dict[str, Any] = {"reset_after": True, "activation": "tanh",
-                             "recurrent_activation": "sigmoid", "clip": None, "reverse": False}
-TRAINING: dict[str, Any] = {"input_dropout": 0.0, "recurrent_dropout": 0.0}
+TARGET = "PyTorch's GRU"
 CELL_OPTIONS = ("input_size", "hidden_size", "bias")
 MODULE_OPTIONS = (*CELL_OPTIONS, "num_layers", "batch_first", "dropout", "bidirectional")
 
@@ -176,7 +174,7 @@ def as_state_dict(found: Found) -> OrderedDict[str, Any]:
 
 def as_module(found: Found) -> Any:
     """An nn.GRU or nn.GRUCell."""
-    _refuse(found, INFERENCE | TRAINING)
+    refuse_options(found, TARGET, input_dropout=0.0, recurrent_dropout=0.0)
     try:
         import torch
     except ImportError:
@@ -199,15 +197,6 @@ def write(found: Found, path: Path) -> None:
 
 def _parameters(found: Found) -> dict[str, Array]:
     """By PyTorch's names."""
-    _refuse(found, INFERENCE)
+    refuse_options(found, TARGET)
     return {name.removesuffix("_l0") if found.cell else name: a
             for name, a in found.parameters.items()}
-
-
-def _refuse(found: Found, held: Mapping[str, Any]) -> None:
-    """A ValueError where PyTorch has no option for what the model does."""
-    for name, value in held.items():
-        own = found.options.get(name, value)
-        if own != value:
-            raise ValueError(f"{found.where}: {name}={own!r}, which PyTorch's GRU does not have; "
-                             f"it computes with {name}={value!r}")

@@ -14,7 +14,6 @@ import io
 import math
 import os
 import struct
-import zipfile
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -239,15 +238,7 @@ def packed(parameters: Mapping[str, Array]) -> bytes:
     for index, a in enumerate(parameters.values()):
         members[f"data/{index}"] = a.astype(a.dtype.newbyteorder("<"), copy=False).tobytes()
     members["version"] = b"3\n"
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, data in members.items():
-            info = zipfile.ZipInfo(f"archive/{name}", (1980, 1, 1, 0, 0, 0))
-            info.create_system = 3                         # the same everywhere
-            extra = -(buffer.tell() + zips.LOCAL.size + len(info.filename) + 4) % ALIGNMENT
-            info.extra = b"FB" + struct.pack("<H", extra) + bytes(extra)
-            archive.writestr(info, data)
-    return buffer.getvalue()
+    return zips.packed(((f"archive/{name}", data) for name, data in members.items()), ALIGNMENT)
 
 
 def _pickled(parameters: Mapping[str, Array]) -> bytes:

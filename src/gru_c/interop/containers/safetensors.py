@@ -17,7 +17,7 @@ import numpy as np
 
 from gru_c.interop.arrays import widened
 from gru_c.interop.containers import json_text
-from gru_c.interop.errors import MissingExtraError, ModelFileError
+from gru_c.interop.errors import MissingExtraError, ModelFileError, hold_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,10 +99,7 @@ def _header_size(start: bytes, size: int, where: str, max_bytes: int) -> int:
     if not 2 <= header <= min(size - 8, MAX_HEADER):
         raise ModelFileError(f"{where}: not a readable safetensors file (of its {size} bytes, the "
                              f"header would be {header})")
-    declared = size - 8 - header                           # the library sees to it
-    if declared > max_bytes:
-        raise ModelFileError(f"{where}: its arrays have {declared} bytes, more than "
-                             f"max_bytes={max_bytes}; raise max_bytes to read it")
+    hold_size(size - 8 - header, max_bytes, where)         # the library sees to it that they fit
     return header
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_c.interop.arrays import widened
-from gru_c.interop.errors import MissingExtraError, ModelFileError
+from gru_c.interop.errors import MissingExtraError, ModelFileError, hold_size
 from gru_c.interop.state_dict import listed
 
 if TYPE_CHECKING:
@@ -90,9 +90,7 @@ def load(source: Any, max_bytes: int) -> Model:
             raise model.error("it is no ONNX model, or damaged: a name is not UTF-8")
         model.scopes = _scopes(model)
         model.declared = sum(_bytes_declared(model, tensor) for _, tensor in tensors(model))
-    if model.declared > max_bytes:
-        raise model.error(f"its arrays declare {model.declared} bytes, more than "
-                          f"max_bytes={max_bytes}; raise max_bytes to read it")
+    hold_size(model.declared, max_bytes, model.where)
     return model
 
 
