@@ -2,8 +2,9 @@
 
 Keras has ``kernel (I, 3H)``, ``recurrent_kernel (H, 3H)`` and a bias, gates in the order z, r, n.
 The bias is (2, 3H) with reset_after=True, row 0 that of the input, and (3H,) without: the sum of
-ours. Files are in files.py, configurations in config.py, what is written in
-writing.py. Keras itself is never imported.
+ours. Keras itself is never imported.
+
+config.py has configurations, files.py files and their arrays, writing.py what is written.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import Found
 from gru_c.interop.keras import config, files, writing
+from gru_c.interop.layers import as_array, swapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -247,10 +249,8 @@ def _reset_after(part: list[Array], asked: bool | None, default: bool, where: st
 
 def _check(part: list[Array], told: Settings | None, where: str) -> None:
     """The shapes of kernel, recurrent_kernel and bias, and what is told of them."""
-    part[:] = [_plain(a) for a in part]
-    for kind, a in zip(files.ORDER, part, strict=False):
-        if a.dtype.kind != "f" or a.dtype.itemsize > 8:
-            raise ValueError(f"{where}: {kind} has dtype {a.dtype}, expected a floating dtype")
+    part[:] = [as_array(a, f"{where}: {kind}")
+               for kind, a in zip(files.ORDER, part, strict=False)]
     shapes = [a.shape for a in part]
     if len(shapes) not in (2, 3) or not files.is_gru(shapes):
         raise ValueError(f"{where}: arrays have shapes {', '.join(map(str, shapes))}, expected "
@@ -269,11 +269,6 @@ def _check_alike(parts: list[list[Array]], bidirectional: bool, where: str) -> N
         if shapes != expected:
             raise ValueError(f"{where}: arrays have shapes {', '.join(map(str, shapes))}, expected "
                              f"{', '.join(map(str, expected))} beside those of the first")
-
-
-def _plain(a: Array) -> Array:
-    """bfloat16, which NumPy does not have, as float32."""
-    return a.astype(np.float32) if a.dtype.name == "bfloat16" else a
 
 
 def _parameters(part: list[Array]) -> dict[str, Array]:
@@ -295,4 +290,4 @@ def _parameters(part: list[Array]) -> dict[str, Array]:
             found |= {"bias_ih": bias[0], "bias_hh": np.zeros_like(bias[0])}
         else:
             found["bias_ih"], found["bias_hh"] = bias[0].reshape(2, 3 * H)
-    return {kind: writing.reordered(a) for kind, a in found.items()}
+    return {kind: swapped(a) for kind, a in found.items()}
