@@ -215,6 +215,19 @@ def test_find_and_read_arrays(folder, major, file):
     assert len(dense) == 1
 
 
+def test_a_layer_that_cannot_be_read_beside_others(tmp_path, folder):
+    """It is told, not left out in silence."""
+    def another(layers):
+        layers.append(serialized(name="other", activation="gelu"))
+
+    path = with_config(folder, tmp_path / "model.keras", another)
+    with pytest.warns(UserWarning, match="left out: .*model.keras, layer 'other': activation is"):
+        assert [found.name for found in keras.find(path, LIMIT)] == ["only"]
+    path = with_config(folder, path, lambda layers: layers[1]["config"].update(activation="gelu"))
+    with pytest.raises(interop.ModelFileError, match="layer 'only': activation is 'gelu'"):
+        keras.find(path, LIMIT)
+
+
 # ---- lists of weights ----------------------------------------------------------------------------
 
 def arrays_of(rng, H=4, inputs=3, bias="after", dtype=np.float32):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from dataclasses import replace
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
@@ -56,23 +57,24 @@ def read(source: Any, layer: str | None, go_backwards: bool, options: Mapping[st
 def find(path: Path, max_bytes: int) -> list[Found]:
     """Every GRU of a file: the two directions of a `Bidirectional` apart where they cannot be one.
 
-    Raises ModelFileError where there are GRUs and none of them can be read.
+    A warning names those that cannot be read. If there are no others, it is a ModelFileError.
     """
     with files.reading(path, max_bytes) as file:
         found: dict[str, Found] = {}
-        problem: ModelFileError | None = None
-        whole: set[str] = set()
+        problems: dict[str, ModelFileError] = {}
         for stored in _listed(file):
-            if not stored.alone and stored.name.rpartition("/")[0] in whole:
+            if not stored.alone and stored.name.rpartition("/")[0] in found:
                 continue
             try:
                 found[stored.name] = _of_stored(file, stored, False, {})
-                whole.add(stored.name)
             except ModelFileError as error:
-                problem = problem or error
-        if problem and not found:
+                problems[stored.name] = error
+    for name, problem in problems.items():
+        if not found:
             raise problem
-        return list(found.values())
+        if not any(other.startswith(f"{name}/") for other in found):
+            warnings.warn(f"left out: {problem}", UserWarning, stacklevel=3)
+    return list(found.values())
 
 
 def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
