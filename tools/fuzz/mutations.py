@@ -92,30 +92,30 @@ def zipped(inside: Callable[[str, bytes, Random, Havoc], bytes]) \
         -> Callable[[bytes, Random, Havoc], bytes]:
     """The mutation of a zip file: a member by `inside`, its name, the list of members, its form."""
     def mutate(data: bytes, rng: Random, havoc: Havoc) -> bytes:
-        members = list(_members(data))
+        found = list(members(data))
         kind = rng.randrange(12)
-        if not members or kind == 0:
+        if not found or kind == 0:
             return havoc(data)
-        at = rng.randrange(len(members))
-        name, content = members[at]
+        at = rng.randrange(len(found))
+        name, content = found[at]
         if kind == 1:
-            del members[at]
+            del found[at]
         elif kind == 2:
-            members.insert(rng.randrange(len(members)), members[at])
+            found.insert(rng.randrange(len(found)), found[at])
         elif kind == 3:
-            members[at] = (name, members[rng.randrange(len(members))][1])
+            found[at] = (name, found[rng.randrange(len(found))][1])
         elif kind == 4:
-            members[at] = (havoc(name.encode(errors="replace")).decode(errors="replace"), content)
+            found[at] = (havoc(name.encode(errors="replace")).decode(errors="replace"), content)
         elif kind == 5 and len(content) < 2**10:
-            members[at] = (name, content * rng.choice((2, 16, 1024)))
+            found[at] = (name, content * rng.choice((2, 16, 128)))
         else:
-            members[at] = (name, inside(name, content, rng, havoc))
-        return archived(members, rng)
+            found[at] = (name, inside(name, content, rng, havoc))
+        return archived(found, rng)
     return mutate
 
 
 @lru_cache(1000)
-def _members(data: bytes) -> list[tuple[str, bytes]]:
+def members(data: bytes) -> list[tuple[str, bytes]]:
     """Names and contents of the members of a zip file; none if it is damaged."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -18,7 +18,7 @@ import numpy as np
 from gru_c.interop import state_dict, torch_files
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import Found
-from gru_c.interop.nested import Flat, flat
+from gru_c.interop.nested import MAX_WORK, Flat, flat
 from gru_c.interop.pickled import NumpyArray, Tensor
 from gru_c.interop.writing import write_atomically
 
@@ -34,6 +34,10 @@ INFERENCE: dict[str, Any] = {"reset_after": True, "activation": "tanh",
 TRAINING: dict[str, Any] = {"input_dropout": 0.0, "recurrent_dropout": 0.0}
 CELL_OPTIONS = ("input_size", "hidden_size", "bias")
 MODULE_OPTIONS = (*CELL_OPTIONS, "num_layers", "batch_first", "dropout", "bidirectional")
+
+# Of the tree of a file, which can hold one object in many places. In what PyTorch writes, an array
+# takes some 70 bytes of the pickle, and its name.
+SMALL_WORK, WORK_PER_BYTE = 2**18, 16
 
 
 # ---- reading -------------------------------------------------------------------------------------
@@ -151,8 +155,9 @@ def read_pt(file: IO[bytes], where: str, max_bytes: int) -> dict[str, Array]:
 
 
 def _tree(form: torch_files.Form) -> Flat:
+    most = min(MAX_WORK, SMALL_WORK + WORK_PER_BYTE * form.length)
     return flat(form.root, lambda value: isinstance(value, (Tensor, NumpyArray)), form.where,
-                ModelFileError)
+                ModelFileError, most)
 
 
 def _loaded(form: torch_files.Form, found: Found, max_bytes: int) -> Found:
