@@ -55,6 +55,7 @@ BASE = 2**20                                               # beside four times t
 TRACED = 16                                                # every so many inputs with tracemalloc
 GROWTH = 2**19                                             # bytes: with tracemalloc, again
 SPACE = 2**28
+RELIMITED = 10_000                                         # every so many inputs
 SECONDS = 1.0                                              # of CPU time, for one input
 HANG = 3                                                   # seconds of CPU time until it is ended
 
@@ -108,6 +109,8 @@ class Harness:
         """Read a file that holds the data; raises Problem, or what left the reader."""
         self.path.write_bytes(self.wrap(data))
         self.count += 1
+        if self.count % RELIMITED == 0:                    # libFuzzer grows by and by
+            limit_space()
         traced = self.count % TRACED == 0
         peak = peak_memory()
         declared, found = self.measured(data) if traced else self.checked()
@@ -257,8 +260,8 @@ def limit_space() -> None:
     if sys.platform != "linux":
         return
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * mmap.PAGESIZE + SPACE
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    most = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (pages * mmap.PAGESIZE + SPACE, most))
 
 
 def random_runs(target: Target, folder: Path, seeds: list[bytes], runs: int, seed: int,
