@@ -26,9 +26,10 @@ from hypothesis import strategies as st
 
 import gru_c
 from gru_c import cli
-from gru_c.interop import MissingExtraError, ModelFileError, files, json_text, npz, safetensors
+from gru_c.interop import MissingExtraError, ModelFileError, files
+from gru_c.interop.containers import json_text, npz, safetensors
+from gru_c.interop.containers.writing import write_atomically
 from gru_c.interop.found import described
-from gru_c.interop.writing import write_atomically
 from gru_c.learn import SequenceClassifier
 
 FIXTURES = Path(__file__).parent / "fixtures" / "interop" / "files"
@@ -269,7 +270,7 @@ def test_a_pipe_without_end(monkeypatch):
 
 def test_output_through_the_name_of_a_descriptor(tmp_path):
     """/dev/stdout is a link to a pipe without a path of its own."""
-    script = ("from gru_c.interop.writing import write_atomically\n"
+    script = ("from gru_c.interop.containers.writing import write_atomically\n"
               "write_atomically('/dev/stdout', b'data')")
     assert python(script) == "data"
 

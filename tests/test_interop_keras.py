@@ -20,8 +20,10 @@ import pytest
 import gru_c
 from gru_c import interop
 from gru_c.gru import ReverseGRU
-from gru_c.interop import hdf5, keras, keras_config, keras_files
+from gru_c.interop import keras
+from gru_c.interop.containers import hdf5
 from gru_c.interop.found import described
+from gru_c.interop.keras import config, files
 
 FIXTURES = Path(__file__).parent / "fixtures" / "interop" / "keras"
 CLOSE = {"rtol": 0, "atol": 1e-6}
@@ -374,7 +376,7 @@ ACTIVATIONS = [
 
 @pytest.mark.parametrize(("value", "expected"), ACTIVATIONS)
 def test_activations(value, expected):
-    assert keras_config.activation(value, "activation", 3) == expected
+    assert config.activation(value, "activation", 3) == expected
 
 
 @pytest.mark.parametrize("value", [
@@ -399,7 +401,7 @@ def test_hard_sigmoid_of_an_unknown_version():
 def test_old_configurations():
     """Before Keras 2.2.3 a Sequential was a list; before 2.1.5 there was no reset_after."""
     layers = [serialized(name="gru_1"), serialized("Dense", name="dense_1")]
-    assert [node.name for node in keras_config.nodes(serialized("Sequential") | {
+    assert [node.name for node in config.nodes(serialized("Sequential") | {
         "config": layers})] == ["gru_1"]
     arrays = arrays_of(np.random.default_rng(0), bias=None)
     assert not gru_c.GRU.from_keras(GRU(arrays, use_bias=False)).reset_after
@@ -753,4 +755,4 @@ def test_memory_of_a_file_that_is_open(folder):
         handle = file._objects[""]
         raise KeyError
     assert not handle
-    assert keras_files.ORDER[0] == "kernel"
+    assert files.ORDER[0] == "kernel"

@@ -862,7 +862,7 @@ def test_what_onnx_cannot_hold(tmp_path, monkeypatch):
     for name in ("h_0", "lengths"):
         with pytest.raises(TypeError, match=f"{name} should be of type bool"):
             gru_c.GRU(3, 4).to_onnx(path, **{name: 1})
-    monkeypatch.setattr("gru_c.interop.onnx_writer.MAX_BYTES", 100)
+    monkeypatch.setattr("gru_c.interop.onnx.writing.MAX_BYTES", 100)
     with pytest.raises(ValueError, match=r"the GRU has parameters of \d+ bytes.*less than 2 GiB"):
         gru_c.GRU(3, 4).to_onnx(path)
     assert not path.exists()

@@ -19,10 +19,11 @@ from helpers import error, python
 from numpy.lib.array_utils import byte_bounds
 
 import gru_c
-from gru_c.interop import ModelFileError, pickle_names, torch_files, zips
+from gru_c.interop import ModelFileError
 from gru_c.interop import torch as interop
+from gru_c.interop.containers import pickle_names, pt, zips
+from gru_c.interop.containers.pickled import STORAGES
 from gru_c.interop.found import described
-from gru_c.interop.pickled import STORAGES
 
 FOLDER = Path(__file__).parent / "fixtures" / "interop" / "torch"
 LIMIT = 2**20
@@ -374,7 +375,7 @@ def legacy(pickle, storages):
     """A file of the legacy form; each storage as elements and bytes."""
     keys = b"".join(text(key) + b"a" for key in storages)
     data = b"".join(struct.pack("<q", count) + data for count, data in storages.values())
-    head = (pickles_of(torch_files.MAGIC), pickles_of(torch_files.VERSION), pickled(b"}"))
+    head = (pickles_of(pt.MAGIC), pickles_of(pt.VERSION), pickled(b"}"))
     return b"".join((*head, pickle, pickled(b"]", keys), data))
 
 

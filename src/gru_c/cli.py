@@ -343,7 +343,7 @@ def _array_name(path, names):
 
 
 def _write_predictions(path, probabilities):
-    from gru_c.interop.writing import write_atomically
+    from gru_c.interop.containers.writing import write_atomically
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -88,7 +88,7 @@ class Harness:
         self.events: list[str] = []
         self.watched = False
         self.count = 0
-        for module in pkgutil.iter_modules(gru_c.interop.__path__, "gru_c.interop."):
+        for module in pkgutil.walk_packages(gru_c.interop.__path__, "gru_c.interop."):
             importlib.import_module(module.name)
         for encoding in LATE_ENCODINGS:
             codecs.lookup(encoding)
@@ -210,7 +210,8 @@ class Findings:
 
     def add_error(self, data: bytes, error: BaseException) -> None:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "interop" in f.filename]
-        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+        place = (f"{frames[-1].filename.rpartition('interop/')[2]}:{frames[-1].lineno}"
+                 if frames else "")
         kind = f"{type(error).__name__} {place}"
         if isinstance(error, Problem):
             kind += re.sub(r"\d+(\.\d+)?", "N", str(error))[:60]
@@ -342,7 +343,7 @@ def fuzz(name: str, runs: int, plain: bool, seed: int, out: Path) -> dict[str, A
 
 def place(log: str) -> str:
     """The innermost line of ours that faulthandler shows."""
-    lines = re.findall(r'/interop/(\w+\.py)", line (\d+)', log)
+    lines = re.findall(r'/interop/([\w/]+\.py)", line (\d+)', log)
     return ":".join(lines[0]) if lines else ""
 
 

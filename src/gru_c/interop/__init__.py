@@ -5,16 +5,14 @@ what is not about one model: `read_arrays`, `find`, `convert`.
 
 errors.py       MissingExtraError, ModelFileError
 found.py        Found: a GRU between two formats; a model from it, and it from a model
-state_dict.py   parameters by PyTorch's names
-torch.py        modules, state dicts; torch_files.py: .pt files; pickles.py: the unpickler;
-                pickle_names.py: what it knows; pickled.py: what it gives; nested.py: checkpoints;
-                zips.py: archives
-keras.py        layers and their weights; keras_config.py: what a configuration means;
-                keras_files.py keras_writing.py: files; hdf5.py: arrays of HDF5 files
-onnx.py         GRU nodes; onnx_graph.py: models and their constants; onnx_writer.py
+state_dict.py   parameters by PyTorch's names; nested.py: checkpoints that hold them under a key
+torch.py        modules, state dicts and files of PyTorch
+keras/          layers, weights and files of Keras
+onnx/           GRU nodes of ONNX
 gates.py        separate matrices; flax.py equinox.py rtneural.py: those of others;
                 layers.py: what they share
-files.py        files of our own; npz.py safetensors.py: their containers; writing.py: atomic writes
+files.py        files of our own
+containers/     files and the arrays in them, without a GRU
 formats.py      what a file is; read_arrays, find and convert over all formats
 """
 

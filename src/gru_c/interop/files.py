@@ -18,10 +18,11 @@ from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 from gru_c import _activations, _checks
-from gru_c.interop import json_text, npz, safetensors, state_dict
+from gru_c.interop import state_dict
+from gru_c.interop.containers import json_text, npz, safetensors
+from gru_c.interop.containers.writing import write_atomically
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import Found
-from gru_c.interop.writing import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

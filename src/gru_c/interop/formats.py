@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gru_c._exchange import MAX_BYTES
 from gru_c.cell import GRUCell
 from gru_c.gru import GRU
-from gru_c.interop import zips
+from gru_c.interop.containers import zips
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import build, described
 

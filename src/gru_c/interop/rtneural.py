@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_c.interop import gates, state_dict
+from gru_c.interop.containers.writing import write_atomically
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.layers import joined, refuse_options, separated
-from gru_c.interop.writing import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_c.interop import state_dict, torch_files
+from gru_c.interop import state_dict
+from gru_c.interop.containers import pt
+from gru_c.interop.containers.pickled import NumpyArray, Tensor
+from gru_c.interop.containers.writing import write_atomically
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import Found
 from gru_c.interop.nested import MAX_WORK, Flat, flat
-from gru_c.interop.pickled import NumpyArray, Tensor
-from gru_c.interop.writing import write_atomically
 
 if TYPE_CHECKING:
     from typing import IO
@@ -126,7 +127,7 @@ def _of_module(torch: Any, source: Any, prefix: str) -> Found:
 # ---- files ---------------------------------------------------------------------------------------
 
 def _of_file(path: Path, prefix: str, key: str | None, max_bytes: int) -> Found:
-    with torch_files.opened(path, max_bytes) as form:
+    with pt.opened(path, max_bytes) as form:
         arrays, prefix, where = _selected(_tree(form), prefix, key)
         try:
             found = state_dict.read(arrays, prefix, where)
@@ -137,33 +138,33 @@ def _of_file(path: Path, prefix: str, key: str | None, max_bytes: int) -> Found:
 
 def find(path: Path, max_bytes: int) -> list[Found]:
     """Every GRU in a file; the names of nested mappings are part of the prefix."""
-    with torch_files.opened(path, max_bytes) as form:
+    with pt.opened(path, max_bytes) as form:
         return [_loaded(form, found, max_bytes)
                 for found in state_dict.find(_tree(form).arrays, form.where)]
 
 
 def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
     """Every tensor of a file, read-only; names of nested mappings are joined with dots."""
-    with torch_files.opened(path, max_bytes) as form:
-        return torch_files.arrays(form, _tree(form).arrays, max_bytes)
+    with pt.opened(path, max_bytes) as form:
+        return pt.arrays(form, _tree(form).arrays, max_bytes)
 
 
 def read_pt(file: IO[bytes], where: str, max_bytes: int) -> dict[str, Array]:
     """As `read_arrays`, of an open file or ``io.BytesIO``; `where` names it in errors."""
-    form = torch_files.form_of(file, where, max_bytes)
-    return torch_files.arrays(form, _tree(form).arrays, max_bytes)
+    form = pt.form_of(file, where, max_bytes)
+    return pt.arrays(form, _tree(form).arrays, max_bytes)
 
 
-def _tree(form: torch_files.Form) -> Flat:
+def _tree(form: pt.Form) -> Flat:
     most = min(MAX_WORK, SMALL_WORK + WORK_PER_BYTE * form.length)
     return flat(form.root, lambda value: isinstance(value, (Tensor, NumpyArray)), form.where,
                 ModelFileError, most)
 
 
-def _loaded(form: torch_files.Form, found: Found, max_bytes: int) -> Found:
+def _loaded(form: pt.Form, found: Found, max_bytes: int) -> Found:
     """With arrays in place of places in storages."""
     places: Any = found.parameters
-    return replace(found, parameters=torch_files.arrays(form, places, max_bytes))
+    return replace(found, parameters=pt.arrays(form, places, max_bytes))
 
 
 # ---- writing -------------------------------------------------------------------------------------
@@ -198,7 +199,7 @@ def write(found: Found, path: Path) -> None:
 
     The same parameters give the same bytes.
     """
-    write_atomically(path, torch_files.packed(_parameters(found)))
+    write_atomically(path, pt.packed(_parameters(found)))
 
 
 def _parameters(found: Found) -> dict[str, Array]:

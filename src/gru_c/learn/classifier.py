@@ -14,7 +14,8 @@ import numpy as np
 
 from .._exchange import MAX_BYTES
 from ..gru import GRU
-from ..interop import files, npz, safetensors
+from ..interop import files
+from ..interop.containers import npz, safetensors
 from ..interop.errors import ModelFileError
 from .head import Linear
 from .losses import softmax

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..interop.containers.writing import write_atomically
 from ..interop.errors import MissingExtraError
-from ..interop.writing import write_atomically
 
 if TYPE_CHECKING:
     import os

@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from gru_c.interop import hdf5, json_text, zips
+from gru_c.interop.containers import hdf5, json_text, zips
 from gru_c.interop.errors import ModelFileError
-from gru_c.interop.keras_config import Node, joined, nodes, settings
+from gru_c.interop.keras.config import Node, joined, nodes, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gru_c._exchange import Path
-    from gru_c.interop.keras_config import Settings
+    from gru_c.interop.keras.config import Settings
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 JSON_BYTES = 2**24

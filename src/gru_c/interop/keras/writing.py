@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_c._parameters import NAMES
-from gru_c.interop import hdf5
-from gru_c.interop.keras_config import joined, keras_activation
-from gru_c.interop.keras_files import CONFIG, METADATA, ORDER, WEIGHTS
-from gru_c.interop.writing import write_atomically
+from gru_c.interop.containers import hdf5
+from gru_c.interop.containers.writing import write_atomically
+from gru_c.interop.keras.config import joined, keras_activation
+from gru_c.interop.keras.files import CONFIG, METADATA, ORDER, WEIGHTS
 
 if TYPE_CHECKING:
     from gru_c._exchange import Path

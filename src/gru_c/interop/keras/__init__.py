@@ -2,8 +2,8 @@
 
 Keras has ``kernel (I, 3H)``, ``recurrent_kernel (H, 3H)`` and a bias, gates in the order z, r, n.
 The bias is (2, 3H) with reset_after=True, row 0 that of the input, and (3H,) without: the sum of
-ours. Files are in keras_files.py, configurations in keras_config.py, what is written in
-keras_writing.py. Keras itself is never imported.
+ours. Files are in files.py, configurations in config.py, what is written in
+writing.py. Keras itself is never imported.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_c.interop import keras_config, keras_files, keras_writing
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import Found
+from gru_c.interop.keras import config, files, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gru_c._exchange import Path
     from gru_c._types import Array
-    from gru_c.interop.keras_config import Settings
-    from gru_c.interop.keras_files import File, Stored
+    from gru_c.interop.keras.config import Settings
+    from gru_c.interop.keras.files import File, Stored
 
-write = keras_writing.write
-weights = keras_writing.weights
+write = writing.write
+weights = writing.weights
 
 
 def read(source: Any, layer: str | None, go_backwards: bool, options: Mapping[str, Any],
@@ -56,7 +56,7 @@ def find(path: Path, max_bytes: int) -> list[Found]:
 
     Raises ModelFileError where there are GRUs and none of them can be read.
     """
-    with keras_files.reading(path, max_bytes) as file:
+    with files.reading(path, max_bytes) as file:
         found: dict[str, Found] = {}
         problem: ModelFileError | None = None
         whole: set[str] = set()
@@ -75,7 +75,7 @@ def find(path: Path, max_bytes: int) -> list[Found]:
 
 def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
     """Every array of numbers of a file by its path in HDF5."""
-    with keras_files.reading(path, max_bytes) as file:
+    with files.reading(path, max_bytes) as file:
         return {name: file.hdf5.read(name) for name in file.hdf5.arrays}
 
 
@@ -83,9 +83,9 @@ def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
 
 def _of_file(path: Path, layer: str | None, go_backwards: bool, options: Mapping[str, Any],
              max_bytes: int) -> Found:
-    with keras_files.reading(path, max_bytes) as file:
+    with files.reading(path, max_bytes) as file:
         there = {stored.name: stored for stored in _listed(file)}
-        stack = keras_config.stack(file.config) if layer is None else []
+        stack = config.stack(file.config) if layer is None else []
         if len(stack) > 1:
             return _stacked([_of_stored(file, there[name], go_backwards, options)
                              for name in stack], file.where)
@@ -163,14 +163,14 @@ def _of_stored(file: File, stored: Stored, go_backwards: bool,
 def _of_layer(layer: Any, go_backwards: bool, options: Mapping[str, Any]) -> Found:
     class_name = type(layer).__name__
     where = f"the {class_name}"
-    found = [node for node in keras_config.nodes(
+    found = [node for node in config.nodes(
         {"class_name": class_name, "config": layer.get_config()}) if node.alone]
     if hasattr(layer, "layers") or len(found) != 1:
         names = ", ".join(repr(node.name) for node in found) or "none"
         raise ValueError(f"{where} is no layer that holds one GRU; pass a GRU, GRUCell, RNN of "
                          f"GRUCells or Bidirectional(GRU) of its own (GRUs that it has: {names})")
     arrays = [np.asarray(a) for a in layer.get_weights()]
-    told = keras_config.settings(found[0].class_name, found[0].config, _version(layer), options)
+    told = config.settings(found[0].class_name, found[0].config, _version(layer), options)
     if not arrays:
         raise ValueError(f"{where} has no weights yet: build it, or call it once")
     return _made(_split(arrays, len(told.groups), where), told, where, go_backwards, options,
@@ -248,11 +248,11 @@ def _reset_after(part: list[Array], asked: bool | None, default: bool, where: st
 def _check(part: list[Array], told: Settings | None, where: str) -> None:
     """The shapes of kernel, recurrent_kernel and bias, and what is told of them."""
     part[:] = [_plain(a) for a in part]
-    for kind, a in zip(keras_files.ORDER, part, strict=False):
+    for kind, a in zip(files.ORDER, part, strict=False):
         if a.dtype.kind != "f" or a.dtype.itemsize > 8:
             raise ValueError(f"{where}: {kind} has dtype {a.dtype}, expected a floating dtype")
     shapes = [a.shape for a in part]
-    if len(shapes) not in (2, 3) or not keras_files.is_gru(shapes):
+    if len(shapes) not in (2, 3) or not files.is_gru(shapes):
         raise ValueError(f"{where}: arrays have shapes {', '.join(map(str, shapes))}, expected "
                          "kernel (I, 3H), recurrent_kernel (H, 3H) and bias (3H,) or (2, 3H)")
     if told and (len(part[1]), len(part) == 3) != (told.units, told.bias):
@@ -295,4 +295,4 @@ def _parameters(part: list[Array]) -> dict[str, Array]:
             found |= {"bias_ih": bias[0], "bias_hh": np.zeros_like(bias[0])}
         else:
             found["bias_ih"], found["bias_hh"] = bias[0].reshape(2, 3 * H)
-    return {kind: keras_writing.reordered(a) for kind, a in found.items()}
+    return {kind: writing.reordered(a) for kind, a in found.items()}

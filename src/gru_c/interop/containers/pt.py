@@ -20,9 +20,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_c.interop import zips
-from gru_c.interop.errors import ModelFileError
-from gru_c.interop.pickled import (
+from gru_c.interop.containers import zips
+from gru_c.interop.containers.pickled import (
     BFLOAT16,
     BOOL,
     STORAGES,
@@ -32,7 +31,8 @@ from gru_c.interop.pickled import (
     Storage,
     Tensor,
 )
-from gru_c.interop.pickles import Unpickler
+from gru_c.interop.containers.pickles import Unpickler
+from gru_c.interop.errors import ModelFileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from gru_c.interop import json_text, zips
+from gru_c.interop.containers import json_text, zips
 from gru_c.interop.errors import ModelFileError
 
 if TYPE_CHECKING:

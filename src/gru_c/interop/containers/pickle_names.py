@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from gru_c.interop.pickled import (
+from gru_c.interop.containers.pickled import (
     BYTE,
     ELEMENTS,
     STORAGES,
@@ -29,7 +29,7 @@ from gru_c.interop.pickled import (
 )
 
 if TYPE_CHECKING:
-    from gru_c.interop.pickles import Unpickler
+    from gru_c.interop.containers.pickles import Unpickler
 
 PAIR_BYTES = 32                                            # charged for a pair of an OrderedDict
 MAX_ARRAY = 2**63                                          # bytes

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_c.interop import json_text
+from gru_c.interop.containers import json_text
 from gru_c.interop.errors import MissingExtraError, ModelFileError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from gru_c.interop.errors import ModelFileError
 
 if TYPE_CHECKING:
     from gru_c._types import Array
-    from gru_c.interop.pickles import Unpickler
+    from gru_c.interop.containers.pickles import Unpickler
 
 
 class Budget:

@@ -4,7 +4,7 @@ A node is one layer, of one direction or two; nodes of which one takes the outpu
 layers of a GRU. Its gates are stacked z, r, h, directions come first in its arrays, and the two
 biases are one array: W (D, 3H, I), R (D, 3H, H), B (D, 6H). linear_before_reset is reset_after.
 
-onnx_graph.py has what a model is, and the values of its tensors; onnx_writer.py writes models.
+graph.py has what a model is, and the values of its tensors; writing.py writes models.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from gru_c import _checks
 from gru_c.interop.found import Found
-from gru_c.interop.onnx_graph import (
+from gru_c.interop.onnx.graph import (
     TYPES,
     Constants,
     Model,
@@ -32,7 +32,7 @@ from gru_c.interop.onnx_graph import (
     readable,
     tensors,
 )
-from gru_c.interop.onnx_writer import write
+from gru_c.interop.onnx.writing import write
 from gru_c.interop.state_dict import listed, size
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 Nothing is imported or executed: a name stands for an entry of `NAMES` or is an error, and a call
 runs a function of pickle_names.py, which checks its arguments. Tensors become a `Tensor`, a place
-in a storage, and arrays of NumPy a `NumpyArray`; torch_files.py makes arrays of them. What nobody
+in a storage, and arrays of NumPy a `NumpyArray`; pt.py makes arrays of them. What nobody
 asks for (sets, say) becomes whatever is simple.
 
 A pickle can hold the same object many times, and objects of any depth. So nothing here recurses,
@@ -17,12 +17,12 @@ import struct
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
+from gru_c.interop.containers.pickle_names import BUILD, NAMES
+from gru_c.interop.containers.pickled import Function, Storage, StorageType
 from gru_c.interop.errors import ModelFileError
-from gru_c.interop.pickle_names import BUILD, NAMES
-from gru_c.interop.pickled import Function, Storage, StorageType
 
 if TYPE_CHECKING:
-    from gru_c.interop.pickled import Budget
+    from gru_c.interop.containers.pickled import Budget
 
 MAX_NAME = 1000                                            # bytes of a module or a name in it
 MAX_KEY = 10_000                                           # characters of the key of a dict

@@ -13,8 +13,8 @@ import numpy as np
 
 from gru_c import _checks
 from gru_c._activations import DEFAULTS
-from gru_c.interop.onnx_graph import library
-from gru_c.interop.writing import write_atomically
+from gru_c.interop.containers.writing import write_atomically
+from gru_c.interop.onnx.graph import library
 
 if TYPE_CHECKING:
     from gru_c._exchange import Path
