@@ -305,40 +305,44 @@ def guided_runs(target: Target, folder: Path, seeds: list[bytes], runs: int, see
 
 def fuzz(name: str, runs: int, plain: bool, seed: int, out: Path) -> dict[str, Any]:
     """Run a target in child processes until `runs` inputs are read; a summary."""
-    target, began = TARGETS[name], time.monotonic()
-    folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
-    for part in ("corpus", "seeds"):
-        (folder / part).mkdir()
-    for data in {data for _, data in target.inputs(name)}:
-        (folder / "seeds" / f"{zlib.crc32(data):08x}").write_bytes(data)
-    previous = out / name / "corpus"
-    if previous.is_dir():
-        shutil.copytree(previous, folder / "corpus", dirs_exist_ok=True)
-    (folder / "progress").write_bytes(bytes(8))
-    crashes, done, log = 0, 0, ""
-    while done < runs:
-        before = done
-        log, ended = watch(name, folder, runs - done, plain, seed + crashes)
-        done = int.from_bytes((folder / "progress").read_bytes(), "little")
-        if done == before:
-            sys.exit(f"{name}: {log}")
-        if ended != "exit 0":
-            crashes += 1
-            found = Findings(folder / "findings")
-            found.add((folder / "input").read_bytes(), f"ended by {ended} {place(log)}",
-                      log[-2000:])
-            found.write()
-    findings = Findings(folder / "findings").seen
+    began = time.monotonic()
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with tempfile.TemporaryDirectory(dir=memory) as temporary:
+        folder = Path(temporary)
+        prepare(name, folder, out / name / "corpus")
+        crashes, done, log = 0, 0, ""
+        while done < runs:
+            before = done
+            log, ended = watch(name, folder, runs - done, plain, seed + crashes)
+            done = int.from_bytes((folder / "progress").read_bytes(), "little")
+            if done == before:
+                sys.exit(f"{name}: {log}")
+            if ended != "exit 0":
+                crashes += 1
+                found = Findings(folder / "findings")
+                found.add((folder / "input").read_bytes(), f"ended by {ended} {place(log)}",
+                          log[-2000:])
+                found.write()
+        findings = Findings(folder / "findings").seen
+        for part in ("corpus", "findings"):
+            shutil.copytree(folder / part, out / name / part, dirs_exist_ok=True)
     coverage = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", log)
     seconds = time.monotonic() - began
-    (out / name).mkdir(parents=True, exist_ok=True)
-    for part in ("corpus", "findings"):
-        shutil.copytree(folder / part, out / name / part, dirs_exist_ok=True)
-    shutil.rmtree(folder)
     return {"target": name, "executions": done, "seconds": round(seconds),
             "per_second": round(done / seconds), "crashes": crashes,
             "coverage": coverage[-1] if coverage else None,
             "findings": {kind: entry["count"] for kind, entry in findings.items()}}
+
+
+def prepare(name: str, folder: Path, previous: Path) -> None:
+    """The files that the processes of a run share."""
+    for part in ("corpus", "seeds"):
+        (folder / part).mkdir()
+    for data in {data for _, data in TARGETS[name].inputs(name)}:
+        (folder / "seeds" / f"{zlib.crc32(data):08x}").write_bytes(data)
+    if previous.is_dir():
+        shutil.copytree(previous, folder / "corpus", dirs_exist_ok=True)
+    (folder / "progress").write_bytes(bytes(8))
 
 
 def place(log: str) -> str:
