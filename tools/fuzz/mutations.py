@@ -22,6 +22,7 @@ from typing import Any
 
 Havoc = Callable[[bytes], bytes]
 
+MAX_CONTENT = 2**16                                        # bytes of an archive that is made
 INTEGERS = (0, 1, 2, 3, -1, 127, 255, 256, 2**15, 2**16, 2**20, 2**24, 2**31 - 1, 2**31, 2**32 - 1,
             2**32, 2**40, 2**48, 2**62, 2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**31), -(2**63))
 NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "weight_ih_l0_reverse",
@@ -110,6 +111,8 @@ def zipped(inside: Callable[[str, bytes, Random, Havoc], bytes]) \
             found[at] = (name, content * rng.choice((2, 16, 128)))
         else:
             found[at] = (name, inside(name, content, rng, havoc))
+        if sum(len(content) for _, content in found) > MAX_CONTENT:
+            return havoc(data)
         return archived(found, rng)
     return mutate
 

@@ -57,7 +57,8 @@ GROWTH = 2**19                                             # bytes: with tracema
 SPACE = 2**28
 RELIMITED = 10_000                                         # every so many inputs
 SECONDS = 1.0                                              # of CPU time, for one input
-HANG = 3                                                   # seconds of CPU time until it is ended
+# Seconds of CPU time until a process is ended: with tracemalloc, a parser of ours takes its time.
+HANG, HANG_OF_LIBRARY = 20, 3
 
 # Events of sys.addaudithook that reading has no use for, once a first file is read.
 FORBIDDEN = re.compile(r"open|exec|import|compile|pickle\..*|subprocess\..*|socket\..*|ctypes\..*|"
@@ -364,7 +365,7 @@ def watch(name: str, folder: Path, runs: int, plain: bool, seed: int) -> tuple[s
     """Run one child; what it printed, and how it ended."""
     command = [sys.executable, __file__, name, "--child", str(folder), "--runs", str(runs),
                "--seed", str(seed)] + ["--plain"] * plain
-    log = folder / "log"
+    log, hang = folder / "log", HANG if TARGETS[name].ours else HANG_OF_LIBRARY
     with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
         progress, since, used = (folder / "progress").read_bytes(), time.monotonic(), 0.0
         first = progress
@@ -378,7 +379,7 @@ def watch(name: str, folder: Path, runs: int, plain: bool, seed: int) -> tuple[s
                 waited, took = time.monotonic() - since, cpu_seconds(process.pid) - used
                 if now != progress:
                     progress, since, used = now, since + waited, used + took
-                elif waited > 60 or (took > HANG and progress != first):
+                elif waited > 60 or (took > hang and progress != first):
                     process.send_signal(signal.SIGABRT)    # faulthandler prints where it is
                     time.sleep(0.1)
                     process.kill()
