@@ -286,13 +286,14 @@ def _traced(constants: Constants, node: _Node,
         name = (_joined(constants, scope, producer) if producer.op_type == "Concat"
                 else producer.input[0])
     lower = by_output[id(scope), name]
-    if lower.options != node.options or lower.input(LENS) != node.input(LENS):
+    if (lower is node or lower.problem or lower.options != node.options
+            or lower.input(LENS) != node.input(LENS)):
         return None
     axes: str | None = "NTDH" if lower.options["batch_first"] else "TDNH"
     for producer in reversed(between):
         axes = axes and _moved(constants, lower, producer, axes)
     wanted = "NTH" if node.options["batch_first"] else "TNH"
-    return lower if axes == wanted and lower is not node else None
+    return lower if axes == wanted else None
 
 
 def _moved(constants: Constants, lower: _Node, node: Any, axes: str) -> str | None:
