@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -563,7 +564,24 @@ def test_inspect_json(model_file, command):
             "bias": True, "dtype": "float32", "parameters": 552, "bytes": 2208}],
         "other_arrays": {"embedding.weight": {"shape": [10, 3], "dtype": "float32"},
                          "steps": {"shape": [], "dtype": "int64"}},
-        "metadata": {}}
+        "problem": None, "metadata": {}}
+
+
+def test_inspect_a_gru_that_cannot_be_read(command, tmp_path):
+    """The arrays are shown; the error says why."""
+    path = tmp_path / "model.keras"
+    gru_c.GRU(3, 4).save(tmp_path / "model.npz")
+    gru_c.interop.convert(tmp_path / "model.npz", path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["config.json"] = members["config.json"].replace(b'"tanh"', b'"gelu"')
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    status, out, err = command("inspect", path)
+    assert status == 1
+    assert "no GRUs, 3 other arrays" in out
+    assert re.fullmatch(r"gru-c: error: .*model\.keras, layer .*'gelu'.*\n", err)
 
 
 def test_inspect_a_file_of_no_gru(command, tmp_path):

@@ -405,3 +405,35 @@ def test_without_the_extra(package, suffix, tmp_path, monkeypatch):
     path.write_bytes(CONTENTS[content[formats.format_to_write(f"x{suffix}")]][0])
     with pytest.raises(MissingExtraError, match=f"{package} is needed for this"):
         find(path)
+
+
+# ---- files that another method reads ------------------------------------------------------------
+
+@pytest.mark.parametrize("suffix", [".pt", ".npz", ".keras", ".onnx", ".json"])
+@pytest.mark.parametrize("method", ["from_torch", "from_keras", "from_onnx", "from_rtneural",
+                                    "load"])
+def test_a_reader_says_which_reads_a_file(suffix, method, tmp_path):
+    gru_c.GRU(3, 4).save(tmp_path / "gru.npz")
+    path = tmp_path / f"model{suffix}"
+    convert(tmp_path / "gru.npz", path)
+    own = formats.format_of(path).methods[0]
+    if method == own:
+        assert getattr(gru_c.GRU, method)(path).hidden_size == 4
+        return
+    with pytest.raises(ModelFileError, match=f"this is a file of .*: {own} reads it"):
+        getattr(gru_c.GRU, method)(path)
+
+
+@pytest.mark.parametrize("name", ["model.a.gru.", "model.a.gru", "a.gru"])
+def test_a_name_is_a_prefix_or_its_end(name, tmp_path):
+    path = tmp_path / "model.npz"
+    np.savez(path, **{f"{prefix}.gru.{key}": a for prefix in ("model.a", "model.b")
+                      for key, a in gru_c.GRU(3, 4).state_dict().items()})
+    assert formats.find_one(path, name).name == "model.a.gru."
+    with pytest.raises(ModelFileError, match="2 GRUs are in it"):
+        formats.find_one(path, "gru")
+
+
+def test_the_repr_of_what_is_found_is_short():
+    found = formats.described(gru_c.GRU(80, 256))
+    assert len(repr(found)) < 400 and "hidden_size=256" in repr(found)

@@ -3,9 +3,12 @@
 The files and results are of tools/make_interop_torch.py; test_interop_torch_live.py has PyTorch.
 """
 
+import argparse
+import collections
 import io
 import itertools
 import os
+import pathlib
 import pickle
 import struct
 import tracemalloc
@@ -688,10 +691,23 @@ def test_nothing_is_executed(tmp_path, monkeypatch):
 
 
 def test_an_unknown_name_is_named():
-    for module, name in (("os", "system"), ("argparse", "Namespace"), ("__main__", "Net")):
+    for module, name in (("os", "system"), ("argparse", "ArgumentParser"), ("__main__", "Net")):
         data = zipped(pickled(f"c{module}\n{name}\n".encode()))
         with pytest.raises(ModelFileError, match=rf"model\.pt: it holds {module}\.{name}, which"):
             read(data)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_what_stands_beside_a_state_dict(protocol):
+    """Objects that checkpoints often hold, and that nobody asks a reader of arrays for."""
+    lists = collections.defaultdict(list, {"loss": [1.0, 0.5]})
+    data = pickle.dumps({
+        "model": MODELS["gru"].state_dict(), "lists": lists, "seen": collections.Counter("abca"),
+        "counts": collections.defaultdict(int), "args": argparse.Namespace(
+            lr=0.1, path=pathlib.PurePosixPath("/data/x")), "at": pathlib.PureWindowsPath("c:/x"),
+    }, protocol)
+    arrays = read(zipped(data))
+    assert {name.removeprefix("model.") for name in arrays} == set(MODELS["gru"].state_dict())
 
 
 DOUBLED = b"q\0h\0\x86"                                   # a pair of the object on top and itself

@@ -75,19 +75,28 @@ def run_inspect(args: argparse.Namespace) -> int:
     with noted():
         found = contents(args.file, args.max_bytes)
     print(json.dumps(found, indent=2) if args.json else printable("\n".join(lines(found))))
-    return 0
+    if found["problem"]:
+        print(f"gru-c: error: {found['problem']}", file=sys.stderr)
+    return 1 if found["problem"] else 0
 
 
 def contents(path: str, max_bytes: int) -> dict[str, Any]:
     """What is in a file, as JSON has it."""
+    from gru_c.interop import ModelFileError
     from gru_c.interop.formats import find, format_of, read_arrays
 
-    models, arrays = find(path, max_bytes), read_arrays(path, max_bytes)
+    problem, models = None, []
+    arrays = read_arrays(path, max_bytes)
+    try:
+        models = find(path, max_bytes)
+    except ModelFileError as error:                        # there is a GRU, but none of ours
+        problem = str(error)
     used = {name for found in models for name in found.arrays}
     return {
         "file": path,
         "format": format_of(path).name,
         "models": [described(found) for found in models],
+        "problem": problem,
         "other_arrays": {name: {"shape": a.shape, "dtype": str(a.dtype)}
                          for name, a in arrays.items() if name not in used},
         "metadata": {name: text for found in models for name, text in found.metadata.items()},

@@ -137,9 +137,12 @@ class Exchange:
         GRU(3, 4, num_layers=2, bias=True, batch_first=False, dtype=float32, reset_after=True)
         """
         from gru_c.interop import torch
+        from gru_c.interop.formats import only
         from gru_c.interop.found import build
 
-        return build(cls, torch.read(source, prefix, key, max_bytes), dtype, **options)
+        with only("from_torch", source):
+            found = torch.read(source, prefix, key, max_bytes)
+        return build(cls, found, dtype, **options)
 
     def to_torch(self, module: bool = False, path: Path | None = None) -> Any:
         """The parameters for PyTorch: a state dict, a module, or a file.
@@ -255,10 +258,12 @@ class Exchange:
         True
         """
         from gru_c.interop import keras
+        from gru_c.interop.formats import only
         from gru_c.interop.found import build
 
-        return build(cls, keras.read(source, layer, go_backwards, options, max_bytes), dtype,
-                     **options)
+        with only("from_keras", source):
+            found = keras.read(source, layer, go_backwards, options, max_bytes)
+        return build(cls, found, dtype, **options)
 
     def to_keras(self) -> list[Any]:
         """The arrays for `set_weights` of a layer of Keras.
@@ -370,10 +375,12 @@ class Exchange:
         (3, 4, False, False)
         """
         from gru_c.interop import onnx
+        from gru_c.interop.formats import only
         from gru_c.interop.found import build
 
-        return build(cls, onnx.read(source, node, linear_before_reset, weights, max_bytes), dtype,
-                     **options)
+        with only("from_onnx", source):
+            found = onnx.read(source, node, linear_before_reset, weights, max_bytes)
+        return build(cls, found, dtype, **options)
 
     def to_onnx(self, path: Path, opset: int = 14, h_0: bool = False,
                 lengths: bool = False) -> None:
@@ -700,10 +707,12 @@ class Exchange:
         GRU(1, 4, num_layers=1, bias=True, batch_first=False, dtype=float32, reset_after=True)
         """
         from gru_c.interop import rtneural
+        from gru_c.interop.formats import only
         from gru_c.interop.found import build
 
-        return build(cls, rtneural.read(source, layer, max_bytes), dtype, reset_after=True,
-                     **options)
+        with only("from_rtneural", source):
+            found = rtneural.read(source, layer, max_bytes)
+        return build(cls, found, dtype, reset_after=True, **options)
 
     def to_rtneural(self, path: Path) -> None:
         """Write a JSON file for RTNeural, with a layer for each of the model.
@@ -827,9 +836,11 @@ class Exchange:
         : num_layers=2, which a GRUCell does not have; read it with gru_c.GRU
         """
         from gru_c.interop import files
+        from gru_c.interop.formats import only
         from gru_c.interop.found import build
 
-        found = files.read(path, max_bytes)
+        with only("load", path):
+            found = files.read(path, max_bytes)
         model = build(cls, found)
         model.metadata = found.metadata
         return model

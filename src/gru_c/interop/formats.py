@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import build, described
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Unpack
 
     from gru_c._exchange import Path
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: its name, its suffixes, and the module of this package that knows it."""
+    """A kind of file: its name, its suffixes, the module of this package that knows it, and the
+    methods of `GRU` that read it."""
 
     name: str
     suffixes: tuple[str, ...]
     module: str
+    methods: tuple[str, ...]
 
     @property
     def io(self) -> Any:
@@ -42,12 +45,12 @@ class Format:
         return import_module(f"gru_c.interop.{self.module}")
 
 
-SAFETENSORS = Format("safetensors", (".safetensors",), "files")
-NPZ = Format("npz", (".npz",), "files")
-TORCH = Format("PyTorch", (".pt", ".pth"), "torch")
-KERAS = Format("Keras", (".keras", ".h5"), "keras")
-ONNX = Format("ONNX", (".onnx",), "onnx")
-RTNEURAL = Format("RTNeural", (".json",), "rtneural")
+SAFETENSORS = Format("safetensors", (".safetensors",), "files", ("load", "from_torch"))
+NPZ = Format("npz", (".npz",), "files", ("load",))
+TORCH = Format("PyTorch", (".pt", ".pth"), "torch", ("from_torch",))
+KERAS = Format("Keras", (".keras", ".h5"), "keras", ("from_keras",))
+ONNX = Format("ONNX", (".onnx",), "onnx", ("from_onnx",))
+RTNEURAL = Format("RTNeural", (".json",), "rtneural", ("from_rtneural",))
 FORMATS = (SAFETENSORS, NPZ, TORCH, KERAS, ONNX, RTNEURAL)
 
 HEAD = 64                                                  # bytes that tell all but zip files apart
@@ -107,6 +110,28 @@ def _of_zip(archive: zips.Archive) -> Format:
 def _listed() -> str:
     *names, last = (f"{one.name} ({', '.join(one.suffixes)})" for one in FORMATS)
     return f"{', '.join(names)} or {last}"
+
+
+@contextmanager
+def only(method: str, source: Any) -> Iterator[None]:
+    """Let the error of a reader say what the file is, where another method reads it."""
+    try:
+        yield
+    except ModelFileError as error:
+        found = _known(source)
+        if found is None or method in found.methods:
+            raise
+        raise ModelFileError(f"{error}; this is a file of {found.name}: {found.methods[0]} reads it"
+                             ) from None
+
+
+def _known(source: Any) -> Format | None:
+    """The format of a file, if it is one and has one."""
+    try:
+        is_path = isinstance(source, (str, bytes, os.PathLike))
+        return format_of(source) if is_path and os.path.isfile(source) else None
+    except (ModelFileError, OSError):                      # a pipe cannot be read again
+        return None
 
 
 # ---- what is in it ------------------------------------------------------------------------------
@@ -220,7 +245,7 @@ def find_one(path: Path, name: str | None = None, max_bytes: int = MAX_BYTES,
         found_one: Found = READ_ONE[kind](kind.io, path, name, max_bytes, options)
         return found_one
     found, shown = find(path, max_bytes), os.fsdecode(path)
-    chosen = found if name is None else [one for one in found if one.name == name]
+    chosen = found if name is None else _named(found, name)
     if len(chosen) == 1:
         return chosen[0]
     names = ", ".join(repr(one.name) for one in found)
@@ -229,6 +254,12 @@ def find_one(path: Path, name: str | None = None, max_bytes: int = MAX_BYTES,
     if chosen or name is None:
         raise ModelFileError(f"{shown}: {len(chosen)} GRUs are in it; name one of them: {names}")
     raise ModelFileError(f"{shown}: no GRU has the name {name!r}; there are: {names}")
+
+
+def _named(found: list[Found], name: str) -> list[Found]:
+    """Those with this name, or, if there are none, those whose prefix is it or ends in it."""
+    return [one for one in found if one.name == name] or [
+        one for one in found if f".{one.name}".endswith(f".{name.removesuffix('.')}.")]
 
 
 # ---- from one to another ------------------------------------------------------------------------

@@ -25,7 +25,7 @@ NOT_OF_A_CELL: dict[str, Any] = {
     "dropout": None, "input_dropout": 0.0, "recurrent_dropout": 0.0, "checkpoint": None}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Found:
     """A GRU as arguments of `gru_c.GRU`, and parameters by its names.
 
@@ -57,6 +57,11 @@ class Found:
     metadata: dict[str, str] = field(default_factory=dict)
     cell: bool = False
     arrays: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Without the arrays."""
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return f"Found({self.name!r}, {options}, dtype={self.dtype})"
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gru_c.interop.containers.pickles import Unpickler
 
 PAIR_BYTES = 32                                            # charged for a pair of an OrderedDict
+MAX_PARTS = 1000                                           # of a path
 MAX_ARRAY = 2**63                                          # bytes
 
 
@@ -53,6 +54,16 @@ def _dict(machine: Unpickler, arguments: tuple[Any, ...]) -> dict[Any, Any]:
 def _same(machine: Unpickler, arguments: tuple[Any, ...]) -> Any:
     """What a set, a bytearray or a size is made of, in place of it."""
     return arguments[0] if arguments else ()
+
+
+def _empty(machine: Unpickler, arguments: tuple[Any, ...]) -> dict[Any, Any]:
+    """A defaultdict, which gets items; a Namespace, whose attributes nobody asks for."""
+    return {}
+
+
+def _arguments(machine: Unpickler, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The parts of a path."""
+    return arguments
 
 
 def _no_bytes(machine: Unpickler, arguments: tuple[Any, ...]) -> bytes:
@@ -211,6 +222,10 @@ NAMES: dict[str, Any] = {
         Function("torch.device", 1, 2, _same),
         Function("collections.OrderedDict", 0, 1, _dict),
         Function("collections.Counter", 0, 1, _dict),
+        Function("collections.defaultdict", 0, 1, _empty),
+        Function("argparse.Namespace", 0, 0, _empty),
+        *(Function(f"pathlib.{kind}Path", 0, MAX_PARTS, _arguments)
+          for kind in ("Posix", "Windows", "PurePosix", "PureWindows")),
         Function("builtins.set", 1, 1, _same),
         Function("builtins.bytearray", 0, 2, _same),
         Function("builtins.bytes", 0, 0, _no_bytes),
@@ -223,7 +238,9 @@ NAMES: dict[str, Any] = {
               ("multiarray._reconstruct", 3, 3, _empty_array),
               ("numeric._frombuffer", 4, 4, _numpy_buffer))))},
     **{name: Name(name) for name in ("numpy.ndarray", "torch.Tensor",
-                                     "torch.nn.parameter.Parameter")},
+                                     "torch.nn.parameter.Parameter", "builtins.dict",
+                                     "builtins.float", "builtins.int", "builtins.list",
+                                     "builtins.long")},
 }
 
 # What sets the state of an object, by its type.

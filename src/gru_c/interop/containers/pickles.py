@@ -188,7 +188,7 @@ def _global(machine: Unpickler, module: Any, name: Any) -> None:
         shown = full if full.isprintable() and len(full) < 100 else repr(full)[:100]
         raise ModelFileError(
             f"{machine.where}: it holds {shown}, which is not read: only tensors, arrays, numbers, "
-            "strings and containers of them are; of a model, save its state_dict()")
+            "strings and containers of them are; of a model, save its state_dict() alone")
     machine.stack.append(NAMES[full])
 
 
@@ -297,7 +297,7 @@ OPCODES: dict[bytes, Action] = {
     b"h": _sized(_get, "<B"), b"j": _sized(_get, "<I"),
     b"c": lambda machine: _global(machine, machine.line(), machine.line()),
     b"\x93": _stack_global,
-    b"R": _reduce,
+    b"R": _reduce, b"\x81": _reduce,                        # a class is called as a function is
     b"b": _build,
     b"Q": _persistent,
 }
