@@ -23,7 +23,7 @@ from gru_c.interop.containers.writing import write_atomically
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import Found
 from gru_c.interop.layers import refuse_options
-from gru_c.interop.nested import Flat, flat
+from gru_c.interop.nested import MAX_WORK, Flat, flat
 
 if TYPE_CHECKING:
     from typing import IO
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 TARGET = "PyTorch's GRU"
 CELL_OPTIONS = ("input_size", "hidden_size", "bias")
 MODULE_OPTIONS = (*CELL_OPTIONS, "num_layers", "batch_first", "dropout", "bidirectional")
+
+# Of the tree of a file, which can hold one object in many places. In what PyTorch writes, an array
+# takes some 70 bytes of the pickle, and its name.
+SMALL_WORK, WORK_PER_BYTE = 2**18, 16
 
 
 # ---- reading -------------------------------------------------------------------------------------
@@ -150,8 +154,9 @@ def read_pt(file: IO[bytes], where: str, max_bytes: int) -> dict[str, Array]:
 
 
 def _tree(form: pt.Form) -> Flat:
+    most = min(MAX_WORK, SMALL_WORK + WORK_PER_BYTE * form.length)
     return flat(form.root, lambda value: isinstance(value, (Tensor, NumpyArray)), form.where,
-                ModelFileError)
+                ModelFileError, most)
 
 
 def _loaded(form: pt.Form, found: Found, max_bytes: int) -> Found:

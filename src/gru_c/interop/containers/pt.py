@@ -50,7 +50,7 @@ ADVICE = "load it in PyTorch and save its state_dict()"
 
 
 class ZipForm:
-    """A file of the zip form: `root` is the object."""
+    """A file of the zip form: `root` is the object, of a pickle of `length` bytes."""
 
     def __init__(self, file: IO[bytes], size: int, where: str, max_bytes: int) -> None:
         self.where: str = where
@@ -65,11 +65,11 @@ class ZipForm:
         self.folder: str = pickles[0].removesuffix("data.pkl")
         if f"{self.folder}constants.pkl" in names:
             raise ModelFileError(f"{where}: it is a TorchScript archive; {ADVICE}")
-        length = self.archive.size(pickles[0])
-        budget = _budget(where, length, max_bytes)
-        budget.take(length)
+        self.length: int = self.archive.size(pickles[0])
+        budget = _budget(where, self.length, max_bytes)
+        budget.take(self.length)
         data = self.archive.read(pickles[0])
-        self.root: Any = Unpickler(io.BytesIO(data), length, where, budget).load()
+        self.root: Any = Unpickler(io.BytesIO(data), self.length, where, budget).load()
         self.byte_order: ByteOrder = self._byte_order()
 
     def _byte_order(self) -> ByteOrder:
@@ -97,13 +97,14 @@ class ZipForm:
 
 
 class LegacyForm:
-    """A file of the legacy form: `root` is the object."""
+    """A file of the legacy form: `root` is the object, of a pickle of `length` bytes at most."""
 
     byte_order: ByteOrder = "<"
 
     def __init__(self, file: IO[bytes], size: int, where: str, max_bytes: int) -> None:
         self.file: IO[bytes] = file
         self.end: int = size
+        self.length: int = size
         self.where: str = where
         self.budget: Budget = _budget(where, size, max_bytes)
         file.seek(0)
