@@ -667,7 +667,7 @@ def test_without_safetensors(tmp_path, monkeypatch):
     model.save(path)
     monkeypatch.setitem(sys.modules, "safetensors", None)
     for action in (lambda: model.save(path), lambda: gru_c.GRU.load(path),
-                   lambda: files.find(path, BIG)):
+                   lambda: files.find(path, BIG), lambda: gru_c.GRU.from_torch(path)):
         with pytest.raises(MissingExtraError, match=re.escape("pip install 'gru-c[safetensors]'")):
             action()
     for kind in MAKE:
