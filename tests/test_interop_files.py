@@ -667,7 +667,7 @@ def test_without_safetensors(tmp_path, monkeypatch):
     model.save(path)
     monkeypatch.setitem(sys.modules, "safetensors", None)
     for action in (lambda: model.save(path), lambda: gru_c.GRU.load(path),
-                   lambda: files.find(path, BIG)):
+                   lambda: files.find(path, BIG), lambda: gru_c.GRU.from_torch(path)):
         with pytest.raises(MissingExtraError, match=re.escape("pip install 'gru-c[safetensors]'")):
             action()
     for kind in MAKE:
@@ -971,12 +971,11 @@ ARRAYS = {
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_npz_of_numpy(save, tmp_path):
     save(tmp_path / "a.npz", **ARRAYS)
-    found = npz.read_arrays(tmp_path / "a.npz", BIG)
+    found = files.read_arrays(os.fsencode(tmp_path / "a.npz"), BIG)
     assert list(found) == list(ARRAYS)
     for name, a in ARRAYS.items():
         assert found[name].shape == a.shape and (found[name] == a).all()
         assert found[name].dtype == a.dtype.newbyteorder("=") and found[name].dtype.isnative
-    assert files.read_arrays(os.fsencode(tmp_path / "a.npz"), BIG).keys() == ARRAYS.keys()
 
 
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)], ids=str)

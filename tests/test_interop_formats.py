@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import pathlib
+import sys
 import zipfile
 
 import numpy as np
@@ -14,7 +15,8 @@ import gru_c
 from gru_c.interop import MissingExtraError, ModelFileError, convert, find, formats, read_arrays
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures" / "interop"
-NEEDS = {".safetensors": "safetensors", ".onnx": "onnx", ".weights.h5": "h5py", ".keras": "h5py"}
+NEEDS = {".safetensors": "safetensors", ".onnx": "onnx", ".weights.h5": "h5py", ".keras": "h5py",
+         ".h5": "h5py"}
 KNOWN = "a model is a file of safetensors (.safetensors), npz (.npz), PyTorch (.pt, .pth), Keras "
 
 
@@ -163,9 +165,9 @@ def test_max_bytes(tmp_path):
 
 def fixtures():
     """Files of models in folders that have the names of the modules that read them."""
-    return [path for folder in ("files", "onnx", "rtneural", "torch")
+    return [path for folder in ("files", "keras", "onnx", "rtneural", "torch")
             for path in sorted((FIXTURES / folder).glob("*"))
-            if path.suffix in (".onnx", ".json", ".pt", ".safetensors")]
+            if path.suffix in (".onnx", ".json", ".pt", ".safetensors", ".keras", ".h5")]
 
 
 @pytest.mark.parametrize("path", fixtures(), ids=lambda path: path.name)
@@ -225,6 +227,15 @@ def test_a_chain(tmp_path):
         convert(path, target)
         path = target
     assert_same_parameters(convert(path, tmp_path / "last.npz").parameters, gru.state_dict())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_suffixes_in_capitals(suffix, tmp_path):
+    needs(suffix)
+    source, target = saved(tmp_path / "model.npz", model()), tmp_path / f"OTHER{suffix.upper()}"
+    convert(source, target)
+    assert formats.format_of(target) is formats.format_to_write(target)
+    assert_same_parameters(find(target)[0].parameters, model().state_dict())
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pt", ".onnx"])
@@ -396,7 +407,7 @@ def test_an_unknown_suffix(tmp_path):
 @pytest.mark.parametrize(("package", "suffix"), [
     ("safetensors", ".safetensors"), ("onnx", ".onnx"), ("h5py", ".keras")])
 def test_without_the_extra(package, suffix, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, package, None)
+    monkeypatch.setitem(sys.modules, package, None)
     source = saved(tmp_path / "model.npz", model())
     with pytest.raises(MissingExtraError, match=f"{package} is needed for this"):
         convert(source, tmp_path / f"other{suffix}")

@@ -1,7 +1,7 @@
 """A gated recurrent unit (GRU) for CPUs: inference and training from NumPy arrays."""
 
+import typing as _typing
 from importlib import import_module as _import_module
-from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from gru_c._config import __version__, get_num_threads, set_num_threads, show_config
 from gru_c.cell import GRUCell
@@ -17,7 +17,7 @@ __all__ = [
 ]
 
 
-if not _TYPE_CHECKING:                                     # a checker would allow any name
+if not _typing.TYPE_CHECKING:                              # a checker would allow any name
     def __getattr__(name):
         if name in _SUBPACKAGES:
             return _import_module(f"gru_c.{name}")

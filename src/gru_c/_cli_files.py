@@ -32,7 +32,7 @@ def add_commands(commands: Any) -> None:
     convert = commands.add_parser(
         "convert", help="write the GRU of one file to another",
         description="Read a GRU from a file of PyTorch, Keras, ONNX, RTNeural, safetensors or npz "
-        "and write it to another. What IN is, its content says, and what OUT is, its suffix: "
+        "and write it to another. The content of IN tells its format, the suffix of OUT the other: "
         ".safetensors, .npz, .pt, .pth, .onnx, .keras, .weights.h5 or .json (RTNeural).")
     add = convert.add_argument
     add("source", metavar="IN")

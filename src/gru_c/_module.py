@@ -38,7 +38,6 @@ class Module(Exchange):
     if TYPE_CHECKING:
         _layers: tuple[Any, ...]
         dtype: np.dtype[Any]
-        metadata: dict[str, str]
         training: bool
 
         def _parameters(self) -> dict[str, Array]: ...
@@ -59,7 +58,7 @@ class Module(Exchange):
             type.__setattr__(cls, "__call__", (written or forwards)[0])
 
     def __init__(self, form: int, has_options: bool = False) -> None:
-        self.metadata = {}
+        self.metadata: dict[str, str] = {}
         self._state = TrainingState(form, True, has_options)
 
     def _set_attribute(self, name: str, value: Any) -> None:

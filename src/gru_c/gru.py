@@ -91,7 +91,7 @@ class GRU(Module):
         What masks of dropout are drawn from. ``rng.bit_generator.state`` can be saved and set; a
         pickle and a deep copy go on from the same state.
     metadata : dict of str to str
-        Whatever is to be known about the model: `save` writes it, `load` reads it.
+        Notes about the model: `save` writes them, `load` reads them.
     input_size, hidden_size, num_layers, bias, ...
         The arguments as they are used; they cannot be assigned, nor can `rng`. An activation has
         the attributes `name`, `alpha` and `beta`.

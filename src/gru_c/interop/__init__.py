@@ -1,10 +1,10 @@
 """Models in and out of PyTorch, Keras, ONNX, Flax, Equinox and RTNeural, without any of them.
 
-Class methods of `gru_c.GRU` and `gru_c.GRUCell` reach all of it: ``from_torch`` and so on. Here is
-what is not about one model: `read_arrays`, `find`, `convert`.
+Class methods of `gru_c.GRU` and `gru_c.GRUCell` reach all of it: ``from_torch`` and so on. Files
+as a whole are the business of `read_arrays`, `find` and `convert`, which are here.
 
 arrays.py       arrays of any library and dtype
-errors.py       MissingExtraError, ModelFileError
+errors.py       MissingExtraError, ModelFileError; the limit of bytes
 found.py        Found: a GRU between two formats; a model from it, and it from a model
 state_dict.py   parameters by PyTorch's names; nested.py: checkpoints that hold them under a key
 torch.py        modules, state dicts and files of PyTorch

@@ -116,7 +116,7 @@ def container_of(path: Path) -> Container:
 
 
 def of_user(metadata: Mapping[str, str], own: tuple[str, ...], path: Path) -> dict[str, str]:
-    """A copy of the texts that a user gives, none of them by the names in `own`."""
+    """A copy of the texts that a user gives; the names in `own` are refused."""
     where = os.fsdecode(path)
     for name, text in dict(metadata).items():
         if not isinstance(name, str) or not isinstance(text, str):
@@ -135,7 +135,7 @@ def of_user(metadata: Mapping[str, str], own: tuple[str, ...], path: Path) -> di
 
 def save(path: Path, container: Container, arrays: Mapping[str, Array], metadata: Mapping[str, str],
          check: Callable[[dict[str, Array], dict[str, str], str], Any]) -> None:
-    """Write a file that reads again: `check`, which reads it, refuses what is not to be saved."""
+    """Write a file after reading it back with `check`: what `load` would refuse is not saved."""
     where, data = os.fsdecode(path), container.pack(arrays, metadata)
     try:
         check(*container.unpack(data, where, len(data)), where)
@@ -180,7 +180,7 @@ def find(path: Path, max_bytes: int) -> list[Found]:
 
 
 def _model(arrays: dict[str, Array], metadata: dict[str, str], where: str) -> Found:
-    """A model of what a container holds, with all that can be wrong seen to."""
+    """The model that a container holds, after every check."""
     kind = metadata.get("format", "")
     if kind not in CLASSES:
         refuse_own(metadata, where)
@@ -228,7 +228,7 @@ def _options(text: str, known: Known, where: str) -> dict[str, Any]:
 
 
 def refuse_own(metadata: Mapping[str, str], where: str) -> None:
-    """An error for a file of ours: a reader of other files would leave its options out."""
+    """Refuse a file of ours: a reader of other files would ignore its options."""
     kind = metadata.get("format", "")
     if kind in LOADERS:
         raise ModelFileError(f"{where}: this is a {kind}; {LOADERS[kind]}.load reads it")

@@ -1,7 +1,7 @@
 """What a file is, and what can be done with a file of any format.
 
-A file is what its content says it is; its name is asked only for what to write. The modules that
-read and write are imported when a file needs them.
+The content of a file tells how to read it; a name tells only how to write. The modules that read
+and write are imported when a file needs them.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def read_arrays(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
     ----------
     path : path
         A file of safetensors, npz, PyTorch (``.pt``), Keras (``.keras``, ``.h5``), ONNX or
-        RTNeural. What it is, its content says.
+        RTNeural. Its content tells which.
     max_bytes : int
         The most bytes that the arrays of the file may have together.
 
@@ -238,7 +238,7 @@ def find_one(path: Path, name: str | None = None, max_bytes: int = MAX_BYTES,
              **options: Unpack[Options]) -> Found:
     """The only GRU of a file, or the one with this name; an error lists those there are.
 
-    `options` are what the caller knows better than the file: its reader need not doubt them.
+    `options` are what the caller knows better than the file.
     """
     kind = format_of(path)
     if kind in READ_ONE:

@@ -1,4 +1,4 @@
-"""A GRU between two formats: what a reader has found, a model is made of, and a writer takes."""
+"""A GRU between two formats: readers give it, models are made from it, and writers take it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model")                                   # GRU, GRUCell or a class of these
 
-# Arguments that names and shapes of parameters tell: they cannot be given beside them.
+# Arguments that follow from names and shapes of the parameters, and cannot be given.
 TOLD = ("input_size", "hidden_size", "num_layers", "bias", "bidirectional")
 
-# Arguments of a GRU that a cell has no use for, and the values with which it can do without.
+# Arguments of a GRU that a cell lacks, and the values that it may drop; None: any value.
 NOT_OF_A_CELL: dict[str, Any] = {
     "num_layers": 1, "bidirectional": False, "reverse": False, "batch_first": None,
     "dropout": None, "input_dropout": 0.0, "recurrent_dropout": 0.0, "checkpoint": None}
@@ -71,7 +71,7 @@ class Found:
 
 
 def build(cls: type[Model], found: Found, dtype: DType | None = None, **given: Any) -> Model:
-    """A model of the class `cls`, a `GRU` or `GRUCell`, with the arguments `given` beside found.
+    """Make a model of class `cls`, a `GRU` or `GRUCell`. Arguments in `given` replace those found.
 
     It is in training mode, as any new model, unless it has dropout: then in eval mode, so that its
     results are those of the source.
@@ -97,7 +97,7 @@ def build(cls: type[Model], found: Found, dtype: DType | None = None, **given: A
 
 
 def described(model: Any) -> Found:
-    """A model, a `GRU` or `GRUCell`, as what a writer takes."""
+    """What a writer takes, from a `GRU` or `GRUCell`."""
     cell = isinstance(model, GRUCell)
     names = ["input_size", "hidden_size", "bias", "reset_after", "clip"]
     options: dict[str, Any] = {"num_layers": 1, "bidirectional": False}
@@ -135,7 +135,7 @@ def _of_a_cell(cls: type[Any], where: str, options: dict[str, Any]) -> dict[str,
 
 
 def _converted(a: Array, name: str, dtype: np.dtype[Any], where: str) -> Array:
-    """An array in the dtype of the model: halves widen, and what is asked for rounds."""
+    """An array in the dtype of the model. A value that becomes infinite is an error."""
     if _checks.native(a.dtype) not in (np.float16, np.float32, np.float64):
         raise ValueError(f"{where}: {name} has dtype {a.dtype}, expected a floating dtype")
     with np.errstate(over="ignore"):

@@ -1,7 +1,7 @@
 """PyTorch: modules, state dicts, and .pt and .safetensors files without it.
 
-PyTorch is imported by `as_state_dict` and `as_module` alone; a module or a tensor that is given can
-only come from a program that has imported it.
+Only `as_state_dict` and `as_module` import PyTorch. Where a caller passes a module or a tensor, it
+has been imported already.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _tree(form: pt.Form) -> Flat:
 
 
 def _loaded(form: pt.Form, found: Found, max_bytes: int) -> Found:
-    """With arrays in place of places in storages."""
+    """With arrays in place of references to storages."""
     places: Any = found.parameters
     return replace(found, parameters=pt.arrays(form, places, max_bytes))
 

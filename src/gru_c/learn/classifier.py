@@ -58,7 +58,7 @@ class SequenceClassifier:
     gru : gru_c.GRU
     head : Linear
     metadata : dict of str to str
-        What the file that the model came from said about it beyond the architecture.
+        Notes about the model: `save` writes them, `load` reads them.
 
     Examples
     --------

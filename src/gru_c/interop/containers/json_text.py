@@ -1,4 +1,4 @@
-"""JSON of a file that nobody vouches for."""
+"""JSON from files that are not trusted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gru_c.interop.errors import ModelFileError
 
 
 def parse(text: str | bytes, where: str) -> Any:
-    """The value of a text, UTF-8 if it is bytes; ModelFileError with `where` for any other."""
+    """The value of a text, UTF-8 if it is bytes. A ModelFileError names `where`."""
     try:
         return json.loads(text if isinstance(text, str) else text.decode(),
                           object_pairs_hook=_object)

@@ -23,7 +23,6 @@ from gru_c.interop.errors import ModelFileError, hold_size
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gru_c._exchange import Path
     from gru_c._types import Array
 
 METADATA = "__metadata__"
@@ -50,12 +49,6 @@ class Declared:
     @property
     def nbytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
-
-
-def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
-    """Every array of a file by its name."""
-    with open(path, "rb") as file:
-        return read(file, os.fsdecode(path), max_bytes)[0]
 
 
 def read(file: IO[bytes], where: str,

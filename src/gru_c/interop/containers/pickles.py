@@ -2,8 +2,8 @@
 
 Nothing is imported or executed: a name stands for an entry of `NAMES` or is an error, and a call
 runs a function of pickle_names.py, which checks its arguments. Tensors become a `Tensor`, a place
-in a storage, and arrays of NumPy a `NumpyArray`; pt.py makes arrays of them. What nobody
-asks for (sets, say) becomes whatever is simple.
+in a storage, and arrays of NumPy a `NumpyArray`; pt.py makes arrays of them. What is not needed
+(sets, say) becomes something simple.
 
 A pickle can hold the same object many times, and objects of any depth. So nothing here recurses,
 compares or copies what it has not measured, and all that takes memory is held against a `Budget`.

@@ -22,7 +22,6 @@ from gru_c.interop.errors import MissingExtraError, ModelFileError, hold_size
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gru_c._exchange import Path
     from gru_c._types import Array
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "C64": "<c8", "BOOL": "?",
@@ -36,12 +35,6 @@ MAX_HEADER = 2**24                                         # bytes; as Python ob
 def begins(head: bytes) -> bool:
     """Whether a file is of this container, by its first `HEAD` bytes."""
     return head[8:9] == b"{" and not any(head[4:8])        # a header, after its length
-
-
-def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
-    """Every tensor of a file by its name; bfloat16 as float32."""
-    with open(path, "rb") as file:
-        return read(file, os.fsdecode(path), max_bytes)[0]
 
 
 def read(file: IO[bytes], where: str,

@@ -3,8 +3,8 @@
     members, the directory, the end of the directory; a member: 30 bytes, name, extra, data
 
 The format is APPNOTE.TXT of PKWARE, with its 64-bit extension; stored and deflated members.
-`zipfile` verifies checksums, which PyTorch leaves out on request, and makes large objects of small
-entries before it can be asked how many there are: it only writes.
+`zipfile` only writes here: it insists on checksums, which PyTorch can leave out, and makes large
+objects of small entries before it tells how many there are.
 """
 
 from __future__ import annotations

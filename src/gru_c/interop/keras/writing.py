@@ -43,13 +43,14 @@ def weights(found: Found) -> list[Array]:
 def write(found: Found, path: Path) -> None:
     """Write a `.keras` or `.h5` file, or only the weights to `.weights.h5`."""
     name = os.fsdecode(path)
-    if not name.endswith((".keras", ".h5")):
+    suffix = name.lower()
+    if not suffix.endswith((".keras", ".h5")):
         raise ValueError(f"{name}: Keras's files end in .keras or .h5, or in .weights.h5 for the "
                          "weights alone")
     layers = _layers(found)
-    whole_model = name.endswith(".h5") and not name.endswith(".weights.h5")
+    whole_model = suffix.endswith(".h5") and not suffix.endswith(".weights.h5")
     data = _hdf5_of_keras_2(found, layers) if whole_model else _hdf5(found)
-    if name.endswith(".keras"):
+    if suffix.endswith(".keras"):
         sequential = {"module": "keras", "class_name": "Sequential", "registered_name": None,
                       "config": {"name": "sequential", "trainable": True, "layers": layers}}
         metadata = {"keras_version": KERAS, "date_saved": "1980-01-01@00:00:00"}
