@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gru_c.interop.arrays import as_array
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import Found
 from gru_c.interop.keras import config, files, writing
+from gru_c.interop.keras.writing import weights, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,8 +30,7 @@ if TYPE_CHECKING:
     from gru_c.interop.keras.config import Settings
     from gru_c.interop.keras.files import File, Stored
 
-write = writing.write
-weights = writing.weights
+__all__ = ["find", "read", "read_arrays", "weights", "write"]
 
 
 def read(source: Any, layer: str | None, go_backwards: bool, options: Mapping[str, Any],
@@ -169,7 +170,7 @@ def _of_layer(layer: Any, go_backwards: bool, options: Mapping[str, Any]) -> Fou
         names = ", ".join(repr(node.name) for node in found) or "none"
         raise ValueError(f"{where} is no layer that holds one GRU; pass a GRU, GRUCell, RNN of "
                          f"GRUCells or Bidirectional(GRU) of its own (GRUs that it has: {names})")
-    arrays = [np.asarray(a) for a in layer.get_weights()]
+    arrays = [as_array(a, f"{where}: array {i}") for i, a in enumerate(layer.get_weights())]
     told = config.settings(found[0].class_name, found[0].config, _version(layer), options)
     if not arrays:
         raise ValueError(f"{where} has no weights yet: build it, or call it once")
@@ -191,7 +192,8 @@ def _of_list(arrays: Sequence[Any], go_backwards: bool, options: Mapping[str, An
     if len(arrays) not in (2, 3, 4, 6):
         raise ValueError(f"{where} has {len(arrays)} arrays; get_weights() gives 2 or 3 for a GRU "
                          "(kernel, recurrent_kernel, bias), 4 or 6 for a Bidirectional")
-    parts = _split([np.asarray(a) for a in arrays], 1 if len(arrays) < 4 else 2, where)
+    parts = _split([as_array(a, f"{where}: array {i}") for i, a in enumerate(arrays)],
+                   1 if len(arrays) < 4 else 2, where)
     return _made(parts, None, where, go_backwards, options, "", None)
 
 
@@ -247,7 +249,6 @@ def _reset_after(part: list[Array], asked: bool | None, default: bool, where: st
 
 def _check(part: list[Array], told: Settings | None, where: str) -> None:
     """The shapes of kernel, recurrent_kernel and bias, and what is told of them."""
-    part[:] = [_plain(a) for a in part]
     for kind, a in zip(files.ORDER, part, strict=False):
         if a.dtype.kind != "f" or a.dtype.itemsize > 8:
             raise ValueError(f"{where}: {kind} has dtype {a.dtype}, expected a floating dtype")
@@ -269,11 +270,6 @@ def _check_alike(parts: list[list[Array]], bidirectional: bool, where: str) -> N
         if shapes != expected:
             raise ValueError(f"{where}: arrays have shapes {', '.join(map(str, shapes))}, expected "
                              f"{', '.join(map(str, expected))} beside those of the first")
-
-
-def _plain(a: Array) -> Array:
-    """bfloat16, which NumPy does not have, as float32."""
-    return a.astype(np.float32) if a.dtype.name == "bfloat16" else a
 
 
 def _parameters(part: list[Array]) -> dict[str, Array]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_c import _checks
+from gru_c.interop.arrays import as_array
 from gru_c.interop.found import Found
 from gru_c.interop.onnx.graph import (
     TYPES,
@@ -124,7 +124,7 @@ def _arrays(weights: Mapping[str, Any] | None) -> dict[str, Array]:
         return {}
     if not isinstance(weights, Mapping):
         raise TypeError(f"weights must be a mapping, got {type(weights).__name__}")
-    return {name: _checks.any_array(a, f"weights[{name!r}]") for name, a in weights.items()}
+    return {name: as_array(a, f"weights[{name!r}]") for name, a in weights.items()}
 
 
 # ---- one node ----------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ def _joined(constants: Constants, scope: Scope, node: Any) -> str:
     for d, name in enumerate(node.input):
         squeeze = scope.producers.get(name)
         cut = scope.producers.get(squeeze.input[0]) if squeeze and squeeze.input else None
-        if cut is None or (squeeze.op_type, cut.op_type) != ("Squeeze", "Slice"):
+        if squeeze is None or cut is None or (squeeze.op_type, cut.op_type) != ("Squeeze", "Slice"):
             return ""
         starts, ends, axes, steps = (_integers(constants, scope, cut, i + 1, key) for i, key in
                                      enumerate(("starts", "ends", "axes", "steps")))
