@@ -4,10 +4,11 @@ lists of weights, stand-ins of layers, and what is written. Keras is not needed.
 tools/make_interop_keras.py made the fixtures; test_interop_keras_live.py asks Keras itself.
 """
 
+import base64
 import io
 import json
+import marshal
 import shutil
-import sys
 import tarfile
 import zipfile
 import zlib
@@ -214,6 +215,19 @@ def test_find_and_read_arrays(folder, major, file):
     assert len(dense) == 1
 
 
+def test_a_layer_that_cannot_be_read_beside_others(tmp_path, folder):
+    """It is told, not left out in silence."""
+    def another(layers):
+        layers.append(serialized(name="other", activation="gelu"))
+
+    path = with_config(folder, tmp_path / "model.keras", another)
+    with pytest.warns(UserWarning, match="left out: .*model.keras, layer 'other': activation is"):
+        assert [found.name for found in keras.find(path, LIMIT)] == ["only"]
+    path = with_config(folder, path, lambda layers: layers[1]["config"].update(activation="gelu"))
+    with pytest.raises(interop.ModelFileError, match="layer 'only': activation is 'gelu'"):
+        keras.find(path, LIMIT)
+
+
 # ---- lists of weights ----------------------------------------------------------------------------
 
 def arrays_of(rng, H=4, inputs=3, bias="after", dtype=np.float32):
@@ -266,6 +280,43 @@ def test_lists_against_numpy(bias, after):
     both = gru_c.GRU.from_keras(arrays + arrays, **options)
     np.testing.assert_allclose(both(x, np.repeat(h_0, 2, 0))[0][:, ::-1, 4:], expected, rtol=0,
                                atol=1e-12)
+
+
+def test_a_row_that_is_all_masked():
+    """Its output is zeros and its state the first one; the other row is as it is alone."""
+    rng = np.random.default_rng(0)
+    model = gru_c.GRU.from_keras(arrays_of(rng, dtype=np.float64))
+    x, h_0 = rng.standard_normal((2, 5, 3)), rng.standard_normal((1, 2, 4))
+    mask = np.array([[False] * 5, [True] * 5])
+    output, h_n = model(x, h_0, mask=mask)
+    assert not output[0].any()
+    np.testing.assert_array_equal(h_n[0, 0], h_0[0, 0])
+    alone, _ = model(x[1:], h_0[:, 1:])
+    np.testing.assert_allclose(output[1:], alone, rtol=0, atol=1e-15)
+
+
+def test_no_state_is_zeros_and_the_bias_of_the_state_counts():
+    """Of all directions, and of a cell: the second row of the bias acts in the first step, too."""
+    rng = np.random.default_rng(0)
+    arrays = arrays_of(rng, dtype=np.float64)
+    x = rng.standard_normal((2, 1, 3))
+    expected = in_numpy(arrays, x, np.zeros((2, 4)), True)
+    other = in_numpy([*arrays[:2], arrays[2] * [[1], [0]]], x, np.zeros((2, 4)), True)
+    assert np.abs(expected - other).max() > 0.1
+    both = gru_c.GRU.from_keras(arrays + arrays)
+    np.testing.assert_allclose(both(x)[0], np.tile(expected, 2), rtol=0, atol=1e-12)
+    cell = gru_c.GRUCell.from_keras(arrays)
+    np.testing.assert_allclose(cell(x[:, 0]), expected[:, 0], rtol=0, atol=1e-12)
+
+
+def test_parameters_of_pytorch_in_keras():
+    """The order of gates and of the two biases: Keras's equations give PyTorch's results."""
+    folder = FIXTURES.parent / "torch"
+    gru = gru_c.GRU.from_torch(folder / "zip_float64.pt")
+    with np.load(folder / "results.npz") as results:
+        x, output = results["zip_float64/x"], results["zip_float64/output"]
+    found = in_numpy(gru.to_keras(), x.swapaxes(0, 1), np.zeros((2, 4)), True)
+    np.testing.assert_allclose(found.swapaxes(0, 1), output, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(("change", "options", "error"), [
@@ -735,17 +786,25 @@ def test_configurations_that_do_not_fit(tmp_path, folder):
     fails(with_config(folder, path, lambda layers: layers.append(nested)), "more than 64 deep")
 
 
+def test_code_in_a_file_is_not_run(tmp_path, folder, monkeypatch):
+    """A Lambda layer holds marshalled code: it is text here, also as a GRU's activation."""
+    monkeypatch.chdir(tmp_path)
+    code = compile("open('executed', 'w')", "<file>", "exec")
+    function = {"class_name": "__lambda__", "config": {
+        "code": base64.b64encode(marshal.dumps(code)).decode(), "defaults": None, "closure": None}}
+    evil = {"class_name": "Lambda", "config": {"name": "evil", "function": function}}
+    path = with_config(folder, tmp_path / "model.keras", lambda layers: layers.append(evil))
+    assert gru_c.GRU.from_keras(path).hidden_size == 4
+    path = with_config(folder, tmp_path / "other.keras",
+                       lambda layers: layers[1]["config"].update(activation=function))
+    fails(path, "activation is .*__lambda__.*, which a GRU does not have")
+    assert not (tmp_path / "executed").exists()
+
+
 def test_a_group_that_is_not_there(tmp_path, folder):
     path = tmp_path / "model.keras"
     fails(with_config(folder, path, lambda layers: layers.pop(1) and layers.append(
         serialized("GRUCell", name="cell"))), "'cell' has no weights at layers/gru_cell/vars")
-
-
-def test_without_h5py(monkeypatch, folder):
-    monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(interop.MissingExtraError, match=r"h5py is needed .*gru-c\[keras\]"):
-        gru_c.GRU.from_keras(folder / "3" / "one.keras")
-    gru_c.GRU.from_keras(arrays_of(np.random.default_rng(0)))     # needs none
 
 
 def test_memory_of_a_file_that_is_open(folder):

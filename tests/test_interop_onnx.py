@@ -5,18 +5,17 @@ makes the files of fixtures/interop/onnx.
 """
 
 import os
-import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from family import build, case
-from helpers import F32, F64, error, normal, python
+from helpers import F32, F64, error, normal
 from test_onnx import DIRECTIONS, by_evaluator, inputs_of, model_of
 
 import gru_c
-from gru_c.interop import MissingExtraError, ModelFileError
+from gru_c.interop import ModelFileError
 from gru_c.interop import onnx as interop
 
 onnx = pytest.importorskip("onnx")
@@ -868,7 +867,7 @@ def test_what_onnx_cannot_hold(tmp_path, monkeypatch):
     assert not path.exists()
 
 
-# ---- find, read_arrays, the extra ----------------------------------------------------------------
+# ---- find, read_arrays ---------------------------------------------------------------------------
 
 def test_find():
     arrays = weights(end="_0") | weights(1, 4, 4, "_1", seed=1) | weights(end="_2", seed=2)
@@ -910,14 +909,3 @@ def test_numbers_of_all_types(kind):
     assert not numbers.raw_data
     found = interop.read_arrays(model_with([], {"a": numbers}), MAX_BYTES)["a"]
     assert found.dtype == a.dtype and (found == a).all()
-
-
-def test_without_onnx(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    for action in (lambda: from_onnx("file"), lambda: gru_c.GRU(3, 4).to_onnx(tmp_path / "file")):
-        with pytest.raises(MissingExtraError, match=r"onnx is needed .* 'gru-c\[onnx\]'"):
-            action()
-
-
-def test_onnx_is_imported_when_needed():
-    assert python("import sys, gru_c.interop.onnx; print('onnx' in sys.modules)").strip() == "False"

@@ -100,7 +100,8 @@ class Exchange:
             Of the state dict in a checkpoint, nested keys joined with dots. Needed where more than
             one mapping in it has a GRU with that prefix.
         max_bytes : int
-            The most memory that the arrays of a file may take, as the file declares it.
+            The most bytes that the arrays of a file together may declare, checked before any is
+            read.
         **options
             Other arguments of the class. A module tells all of its own; a state dict does not
             tell `batch_first` and `dropout`.
@@ -113,17 +114,18 @@ class Exchange:
         Raises
         ------
         gru_c.interop.ModelFileError
-            A subclass of ValueError: the file is damaged, none of these, declares too much, or
-            holds something other than tensors, numbers and containers; or there is no GRU with that
-            prefix. The message names the file and what was found.
+            A subclass of ValueError. The file is damaged, was not written by ``torch.save`` or
+            safetensors, declares too much, or holds something other than tensors, numbers and
+            containers; or there is no GRU with that prefix. The message names the file and what was
+            found.
         MissingExtraError
             It is a .safetensors file, and the package safetensors is not installed.
         ValueError
-            The same of a module or a mapping.
+            A module or a mapping has no such GRU.
         TypeError
             `source` is none of these.
         OSError
-            Of the file itself.
+            The file cannot be read.
 
         Examples
         --------
@@ -168,7 +170,7 @@ class Exchange:
         ImportError
             `module` is True and PyTorch is not installed.
         OSError
-            Of the file.
+            The file cannot be written.
 
         Examples
         --------
@@ -194,42 +196,51 @@ class Exchange:
         """A model from a layer of Keras, the list of its weights, or a file.
 
         Keras 2 and 3 are read. A file needs h5py (``pip install 'gru-c[keras]'``), not Keras or
-        TensorFlow; docs/interop/keras.md has examples. A `GRU` is made with ``batch_first=True``,
-        as Keras is, and in eval mode if it has dropout.
+        TensorFlow; docs/interop/keras.md has examples.
 
         Parameters
         ----------
         source : layer, list of arrays, or path
-            - A built layer: ``GRU``, ``GRUCell``, ``RNN`` of a ``GRUCell`` or of several,
+            - A built layer: ``GRU``, ``GRUCell``, ``RNN`` of one ``GRUCell`` or of several,
               ``Bidirectional`` of these with ``merge_mode="concat"``, ``CuDNNGRU``.
             - What its ``get_weights()`` gives: ``kernel`` (I, 3H), ``recurrent_kernel`` (H, 3H) and
-              ``bias``, which is (2, 3H) where `reset_after` is True, (3H,) where it is False, and
-              may be absent; twice for two directions. Options are keywords.
+              perhaps ``bias``, which is (2, 3H) with `reset_after` and (3H,) without; the same
+              twice for two directions. Options are keywords.
             - The path of a ``.keras``, ``.weights.h5`` or ``.h5`` file.
         layer : str, optional
-            The layer of a file, by its name after those of the models that it is in:
-            ``"encoder/gru"``, or ``"gru"`` if no other ends so. Not needed if there is one GRU.
+            The layer of a file: its name after the names of the models that it is in,
+            ``"encoder/gru"``, or ``"gru"`` if no other name ends with it. Not needed if there is
+            one GRU, or if a Sequential holds nothing but GRUs: they are the layers of one model.
         dtype : float32 or float64, optional
-            That of the arrays if absent, and float32 for float16 and bfloat16.
+            Of the model; that of the arrays if absent, float32 for float16 and bfloat16.
         go_backwards : bool
-            For weights without a configuration: the direction is reversed, and the model a
-            `gru_c.gru.ReverseGRU`. It gives output at the step that it belongs to; Keras gives it
-            in the order computed, ``output[:, ::-1]``.
+            Whether weights without a configuration are those of a layer with
+            ``go_backwards=True``.
         max_bytes : int
-            Limit of the bytes of all arrays that a file declares, held before any is read.
+            The most bytes that the arrays of a file together may declare, checked before any is
+            read.
         **options
-            Other arguments of the model. They replace what a configuration says. Of weights without
-            a configuration they are the defaults of a `GRU`, but `reset_after` is told by a bias.
+            Other arguments of the class, which replace those of a configuration. Weights without a
+            configuration do not tell them, but a bias tells `reset_after`.
+
+        Returns
+        -------
+        GRU, ReverseGRU or GRUCell
+            With ``batch_first=True``, as Keras has it; in training mode, or with dropout in eval
+            mode. ``go_backwards=True`` gives a `gru_c.ReverseGRU`. Its output is at the step that
+            it belongs to; Keras gives it in the order computed, ``output[:, ::-1]``.
 
         Raises
         ------
         ModelFileError
-            The file is no file of Keras or is damaged, has no such layer, or several and `layer` is
-            absent, or a layer with something that a GRU does not have. A ValueError, too.
+            A subclass of ValueError. The file is no file of Keras or is damaged, has no such layer,
+            or several and `layer` is absent, or a layer with something that a GRU does not have.
         ValueError, TypeError
-            The same of a layer or a list.
+            A layer or a list is not one of these.
         MissingExtraError
-            A file, and h5py is not installed.
+            `source` is a file, and h5py is not installed.
+        OSError
+            The file cannot be read.
 
         Examples
         --------
@@ -253,7 +264,7 @@ class Exchange:
         """The arrays for `set_weights` of a layer of Keras.
 
         The layer has the options of the model: `bias` as ``use_bias``, `reset_after`, and for
-        `gru_c.gru.ReverseGRU` ``go_backwards=True``. The list does not hold them; a ``.keras`` file
+        `gru_c.ReverseGRU` ``go_backwards=True``. The list does not hold them; a ``.keras`` file
         does, which `gru_c.interop.convert` writes.
 
         Returns
@@ -298,34 +309,35 @@ class Exchange:
         source : path-like or onnx.ModelProto
             External data must lie in the folder of the file.
         node : str, optional
-            The name of a GRU node, or of one of its outputs; names of nodes that are the layers of
-            one GRU, with ``", "`` between them. Not needed for a file with one GRU.
+            The name of a GRU node, or of one of its outputs; or the names of nodes that are the
+            layers of one GRU, with ``", "`` between them. Not needed for a file with one GRU.
         linear_before_reset : 0 or 1, optional
-            What all nodes are to have, whatever the file says. PyTorch's newer exporter wrote 0 for
-            ``nn.GRU``, which is 1, with onnxscript 0.5.7 to 0.7.0.
+            Of all nodes, whatever the file says. With onnxscript 0.5.7 to 0.7.0, PyTorch's newer
+            exporter wrote 0 for ``nn.GRU``, which computes 1.
         dtype : float32 or float64, optional
-            Of the model; by default that of the file, and float32 for float16 and bfloat16.
+            Of the model; that of the file if absent, float32 for float16 and bfloat16.
         weights : mapping of str to array, optional
-            Arrays by the names of inputs of the graph, where W (D, 3H, I), R (D, 3H, H) or
-            B (D, 6H) are inputs.
+            Where W (D, 3H, I), R (D, 3H, H) or B (D, 6H) are inputs of the graph: arrays by the
+            names of these inputs.
         max_bytes : int
-            The most that all arrays of the file may declare.
+            The most bytes that the arrays of the file together may declare, checked before any is
+            read.
         **options
             Other arguments of the class, such as ``rng`` or ``batch_first``.
 
         Returns
         -------
-        model
+        GRU, ReverseGRU or GRUCell
             Nodes of which one takes the output of another become layers. ``layout=1`` gives a
-            model with ``batch_first=True``, ``direction="reverse"`` a `ReverseGRU`. The inputs
-            sequence_lens and initial_h are arguments of each call, ``lengths`` and ``h_0``.
+            model with ``batch_first=True``, ``direction="reverse"`` a `gru_c.ReverseGRU`. The
+            inputs sequence_lens and initial_h are arguments of each call, ``lengths`` and ``h_0``.
 
         Raises
         ------
         ModelFileError
             If the file is no ONNX model, is damaged, has no GRU node or several GRUs (the error
             lists them), has weights that are computed, or attributes that a GRU does not have, such
-            as other activations for each direction.
+            as different activations for the two directions.
         ValueError
             If `weights` has names that are not needed.
         MissingExtraError
@@ -372,9 +384,9 @@ class Exchange:
         and batch may have any size. The file passes ``onnx.checker``; equal models give equal
         bytes. Needs the onnx package, ``pip install 'gru-c[onnx]'``.
 
-        ONNX Runtime runs float32 alone: ONNX has float64, but its CPU kernels do not. It gives
-        zeros as h_n of a row of no steps. What matters in training alone is not written: dropout of
-        any kind, and ``checkpoint``.
+        ONNX Runtime runs only float32 models: ONNX has float64, but its CPU kernels do not. For a
+        row of no steps it gives zeros as h_n, not ``h_0``. What matters only in training is not
+        written: dropout of any kind, and ``checkpoint``.
 
         Parameters
         ----------
@@ -383,9 +395,10 @@ class Exchange:
         opset : int
             7 or newer, as far as the onnx package knows it.
         h_0 : bool
-            Whether the first states are an input ``h_0``, (L*D, batch, H). Else they are zeros.
+            Whether there is an input ``h_0`` (L*D, batch, H); otherwise the first states are zeros.
         lengths : bool
-            Whether the steps that each row has are an input ``lengths``, int32 (batch,).
+            Whether there is an input ``lengths`` (batch,) of int32; otherwise each row has all
+            steps.
 
         Raises
         ------
@@ -423,8 +436,8 @@ class Exchange:
                    **options: Unpack[OptionsOfEquations]) -> Self:
         """A model from the matrices of a GRU that was written by hand.
 
-        How its equations are written is said by the options: matrices alone do not tell, and most
-        wrong choices still run. docs/interop/by-hand.md has examples, docs/conventions.md what
+        The options say how its equations are written: matrices alone do not tell, and most wrong
+        choices still run. docs/interop/by-hand.md has examples, docs/conventions.md says what
         others use.
 
         Parameters
@@ -447,8 +460,8 @@ class Exchange:
         reset_after : bool
             True: ``n = tanh(W x + b_i + r * (U h + b_h))``; False:
             ``n = tanh(W x + b_i + U (r * h) + b_h)``, and so is any Linear on ``[x, r * h]``.
-            With True, the place of one bias of n has to be said: ``(W, U, b, None)`` or
-            ``(W, U, None, b)``.
+            With True, a single bias of n is ``(W, U, b, None)`` or ``(W, U, None, b)``, which says
+            where it stands.
         z_times : "h" or "n"
             What the update gate multiplies: ``h' = z * h + (1 - z) * n``, or
             ``h' = (1 - z) * h + z * n``. With ``"n"``, the weights and biases of z change their
@@ -458,22 +471,21 @@ class Exchange:
         dtype : float32 or float64, optional
             Of the model. By default float64 if one of the arrays is, else float32.
         **options
-            Arguments of the class beside those that are told: activations, ``batch_first``,
-            ``rng``, ...
+            Other arguments of the class: activations, ``batch_first``, ``rng``, ...
 
         Returns
         -------
         GRU or GRUCell
-            The class that the method is called on. With z_times="h" its parameters are those given;
-            a bias that only some gates have is zero for the others.
+            Of the class that the method is called on. With z_times="h" its parameters are those
+            given; a bias that only some gates have is zero for the others.
 
         Raises
         ------
         TypeError
-            Something that is no mapping of tuples.
+            `gates` holds something other than mappings of tuples.
         ValueError
-            Gates, shapes or options that do not fit together. With z_times="n", a
-            `recurrent_activation` without ``f(-a) = 1 - f(a)``.
+            Gates, shapes or options do not fit together; or z_times="n" with a
+            `recurrent_activation` f that has no ``f(-a) = 1 - f(a)``.
 
         Examples
         --------
@@ -510,25 +522,25 @@ class Exchange:
             trees is the forward and the reverse direction of a layer, a list has layers, lowest
             first.
         path : str
-            Where the cell is: keys joined by ``"/"``.
+            Where the cell is: keys with ``"/"`` between them.
         dtype : float32 or float64, optional
             Of the model. By default float64 if one of the arrays is, else float32.
         **options
-            Arguments of the class that parameters do not tell: activations, if the cell has others,
+            Other arguments of the class: activations, if they are not the defaults,
             ``batch_first=True`` for the layout of ``RNN``, ...
 
         Returns
         -------
         GRU or GRUCell
-            The class that the method is called on. A bias that Flax does not have is zero.
+            Of the class that the method is called on. A bias that Flax does not have is zero.
 
         Raises
         ------
         TypeError
-            Something that is no mapping.
+            `source` holds something other than mappings.
         ValueError
-            No cell, or several; the message lists where they are. A cell with missing or unexpected
-            leaves, or with shapes that do not fit.
+            There is no cell, or several: the message lists where they are. Or a cell has missing or
+            unexpected leaves, or shapes that do not fit.
 
         Notes
         -----
@@ -591,17 +603,17 @@ class Exchange:
         dtype : float32 or float64, optional
             Of the model. By default float64 if one of the arrays is, else float32.
         **options
-            Arguments of the class that parameters do not tell.
+            Other arguments of the class: ``batch_first``, ``rng``, ...
 
         Returns
         -------
         GRU or GRUCell
-            The class that the method is called on.
+            Of the class that the method is called on.
 
         Raises
         ------
         ValueError
-            Names that are missing or unknown, or shapes that do not fit.
+            Names are missing or unknown, or shapes do not fit.
 
         Examples
         --------
@@ -654,29 +666,29 @@ class Exchange:
             A file, or what one holds: ``{"layers": [...]}`` as ``python/model_utils.py`` of
             RTNeural writes it, or a state dict of PyTorch, also under the key ``state_dict``.
         layer : int, list of int or str, optional
-            Which one, if there are several: its index in ``"layers"``, or the indices of GRUs that
+            Which GRU, if there are several: its index in ``"layers"``, or the indices of GRUs that
             follow one another, as layers of one model; in a state dict the prefix of its names.
         dtype : float32 or float64, optional
             Of the model. By default float32 if all numbers of the file are numbers of float32, as
             those of a float32 model are, else float64.
         max_bytes : int
-            A file that is larger, or whose numbers need more, is an error.
+            The most bytes that the file and its numbers may take.
         **options
-            Arguments of the class that parameters do not tell.
+            Other arguments of the class: ``batch_first``, ``rng``, ...
 
         Returns
         -------
         GRU or GRUCell
-            The class that the method is called on.
+            Of the class that the method is called on.
 
         Raises
         ------
         ModelFileError
-            A file that is no such JSON, or none that RTNeural could load.
+            The file is no such JSON, or none that RTNeural could load.
         ValueError
-            The same of a mapping.
+            The mapping is none of these.
         OSError
-            A file that cannot be read.
+            The file cannot be read.
 
         Examples
         --------
@@ -699,7 +711,7 @@ class Exchange:
         Parameters
         ----------
         path : path
-            It is replaced as a whole. Without biases, those in the file are zeros.
+            It is replaced as a whole. The biases of a model without are written as zeros.
 
         Raises
         ------
@@ -727,8 +739,8 @@ class Exchange:
     def save(self, path: Path, metadata: Mapping[str, str] | None = None) -> None:
         """Write the model to a file of gru_c: parameters, options and metadata.
 
-        Whoever reads `path` meanwhile sees the old file or all of the new one. The same model gives
-        the same bytes. docs/interop/files.md has the layout.
+        Whoever reads `path` in the meantime sees the old file or all of the new one. The same model
+        gives the same bytes. docs/interop/files.md describes the layout.
 
         Parameters
         ----------
@@ -737,17 +749,17 @@ class Exchange:
             package safetensors. Replaced if it exists; a symbolic link stays and its target is
             replaced.
         metadata : mapping of str to str, optional
-            Kept in the file, beside `metadata` of the model and in the place of its equal names.
+            Kept in the file, together with the model's own `metadata`; of equal names, these win.
 
         Raises
         ------
         ValueError
-            If the suffix is another, a name of `metadata` is one of the format's own (``format``,
-            ``format_version``, ``options``), or `load` could not read what would be written.
+            If the suffix is another one, if a name of `metadata` is one of the format's own
+            (``format``, ``format_version``, ``options``), or if `load` could not read the file.
         TypeError
             If `metadata` holds anything but str.
         OSError
-            If the file cannot be written: no room, say. What was there is left as it was.
+            If the file cannot be written: the disk is full, say. What was there is left as it was.
         MissingExtraError
             If safetensors is not installed.
 
@@ -773,22 +785,22 @@ class Exchange:
     def load(cls, path: Path, max_bytes: int = MAX_BYTES) -> Self:
         """Read a model that `save` wrote, with its options, its dtype and its `metadata`.
 
-        What a file says is checked before a model is made, and nothing in it is executed. Which of
-        the two formats it has is told by what is in it, not by its name. The model is in training
-        mode as any new one, but one with dropout is in eval mode.
+        What a file says is checked before a model is made, and nothing in it is executed. Its
+        content, not its name, tells which of the two formats it has. The model is in training mode,
+        as any new one; a model with dropout is in eval mode.
 
         Parameters
         ----------
         path : path-like
         max_bytes : int
-            Most bytes of all arrays together. A file that declares more is refused before memory is
-            taken.
+            The most bytes that the arrays of the file together may declare, checked before any is
+            read.
 
         Returns
         -------
         GRU, ReverseGRU or GRUCell
-            Of the class, but `GRU.load` gives a `ReverseGRU` if that is what was saved. A cell and
-            a GRU of one layer read each other's files.
+            Of the class that the method is called on; but `GRU.load` gives a `ReverseGRU` if that
+            is what was saved. A cell and a GRU of one layer read each other's files.
 
         Raises
         ------

@@ -59,6 +59,12 @@ def place(where: str, layers: list[tuple[Any, ...]], layer: int, direction: int)
 
 # ---- to a GRU and back --------------------------------------------------------------------------
 
+def swapped(stacked: Array) -> Array:
+    """Gates r, z, n as z, r, n, the order of Keras, ONNX and RTNeural; and back."""
+    first, second, n = np.split(stacked, 3)
+    return np.concatenate([second, first, n])
+
+
 def joined(layers: list[tuple[Direction, ...]], where: str, name: str, convention: str,
            **options: Any) -> Found:
     """The GRU of these layers; one without a bias has zeros where another one has a bias."""

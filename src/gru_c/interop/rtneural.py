@@ -24,7 +24,7 @@ import numpy as np
 from gru_c.interop import gates, state_dict
 from gru_c.interop.containers.writing import write_atomically
 from gru_c.interop.errors import ModelFileError
-from gru_c.interop.layers import joined, refuse_options, separated
+from gru_c.interop.layers import joined, refuse_options, separated, swapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -221,11 +221,8 @@ def _direction(layer: Mapping[str, Any], where: str) -> Direction:
 
 def _layer(own: Direction) -> dict[str, Any]:
     """A layer of a file. Without biases, they are zeros."""
-    def swapped(a: Array | None) -> Array:
-        r, z, n = np.split(np.zeros(len(own.weight_hh)) if a is None else a, 3)
-        return np.concatenate([z, r, n])
-
-    weights = [swapped(own.weight_ih).T, swapped(own.weight_hh).T,
-               np.stack([swapped(own.bias_ih), swapped(own.bias_hh)])]
+    zeros = np.zeros(len(own.weight_hh))
+    biases = [swapped(zeros if b is None else b) for b in (own.bias_ih, own.bias_hh)]
+    weights = [swapped(own.weight_ih).T, swapped(own.weight_hh).T, np.stack(biases)]
     return {"type": "gru", "activation": "tanh", "shape": [None, None, own.weight_hh.shape[1]],
             "weights": [a.tolist() for a in weights]}

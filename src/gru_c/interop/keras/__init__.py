@@ -2,25 +2,28 @@
 
 Keras has ``kernel (I, 3H)``, ``recurrent_kernel (H, 3H)`` and a bias, gates in the order z, r, n.
 The bias is (2, 3H) with reset_after=True, row 0 that of the input, and (3H,) without: the sum of
-ours. Files are in files.py, configurations in config.py, what is written in
-writing.py. Keras itself is never imported.
+ours. Keras itself is never imported.
+
+config.py has configurations, files.py files and their arrays, writing.py what is written.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import warnings
 from dataclasses import replace
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_c.interop.arrays import as_array
+from gru_c.interop.arrays import as_array, floats
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import Found
-from gru_c.interop.keras import config, files, writing
+from gru_c.interop.keras import config, files
 from gru_c.interop.keras.writing import weights, write
+from gru_c.interop.layers import swapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,23 +58,24 @@ def read(source: Any, layer: str | None, go_backwards: bool, options: Mapping[st
 def find(path: Path, max_bytes: int) -> list[Found]:
     """Every GRU of a file: the two directions of a `Bidirectional` apart where they cannot be one.
 
-    Raises ModelFileError where there are GRUs and none of them can be read.
+    A warning names those that cannot be read. If there are no others, it is a ModelFileError.
     """
     with files.reading(path, max_bytes) as file:
         found: dict[str, Found] = {}
-        problem: ModelFileError | None = None
-        whole: set[str] = set()
+        problems: dict[str, ModelFileError] = {}
         for stored in _listed(file):
-            if not stored.alone and stored.name.rpartition("/")[0] in whole:
+            if not stored.alone and stored.name.rpartition("/")[0] in found:
                 continue
             try:
                 found[stored.name] = _of_stored(file, stored, False, {})
-                whole.add(stored.name)
             except ModelFileError as error:
-                problem = problem or error
-        if problem and not found:
+                problems[stored.name] = error
+    for name, problem in problems.items():
+        if not found:
             raise problem
-        return list(found.values())
+        if not any(other.startswith(f"{name}/") for other in found):
+            warnings.warn(f"left out: {problem}", UserWarning, stacklevel=3)
+    return list(found.values())
 
 
 def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
@@ -249,9 +253,8 @@ def _reset_after(part: list[Array], asked: bool | None, default: bool, where: st
 
 def _check(part: list[Array], told: Settings | None, where: str) -> None:
     """The shapes of kernel, recurrent_kernel and bias, and what is told of them."""
-    for kind, a in zip(files.ORDER, part, strict=False):
-        if a.dtype.kind != "f" or a.dtype.itemsize > 8:
-            raise ValueError(f"{where}: {kind} has dtype {a.dtype}, expected a floating dtype")
+    part[:] = [floats(a, f"{where}: {kind}")
+               for kind, a in zip(files.ORDER, part, strict=False)]
     shapes = [a.shape for a in part]
     if len(shapes) not in (2, 3) or not files.is_gru(shapes):
         raise ValueError(f"{where}: arrays have shapes {', '.join(map(str, shapes))}, expected "
@@ -291,4 +294,4 @@ def _parameters(part: list[Array]) -> dict[str, Array]:
             found |= {"bias_ih": bias[0], "bias_hh": np.zeros_like(bias[0])}
         else:
             found["bias_ih"], found["bias_hh"] = bias[0].reshape(2, 3 * H)
-    return {kind: writing.reordered(a) for kind, a in found.items()}
+    return {kind: swapped(a) for kind, a in found.items()}

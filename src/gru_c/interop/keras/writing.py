@@ -18,6 +18,7 @@ from gru_c.interop.containers import hdf5, zips
 from gru_c.interop.containers.writing import write_atomically
 from gru_c.interop.keras.config import joined, keras_activation
 from gru_c.interop.keras.files import CONFIG, METADATA, ORDER, WEIGHTS
+from gru_c.interop.layers import SUFFIXES, swapped
 
 if TYPE_CHECKING:
     from gru_c._exchange import Path
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
 KERAS, KERAS_2 = "3.0.0", "2.15.0"                         # whose form the files have
 # Activations of .h5: what the name means in both versions.
 SAME = ("sigmoid", "tanh", "relu", "softsign", "softplus", "linear", "elu")
-
-
-def reordered(stacked: Array) -> Array:
-    """Gates r, z, n as z, r, n, and back."""
-    first, second, n = np.split(stacked, 3)
-    return np.concatenate([second, first, n])
 
 
 def weights(found: Found) -> list[Array]:
@@ -66,13 +61,12 @@ def write(found: Found, path: Path) -> None:
 # ---- arrays --------------------------------------------------------------------------------------
 
 def _suffixes(found: Found, layer: int) -> list[str]:
-    return [f"l{layer}", f"l{layer}_reverse"][:1 + found.options["bidirectional"]]
+    return [f"l{layer}{end}" for end in SUFFIXES[:1 + found.options["bidirectional"]]]
 
 
 def _arrays(found: Found, suffix: str) -> list[Array]:
-    """kernel, recurrent_kernel and bias of a direction; with reset_after=False one bias, the sum.
-    """
-    W_ih, W_hh, *biases = (reordered(found.parameters[f"{name}_{suffix}"]) for name in NAMES
+    """kernel, recurrent_kernel and bias of a direction: with reset_after=False, the sum of both."""
+    W_ih, W_hh, *biases = (swapped(found.parameters[f"{name}_{suffix}"]) for name in NAMES
                            if f"{name}_{suffix}" in found.parameters)
     if not biases:
         return [W_ih.T.copy(), W_hh.T.copy()]
@@ -158,12 +152,7 @@ def _options(found: Found) -> dict[str, Any]:
             options.get("recurrent_activation", "sigmoid"), "recurrent_activation"),
         "dropout": options.get("input_dropout", 0.0),
         "recurrent_dropout": options.get("recurrent_dropout", 0.0),
-        "return_sequences": True, "dtype": _dtype(found)}
-
-
-def _dtype(found: Found) -> str:
-    """Of the arrays, which Keras reads into layers of this dtype."""
-    return str(found.dtype)
+        "return_sequences": True, "dtype": str(found.dtype)}
 
 
 def _layers(found: Found) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from gru_c.interop.arrays import as_array
 from gru_c.interop.found import Found
+from gru_c.interop.layers import SUFFIXES, swapped
 from gru_c.interop.onnx.graph import (
     TYPES,
     Constants,
@@ -43,7 +44,7 @@ __all__ = ["find", "read", "read_arrays", "write"]
 
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h")
 X, W, R, B, LENS, H_0 = range(6)
-DIRECTIONS = {"forward": ("",), "reverse": ("",), "bidirectional": ("", "_reverse")}
+DIRECTIONS = {"forward": ("",), "reverse": ("",), "bidirectional": SUFFIXES}
 ATTRIBUTES = {"activation_alpha": "floats", "activation_beta": "floats", "activations": "strings",
               "clip": "f", "direction": "s", "hidden_size": "i", "layout": "i",
               "linear_before_reset": "i", "output_sequence": "i"}
@@ -381,7 +382,7 @@ def _found(model: Model, constants: Constants, stack: list[_Node],
         zeros = np.zeros((D, 3 * H), layer["weight_hh"].dtype)
         for d, end in enumerate(node.ends):
             for key in ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if bias else ())):
-                parameters[f"{key}_l{i}{end}"] = _rzn(layer.get(key, zeros)[d])
+                parameters[f"{key}_l{i}{end}"] = swapped(layer.get(key, zeros)[d])
     if linear_before_reset is not None:
         options["reset_after"] = bool(linear_before_reset)
     options |= {"input_size": first["weight_ih"].shape[2], "hidden_size": H,
@@ -434,12 +435,6 @@ def _weight(model: Model, constants: Constants, node: _Node, index: int) -> Arra
         raise model.error(f"node {node.name!r}: its {key}, {name!r}, has dtype {a.dtype}, "
                           "expected a floating dtype")
     return a
-
-
-def _rzn(stacked: Array) -> Array:
-    """Gates as we stack them, from z, r, h."""
-    z, r, n = np.split(stacked, 3)
-    return np.concatenate([r, z, n])
 
 
 # ---- what is no part of a GRU ------------------------------------------------------------------

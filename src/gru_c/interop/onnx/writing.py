@@ -14,6 +14,7 @@ import numpy as np
 from gru_c import _checks
 from gru_c._activations import DEFAULTS
 from gru_c.interop.containers.writing import write_atomically
+from gru_c.interop.layers import SUFFIXES, swapped
 from gru_c.interop.onnx.graph import library
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class _Writer:
     def __init__(self, onnx: Any, found: Found, opset: int, h_0: bool, lengths: bool) -> None:
         self.onnx, self.found, self.opset = onnx, found, opset
         self.options = found.options
-        self.ends = ("", "_reverse") if self.options["bidirectional"] else ("",)
+        self.ends = SUFFIXES[:1 + self.options["bidirectional"]]
         self.nodes: list[Any] = []
         self.initialisers: list[Any] = []
         self.h_0 = "h_0" if h_0 else ""
@@ -134,9 +135,8 @@ class _Writer:
 
     def _stacked(self, name: str, layer: int) -> Array:
         """A parameter of each direction, gates stacked z, r, h."""
-        blocks = [np.split(self.found.parameters[f"{name}_l{layer}{end}"], 3) for end in self.ends]
-        return np.stack([np.concatenate([z, r, n]) for r, z, n in blocks]).astype(
-            self.found.dtype, copy=False)
+        return np.stack([swapped(self.found.parameters[f"{name}_l{layer}{end}"])
+                         for end in self.ends]).astype(self.found.dtype, copy=False)
 
     # ---- attributes ----------------------------------------------------------------------------
 
