@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -54,6 +55,7 @@ def inputs(name: str, folders: list[str]) -> Iterator[tuple[str, bytes]]:
 
 def main() -> None:
     name, *folders = sys.argv[1:]
+    warnings.simplefilter("ignore")                        # of readers, about what they leave out
     all_inputs = list(inputs(name, folders))
     kept = {data: member for member, data in all_inputs if member.startswith(("found", "crash"))}
     with tempfile.TemporaryDirectory() as folder:
