@@ -385,7 +385,7 @@ def test_layers():
         gru_c.GRU.from_keras(GRU(arrays, use_bias=False))
     with pytest.raises(ValueError, match="go_backwards=True, but its configuration says False"):
         gru_c.GRU.from_keras(GRU(arrays), go_backwards=True)
-    with pytest.raises(ValueError, match="the Layer is no layer that holds one GRU"):
+    with pytest.raises(ValueError, match="the Layer is not a layer that holds one GRU"):
         gru_c.GRU.from_keras(Layer(arrays))
 
 

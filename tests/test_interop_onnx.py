@@ -137,6 +137,19 @@ def test_evaluator(direction, bias, reset_after):
     assert type(gru) is (gru_c.ReverseGRU if direction == "reverse" else gru_c.GRU)
 
 
+@pytest.mark.parametrize("rows", [1, 3, 5])
+def test_no_bias_and_no_state(rows):
+    """linear_before_reset=1 without B: elsewhere wrong from three rows on."""
+    from onnx.reference import ReferenceEvaluator
+
+    arrays = weights()
+    node = helper.make_node("GRU", ["X", "W", "R"], ["", "Y_h"], hidden_size=4,
+                            linear_before_reset=1)
+    model, x = model_with([node], {name: arrays[name] for name in "WR"}), normal(5, rows, 3)
+    wanted, = ReferenceEvaluator(model).run(None, {"X": x})
+    assert error(from_onnx(model)(x)[1], wanted) < 1e-6
+
+
 def test_reverse_with_lengths(reset_after):
     """Each row begins at its own last step: as the reverse one of two directions."""
     drawn = case(5, 4, (4, 6), bidirectional=True, reset_after=reset_after)
@@ -465,9 +478,9 @@ def test_external_data(tmp_path, monkeypatch):
     ({"location": ""}, "not in the folder of the model"),
     ({"location": None}, "not in the folder of the model"),
     ({"location": "other.bin"}, "which is not there"),
-    ({"location": "."}, "no regular file"),
+    ({"location": "."}, "not a regular file"),
     ({"location": "link"}, "a link out of the folder"),
-    ({"location": "pipe"}, "no regular file"),
+    ({"location": "pipe"}, "not a regular file"),
     ({"offset": "17"}, "from 17 to 161, but that has 160 bytes"),
     ({"offset": "-1"}, "no numbers"),
     ({"offset": "9" * 5000}, "no numbers"),
@@ -501,7 +514,7 @@ def test_no_model(tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "text").write_text("ir_version: 8, no protobuf at all")
     for name in ("empty", "text"):
-        assert str(tmp_path / name) in refused(tmp_path / name, "no ONNX model")
+        assert str(tmp_path / name) in refused(tmp_path / name, "not an ONNX model")
     with pytest.raises(FileNotFoundError):
         from_onnx(tmp_path / "nothing")
     with pytest.raises(TypeError, match=r"a path or an onnx\.ModelProto, got int"):
@@ -596,7 +609,7 @@ def test_nodes_that_are_no_layers(ops, D, above):
     """They are listed, none is left out in silence."""
     own = {"hidden_size": 1} if above == {"hidden_size": 1} else {}
     model, arrays = stacked(*between(*ops), D=D, above=above, **own)
-    message = refused(model, "it has 2 GRUs, which are no layers of one")
+    message = refused(model, "it has 2 GRUs, which are not the layers of one")
     assert "node='gru_0'" in message and "node='gru_1'" in message
     if not own:
         assert "input_size 3, hidden_size 4" in message
@@ -628,12 +641,12 @@ def test_layers_of_which_the_directions_are_cut_apart(other, stack):
         gru = from_onnx(model)
         assert holds(gru, arrays, 0, "_0") and holds(gru, arrays, 1, "_1")
     else:
-        refused(model, "it has 2 GRUs, which are no layers of one")
+        refused(model, "it has 2 GRUs, which are not the layers of one")
 
 
 def test_attributes_of_other_nodes_that_make_no_sense():
     model, arrays = stacked(*between(("Transpose", [], {"perm": 3}), SQUEEZE))
-    refused(model, "it has 2 GRUs, which are no layers of one")
+    refused(model, "it has 2 GRUs, which are not the layers of one")
     nodes = [constant("W", value_float=1), gru_node()]
     nodes[0].attribute[0].type = 2
     refused(model_with(nodes, {"R": arrays["R_0"]}), "'constant_W' does not fit its inputs: .*type")
@@ -672,7 +685,7 @@ def test_layers_of_which_one_has_lengths():
     for count, node in enumerate((model.graph.node[0], model.graph.node[-1]), 1):
         node.input.append("lengths")
         if count == 1:
-            refused(model, "it has 2 GRUs, which are no layers of one")
+            refused(model, "it has 2 GRUs, which are not the layers of one")
     assert from_onnx(model).num_layers == 2
 
 

@@ -66,7 +66,7 @@ def as_array(value: Any, name: str) -> Array:
         if a.dtype == object and hasattr(value, "value"):  # VariableState of older versions of Flax
             a = np.asarray(value.value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{name} is no array: {error}") from None
+        raise ValueError(f"{name} is not an array: {error}") from None
     if a.dtype.name == "bfloat16":
         a = a.astype(np.float32)
     a = a.astype(a.dtype.newbyteorder("="), copy=False)

@@ -171,7 +171,7 @@ def _of_layer(layer: Any, go_backwards: bool, options: Mapping[str, Any]) -> Fou
         {"class_name": class_name, "config": layer.get_config()}) if node.alone]
     if hasattr(layer, "layers") or len(found) != 1:
         names = ", ".join(repr(node.name) for node in found) or "none"
-        raise ValueError(f"{where} is no layer that holds one GRU; pass a GRU, GRUCell, RNN of "
+        raise ValueError(f"{where} is not a layer that holds one GRU; pass a GRU, GRUCell, RNN of "
                          f"GRUCells or Bidirectional(GRU) of its own (GRUs that it has: {names})")
     arrays = [np.asarray(a) for a in layer.get_weights()]
     told = config.settings(found[0].class_name, found[0].config, _version(layer), options)

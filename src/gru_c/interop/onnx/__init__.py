@@ -83,7 +83,7 @@ def read(source: Any, node: str | None, linear_before_reset: int | None,
         found = _found(model, constants, stack, linear_before_reset)
         if unused := [name for name in given if name not in constants.used]:
             inputs = [value.name for value in model.proto.graph.input]
-            raise ValueError(f"{found.where}: weights has {listed(unused)}, which is no W, R or B "
+            raise ValueError(f"{found.where}: weights has {listed(unused)}, not a W, R or B "
                              f"of it; inputs of the graph are {listed(inputs)}")
         _warn(model, stack, linear_before_reset)
     return found
@@ -228,7 +228,7 @@ def _selected(model: Model, constants: Constants, name: str | None) -> list[_Nod
     if len(chosen) == 1:
         return chosen[0]
     could = " or ".join(f"node={_name(stack)!r}{_sizes(model, stack)}" for stack in stacks[:12])
-    what = (f"it has {len(stacks)} GRUs, which are no layers of one" if name is None else
+    what = (f"it has {len(stacks)} GRUs, which are not the layers of one" if name is None else
             f"it has {len(chosen)} GRU nodes {name!r}" if chosen else f"it has no node {name!r}")
     raise model.error(f"{what}; a GRU could be {could}")
 
