@@ -558,6 +558,12 @@ def test_what_keras_does_not_have(tmp_path, options, error):
     assert not list(tmp_path.iterdir())
 
 
+def test_layers_above_a_reverse_one(tmp_path):
+    with pytest.raises(ValueError, match="reverse=True with num_layers=2: in Keras, a layer above"):
+        keras.write(described(ReverseGRU(3, 4, num_layers=2)), tmp_path / "model.keras")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("options", [{}, {"bias": False, "activation": "relu"},
                                      {"bidirectional": True, "num_layers": 2, "dtype": "float64"}])
 def test_files_of_whole_models(tmp_path, options):

@@ -139,8 +139,8 @@ class _Node:
     name: str
     options: dict[str, Any]
     ends: tuple[str, ...]                                  # of names of parameters, by direction
-    hidden_size: int | None                                # as far as it is said
-    problem: str = ""                                      # why no GRU here is like it
+    hidden_size: int | None                                # None if the node does not say
+    problem: str = ""                                      # why no GRU here can be like it
 
     def input(self, index: int) -> str:
         """The name of an input, "" where it is left out."""
@@ -167,7 +167,7 @@ def _node(scope: Scope, proto: Any) -> _Node:
         clip = None if told["clip"] is None else _decimal(told["clip"])
         if clip is not None and not 0 < clip < np.inf:
             raise ValueError(f"clip is {clip}, expected a positive number")
-    except ValueError as error:                            # told once it is asked for
+    except ValueError as error:                            # raised when the node is asked for
         problem = f"node {name!r}: {error}"
         return _Node(scope, proto, name, {"problem": problem}, ("",), None, problem)
     options = {"bidirectional": direction == "bidirectional", "reverse": direction == "reverse",
@@ -436,10 +436,10 @@ def _weight(model: Model, constants: Constants, node: _Node, index: int) -> Arra
     return a
 
 
-# ---- what is no part of a GRU ------------------------------------------------------------------
+# ---- what a GRU does not keep ------------------------------------------------------------------
 
 def _warn(model: Model, stack: list[_Node], linear_before_reset: int | None) -> None:
-    """Of what would give other results than the model gives, or than its maker had."""
+    """Warn of what gives other results than the file has, or than PyTorch had."""
     for node in stack:
         for index, argument in ((LENS, "lengths"), (H_0, "h_0")):
             if (value := _constant(model, node, index)) is None or not value.any():

@@ -24,7 +24,7 @@ from gru_c.interop.state_dict import listed
 if TYPE_CHECKING:
     from gru_c._types import Array
 
-# TensorProto.DataType: the dtype of the bytes, and the field that holds values that are no bytes.
+# TensorProto.DataType: the dtype of the bytes, and the field of values that are not bytes.
 FIELDS = {"float_data": np.float32, "double_data": np.float64, "int32_data": np.int32,
           "int64_data": np.int64, "uint64_data": np.uint64}
 TYPES: dict[int, tuple[str, str]] = {
