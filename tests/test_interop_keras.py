@@ -24,7 +24,7 @@ from gru_c.gru import ReverseGRU
 from gru_c.interop import keras
 from gru_c.interop.containers import hdf5
 from gru_c.interop.found import described
-from gru_c.interop.keras import config, files
+from gru_c.interop.keras import config
 
 FIXTURES = Path(__file__).parent / "fixtures" / "interop" / "keras"
 CLOSE = {"rtol": 0, "atol": 1e-6}
@@ -820,4 +820,3 @@ def test_memory_of_a_file_that_is_open(folder):
         handle = file._objects[""]
         raise KeyError
     assert not handle
-    assert files.ORDER[0] == "kernel"

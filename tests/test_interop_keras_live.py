@@ -165,7 +165,7 @@ def test_the_first_lines_of_the_page(tmp_path, monkeypatch):
     model = keras.Model(inputs, layers.Dense(2)(encoder(inputs)))
     model.save(tmp_path / "model.keras")
     page = Path(__file__).parents[1] / "docs" / "interop" / "keras.md"
-    lines = page.read_text(encoding="utf-8").split("<!-- no test -->\n```python\n")[1]
+    _, lines = page.read_text(encoding="utf-8").split("<!-- no test -->\n```python\n")
     monkeypatch.chdir(tmp_path)
     found = {"x": X}
     exec(lines.split("```")[0], found)
