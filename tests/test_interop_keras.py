@@ -813,7 +813,7 @@ def test_a_group_that_is_not_there(tmp_path, folder):
         serialized("GRUCell", name="cell"))), "'cell' has no weights at layers/gru_cell/vars")
 
 
-def test_memory_of_a_file_that_is_open(folder):
+def test_a_file_is_closed_after_an_error(folder):
     """The HDF5 file is closed, also after an error."""
     data = io.BytesIO((folder / "3" / "one.h5").read_bytes())
     with pytest.raises(KeyError), hdf5.reading(data, "x", LIMIT) as file:

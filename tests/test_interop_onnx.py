@@ -350,7 +350,8 @@ def test_constants_that_are_put_together():
     arrays, H = weights(2), 4
     model = model_with([
         helper.make_node("Transpose", ["W_t"], ["W_i"], perm=[0, 2, 1]),
-        helper.make_node("Cast", ["W_i"], ["W"], to=1),
+        helper.make_node("Cast", ["W_i"], ["W_c"], to=1),
+        helper.make_node("Reshape", ["W_c", "kept"], ["W"]),
         helper.make_node("Slice", ["R_long", "from", "to", "axis"], ["R_2"]),
         helper.make_node("Squeeze", ["R_2", "axis"], ["R_1"]),
         helper.make_node("Unsqueeze", ["R_1", "axis"], ["R_0"]),
@@ -364,9 +365,25 @@ def test_constants_that_are_put_together():
         "R_long": np.concatenate([normal(1, 3 * H, H), arrays["R"][:1], normal(3, 3 * H, H)]),
         "from": np.array([1]), "to": np.array([-3]), "axis": np.array([0]),
         "R_last": arrays["R"][1:], "B_flat": arrays["B"].ravel(), "half": np.array([1]),
-        "both": np.array([2, -1])})
+        "both": np.array([2, -1]), "kept": np.array([0, -1, 3])})
     gru = from_onnx(model)
     assert holds(gru, arrays)
+
+
+def test_a_size_of_an_input():
+    """Known before the model runs if the graph fixes it."""
+    arrays = weights()
+    nodes = [helper.make_node("Shape", ["h_0"], ["size"], start=2),
+             helper.make_node("Concat", ["start", "size"], ["shape"], axis=0),
+             helper.make_node("Reshape", ["R_flat", "shape"], ["R"]), gru_node()]
+    model = model_with(nodes, {"W": arrays["W"], "B": arrays["B"], "R_flat": arrays["R"].ravel(),
+                               "start": np.array([1, -1])}, ["X", "h_0"])
+    for size, known in ((4, True), ("hidden", False)):
+        model.graph.input[1].CopyFrom(helper.make_tensor_value_info("h_0", 1, (1, "batch", size)))
+        if known:
+            assert holds(from_onnx(model), arrays)
+        else:
+            refused(model, "its R, 'R', is a size of the input 'h_0'")
 
 
 def test_weights_that_are_computed():
