@@ -21,6 +21,7 @@ from helpers import (
     STACKED,
     everything,
     normal,
+    python,
     read_only,
     same,
     train_once,
@@ -40,6 +41,14 @@ def test_names():
                                   "unpad_sequences"}
     assert all(hasattr(gru_c, name) for name in gru_c.__all__)
     assert gru_c.__version__ == version("gru-c")
+
+
+def test_subpackages_are_imported_when_they_are_asked_for():
+    assert python("import sys, gru_c\n"
+                  "assert not {'gru_c.interop', 'gru_c.learn'} & set(sys.modules)\n"
+                  "gru_c.interop.read_arrays, gru_c.learn.fit, gru_c.datasets.load_digits") == ""
+    with pytest.raises(AttributeError, match="module 'gru_c' has no attribute 'learning'"):
+        gru_c.learning  # noqa: B018
 
 
 @pytest.mark.parametrize(("function", "expected"), [

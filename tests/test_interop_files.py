@@ -690,9 +690,9 @@ def test_the_command_line_reads_npz(tmp_path, monkeypatch, capsys):
 def test_imports():
     """Files of NumPy alone import no package of an extra."""
     assert python("import sys, gru_c\nprint('gru_c.interop' in sys.modules)\n"
-                  "gru_c.GRU.load(sys.argv[1])\nprint({'safetensors', 'h5py', 'onnx', 'pickle'}"
-                  " - set(sys.modules) >= {'safetensors', 'h5py', 'onnx'})",
-                  str(FIXTURES / "gru.npz")) == "False\nTrue\n"
+                  "gru_c.GRU.load(sys.argv[1])\n"
+                  "print({'safetensors', 'h5py', 'onnx'} & set(sys.modules))",
+                  str(FIXTURES / "gru.npz")) == "False\nset()\n"
 
 
 # ---- what is not saved ---------------------------------------------------------------------------
@@ -874,9 +874,8 @@ def test_headers_that_are_wrong(kind, inserted, tmp_path):
 def test_truncated_at_every_byte(kind, suffix, tmp_path):
     model, path = MAKE[kind](), tmp_path / f"model.{suffix}"
     model.save(path)
-    data = path.read_bytes()
-    for length in range(len(data)):
-        path.write_bytes(data[:length])
+    for length in reversed(range(path.stat().st_size)):
+        os.truncate(path, length)
         with pytest.raises(ModelFileError, match=re.escape(f"{path}: ")):
             load(model, path)
 
@@ -893,7 +892,8 @@ def test_flipped_bits(kind, suffix, tmp_path):
         spoiled = bytearray(data)
         for _ in range(rng.choice([1, 1, 2, 8])):
             spoiled[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-        path.write_bytes(spoiled)
+        with path.open("r+b") as file:                     # much faster than a new file
+            file.write(spoiled)
         try:
             again = load(model, path)
             loaded += 1
@@ -929,8 +929,8 @@ def test_max_bytes(kind, suffix, tmp_path):
     model, path = MAKE[kind](), tmp_path / f"model.{suffix}"
     model.save(path)
     declared = sum(a.nbytes for a in files.read_arrays(path, BIG).values())
-    with pytest.raises(ModelFileError, match=f"{declared} bytes, more than max_bytes="
-                                             f"{declared - 1}; raise max_bytes to read it"):
+    with pytest.raises(ModelFileError, match=f"take {declared:,} bytes, more than max_bytes="
+                                             f"{declared - 1:,}; raise max_bytes to read it"):
         type(model).load(path, max_bytes=declared - 1)
     type(model).load(path, max_bytes=declared)
 

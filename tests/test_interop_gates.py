@@ -226,7 +226,7 @@ def test_parameters_of_pytorch():
     wrapped = {key: tuple(map(Parameter, arrays)) for key, arrays in gates.items()}
     assert (gru_c.GRU.from_gates(wrapped, **PLAIN).weight_ih_l0
             == gru_c.GRU.from_gates(gates, **PLAIN).weight_ih_l0).all()
-    with pytest.raises(ValueError, match="'r': W is not an array: Use tensor"):
+    with pytest.raises(ValueError, match="'r': W cannot become an array of NumPy: Use tensor"):
         gru_c.GRU.from_gates(gates | {"r": tuple(map(Parameter, wrapped["r"]))}, **PLAIN)
 
 
@@ -273,7 +273,7 @@ W, U, B = np.ones((H, 2)), np.ones((H, H)), np.ones(H)
     (GATES | {"r": (np.ones((0, 2)), np.ones((0, 0)))}, {}, r"'r': expected W and U"),
     (GATES | {"r": (np.ones((H, 0)), U)}, {}, r"'r': expected W and U"),
     (GATES | {"r": (np.ones((H, 2), int), U)}, {}, "'r': W has dtype int64, expected a floating"),
-    (GATES | {"r": ([[1.0], [1.0, 2.0]], U)}, {}, "'r': W is not an array"),
+    (GATES | {"r": ([[1.0], [1.0, 2.0]], U)}, {}, "'r': W cannot become an array of NumPy"),
     (GATES | {"r": (None, U)}, {}, "'r': W has dtype object"),
     ({"r": (W, U), "z": (W, U)}, {}, r"n \(new\) once each, .* got \['r', 'z'\]"),
     (GATES | {"zn": (W, U)}, {}, "once each"),

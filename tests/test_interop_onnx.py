@@ -429,11 +429,11 @@ def test_declared_bytes_are_held_against_max_bytes(tmp_path):
     onnx.save(model, tmp_path / "gru.onnx")
     for source in (model, tmp_path / "gru.onnx"):
         assert from_onnx(source, max_bytes=size).hidden_size == 4
-        refused(source, f"declare {size} bytes, more than max_bytes={size - 1}; raise max_bytes",
+        refused(source, f"take {size:,} bytes, more than max_bytes={size - 1:,}; raise max_bytes",
                 max_bytes=size - 1)
     model.graph.initializer.add(name="huge", data_type=1, dims=[2**40, 2**20])
-    refused(model, "declare .* bytes, more than max_bytes")
-    refused(model, "many more than max_bytes|declare", max_bytes=0)
+    refused(model, "take .* bytes, more than max_bytes")
+    refused(model, "many more than max_bytes|take", max_bytes=0)
 
 
 @pytest.mark.parametrize(("change", "match"), [

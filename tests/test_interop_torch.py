@@ -24,6 +24,7 @@ from gru_c.interop import torch as interop
 from gru_c.interop.containers import pickle_names, pt, zips
 from gru_c.interop.containers.pickled import STORAGES
 from gru_c.interop.found import described
+from gru_c.learn import SequenceClassifier
 
 FOLDER = Path(__file__).parent / "fixtures" / "interop" / "torch"
 LIMIT = 2**20
@@ -162,6 +163,48 @@ def test_keys_of_nested_mappings():
         gru_c.GRU.from_torch(tree, prefix="gru.")
 
 
+# ---- safetensors ---------------------------------------------------------------------------------
+
+def test_safetensors(tmp_path):
+    """A state dict as others save it, without pickle."""
+    safetensors = pytest.importorskip("safetensors.numpy")
+    path, wanted = tmp_path / "model.safetensors", load("zip_float64").state_dict()
+    arrays = {f"encoder.gru.{name}": a for name, a in wanted.items()}
+    safetensors.save_file(arrays | {"head": np.ones(3)}, path, {"format": "pt"})
+    for given in (path, str(path), os.fsencode(path)):
+        for prefix in ("encoder.gru.", "encoder.gru"):
+            model = gru_c.GRU.from_torch(given, prefix, batch_first=True)
+            assert model.batch_first
+            for name, a in model.state_dict().items():
+                np.testing.assert_array_equal(a, wanted[name], strict=True)
+    for arguments, message in (
+            ({}, "there are 'encoder.gru.* it could be prefix='encoder.gru.'"),
+            ({"prefix": "head"}, "no parameter of a GRU begins with 'head.'"),
+            ({"key": "model"}, "holds no mapping 'model'; its mappings are none"),
+            ({"prefix": "encoder.gru", "max_bytes": 10}, "raise max_bytes")):
+        with pytest.raises(ModelFileError, match=message) as caught:
+            gru_c.GRU.from_torch(path, **arguments)
+        assert str(caught.value).startswith(str(path))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelFileError, match=f"{path}: not a readable safetensors file"):
+        gru_c.GRU.from_torch(path, "encoder.gru")
+
+
+def test_safetensors_of_ours(tmp_path):
+    """They have options, which from_torch would leave out."""
+    pytest.importorskip("safetensors")
+    path = tmp_path / "model.safetensors"
+    for model, kind, loader in (
+            (gru_c.GRU(2, 3, reset_after=False), "gru_c.GRU", "gru_c.GRU"),
+            (gru_c.GRUCell(2, 3), "gru_c.GRUCell", "gru_c.GRUCell"),
+            (SequenceClassifier(2, 3, 4), "gru_c.SequenceClassifier",
+             "gru_c.learn.SequenceClassifier")):
+        model.save(path)
+        with pytest.raises(ModelFileError) as caught:
+            gru_c.GRU.from_torch(path)
+        assert str(caught.value) == f"{path}: this is a {kind}; {loader}.load reads it"
+
+
 # ---- state dicts ---------------------------------------------------------------------------------
 
 def state(input_size=3, hidden_size=4, gates=3, layers=(0,)):
@@ -245,6 +288,13 @@ def test_dlpack():
         gru_c.GRU.from_state_dict(exported)
 
 
+def test_a_mask_is_not_lost():
+    masked = state() | {"weight_ih_l0": np.ma.masked_array(np.ones((12, 3)), mask=True)}
+    for call in (gru_c.GRU.from_state_dict, gru_c.GRU.from_torch):
+        with pytest.raises(TypeError, match="the state dict: weight_ih_l0 is a masked array"):
+            call(masked)
+
+
 # ---- writing -------------------------------------------------------------------------------------
 
 MODELS = {
@@ -292,7 +342,7 @@ def test_a_state_dict_is_a_copy():
     ("clip", 3.0), ("input_dropout", 0.5), ("recurrent_dropout", 0.5)])
 def test_what_pytorch_cannot_hold(name, value, tmp_path):
     model = gru_c.GRU(3, 4, **{name: value})
-    message = f"the GRU: {name}={value!r}, which PyTorch's GRU does not have"
+    message = f"the GRU has {name}={value!r}, which PyTorch's GRU cannot hold"
     with pytest.raises(ValueError, match=message):
         model.to_torch(module=True)
     if "dropout" in name:                                  # a state dict has no options
@@ -305,7 +355,7 @@ def test_what_pytorch_cannot_hold(name, value, tmp_path):
 
 
 def test_a_reverse_gru_is_refused():
-    with pytest.raises(ValueError, match="the ReverseGRU: reverse=True"):
+    with pytest.raises(ValueError, match="the ReverseGRU has reverse=True"):
         gru_c.ReverseGRU(3, 4).to_torch()
 
 

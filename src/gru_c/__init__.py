@@ -1,12 +1,24 @@
 """A gated recurrent unit (GRU) for CPUs: inference and training from NumPy arrays."""
 
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from gru_c._config import __version__, get_num_threads, set_num_threads, show_config
 from gru_c.cell import GRUCell
 from gru_c.complexity import complexity
 from gru_c.gru import GRU, ReverseGRU
 from gru_c.sequences import pad_sequences, unpad_sequences
 
+_SUBPACKAGES = ("datasets", "interop", "learn")            # imported when they are asked for
+
 __all__ = [
     "GRU", "GRUCell", "ReverseGRU", "__version__", "complexity", "get_num_threads",
     "pad_sequences", "set_num_threads", "show_config", "unpad_sequences",
 ]
+
+
+if not _TYPE_CHECKING:                                     # a checker would allow any name
+    def __getattr__(name):
+        if name in _SUBPACKAGES:
+            return _import_module(f"gru_c.{name}")
+        raise AttributeError(f"module 'gru_c' has no attribute {name!r}")

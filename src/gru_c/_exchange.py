@@ -23,6 +23,7 @@ class Exchange:
     """Base class of `Module`."""
 
     if TYPE_CHECKING:
+        metadata: dict[str, str]
         training: bool
 
     @classmethod
@@ -88,8 +89,8 @@ class Exchange:
         source : torch.nn.Module, mapping, or path
             A ``torch.nn.GRU`` or ``GRUCell``, or a module that has one; a state dict, its tensors
             on any device; or a file that ``torch.save`` wrote, in the zip form or the one before
-            PyTorch 1.6. A mapping and a file may be a checkpoint, which holds the state dict under
-            another key.
+            PyTorch 1.6, or a state dict as ``.safetensors``. A mapping and a file may be a
+            checkpoint, which holds the state dict under another key.
         prefix : str
             Of the GRU in a larger model, such as ``"encoder.gru."``; a dot at its end can be left
             out.
@@ -113,9 +114,12 @@ class Exchange:
         Raises
         ------
         gru_c.interop.ModelFileError
-            A subclass of ValueError. The file is damaged, was not written by ``torch.save``,
-            declares too much, or holds something other than tensors, numbers and containers; or
-            there is no GRU with that prefix. The message names the file and what was found.
+            A subclass of ValueError. The file is damaged, was not written by ``torch.save`` or
+            safetensors, declares too much, or holds something other than tensors, numbers and
+            containers; or there is no GRU with that prefix. The message names the file and what was
+            found.
+        MissingExtraError
+            It is a .safetensors file, and the package safetensors is not installed.
         ValueError
             A module or a mapping has no such GRU.
         TypeError

@@ -87,6 +87,31 @@ def files(path: Path) -> None:
     assert_type(convert(path, "model.onnx", "encoder.", np.float32, batch_first=True), Found)
 
 
+def exchanged(path: Path, arrays: dict[str, Array], source: object) -> None:
+    assert_type(GRU.from_state_dict(arrays, "gru.", np.float32, batch_first=True), GRU)
+    assert_type(GRUCell.from_state_dict(arrays, clip=5), GRUCell)
+    assert_type(GRU.from_torch(path, prefix="gru.", key="model", dropout=0.5, rng=0), GRU)
+    assert_type(ReverseGRU.from_torch(source, dtype="float64", max_bytes=2**20), ReverseGRU)
+    assert_type(Counting.from_keras(list(arrays.values()), reset_after=False), Counting)
+    assert_type(GRU.from_keras(path, "encoder/gru", np.float32, max_bytes=2**20), GRU)
+    assert_type(ReverseGRU.from_keras(source, go_backwards=True), ReverseGRU)
+    assert_type(GRU.from_onnx(path, node="gru", linear_before_reset=1, weights=arrays), GRU)
+    assert_type(GRU.from_gates({"rzn": tuple(arrays.values())}, product="W x", reset_after=True,
+                               z_times="h", concatenated="x h", activation="relu"), GRU)
+    assert_type(GRU.from_flax({"cell": arrays}, path="cell", batch_first=True), GRU)
+    assert_type(GRUCell.from_equinox(source, np.float64), GRUCell)
+    assert_type(GRU.from_rtneural(path, layer=[0, 1], max_bytes=2**20), GRU)
+    assert_type(GRU.from_rtneural({"layers": []}, "gru."), GRU)
+
+    gru = GRU(3, 4)
+    assert_type(gru.to_keras(), list[Any])
+    gru.to_torch(module=True)
+    gru.to_torch(path=path)
+    gru.to_onnx(path, opset=17, h_0=True, lengths=True)
+    gru.to_rtneural(os.fsencode(path))
+    print(gru.to_flax(), gru.to_equinox())
+
+
 def in_reverse() -> GRU:
     gru = ReverseGRU(3, 4, num_layers=2, batch_first=True, rng=0)
     assert_type(gru.train().eval(), ReverseGRU)

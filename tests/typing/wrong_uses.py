@@ -8,6 +8,7 @@ import numpy as np
 import gru_c
 from gru_c import GRU, GRUCell
 from gru_c.datasets import load_digits
+from gru_c.interop import convert, find, read_arrays
 from gru_c.learn import Adam, SequenceClassifier, cross_entropy, fit
 
 x = np.zeros((5, 2, 3), np.float32)
@@ -55,6 +56,31 @@ cell.Wrx = object()                                # error: assignment, reportAt
 cell.dWrx = x                                      # error: assignment, reportAttributeAccessIssue
 cell.hidden = x                                    # error: assignment, reportAttributeAccessIssue
 cell.init_weights(x, x, x)                         # error: call-arg, reportCallIssue
+
+GRU.from_state_dict([x])                           # error: arg-type, reportArgumentType
+GRU.from_state_dict({}, hidden_size=4)             # error: call-arg, reportCallIssue
+GRU.from_torch()                                   # error: call-arg, reportCallIssue
+GRU.from_torch("gru.pt", prefix=3)                 # error: arg-type, reportArgumentType
+GRU.from_torch("gru.pt", dropout="0.5")            # error: arg-type, reportArgumentType
+gru.to_torch(path=3)                               # error: arg-type, reportArgumentType
+GRU.from_keras([x], go_backwards="yes")            # error: arg-type, reportArgumentType
+gru.to_keras("gru.keras")                          # error: call-arg, reportCallIssue
+GRU.from_onnx("gru.onnx", linear_before_reset="")  # error: arg-type, reportArgumentType
+GRU.from_onnx("gru.onnx", weights=[x])             # error: arg-type, reportArgumentType
+gru.to_onnx()                                      # error: call-arg, reportCallIssue
+GRU.from_gates({}, product="W x")                  # error: call-arg, reportCallIssue
+GRU.from_flax({}, reset_after=False)               # error: call-arg, reportCallIssue
+GRU.from_equinox({}, 16)                           # error: arg-type, reportArgumentType
+GRU.from_rtneural(3)                               # error: arg-type, reportArgumentType
+gru.to_rtneural(None)                              # error: arg-type, reportArgumentType
+gru.save("gru.npz", {"epoch": 3})                  # error: dict-item, reportArgumentType
+print(GRU.load("gru.npz").Wrx)                     # error: attr-defined, reportAttributeAccessIssue
+print(GRUCell.load("cell.npz").num_layers)         # error: attr-defined, reportAttributeAccessIssue
+convert("gru.pt")                                  # error: call-arg, reportCallIssue
+convert("gru.pt", "gru.onnx", layers=2)            # error: call-arg, reportCallIssue
+find(["gru.pt"])                                   # error: arg-type, reportArgumentType
+print(find("gru.pt").name)                         # error: attr-defined, reportAttributeAccessIssue
+read_arrays("gru.pt", max_bytes="4 GiB")           # error: arg-type, reportArgumentType
 
 gru_c.set_num_threads("2")                         # error: arg-type, reportArgumentType
 gru_c.set_num_threads()                            # error: call-arg, reportCallIssue

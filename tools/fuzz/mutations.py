@@ -22,6 +22,7 @@ from typing import Any
 
 Havoc = Callable[[bytes], bytes]
 
+MAX_CONTENT = 2**16                                        # bytes of an archive that is made
 INTEGERS = (0, 1, 2, 3, -1, 127, 255, 256, 2**15, 2**16, 2**20, 2**24, 2**31 - 1, 2**31, 2**32 - 1,
             2**32, 2**40, 2**48, 2**62, 2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**31), -(2**63))
 NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "weight_ih_l0_reverse",
@@ -92,30 +93,32 @@ def zipped(inside: Callable[[str, bytes, Random, Havoc], bytes]) \
         -> Callable[[bytes, Random, Havoc], bytes]:
     """The mutation of a zip file: a member by `inside`, its name, the list of members, its form."""
     def mutate(data: bytes, rng: Random, havoc: Havoc) -> bytes:
-        members = list(_members(data))
+        found = list(members(data))
         kind = rng.randrange(12)
-        if not members or kind == 0:
+        if not found or kind == 0:
             return havoc(data)
-        at = rng.randrange(len(members))
-        name, content = members[at]
+        at = rng.randrange(len(found))
+        name, content = found[at]
         if kind == 1:
-            del members[at]
+            del found[at]
         elif kind == 2:
-            members.insert(rng.randrange(len(members)), members[at])
+            found.insert(rng.randrange(len(found)), found[at])
         elif kind == 3:
-            members[at] = (name, members[rng.randrange(len(members))][1])
+            found[at] = (name, found[rng.randrange(len(found))][1])
         elif kind == 4:
-            members[at] = (havoc(name.encode(errors="replace")).decode(errors="replace"), content)
+            found[at] = (havoc(name.encode(errors="replace")).decode(errors="replace"), content)
         elif kind == 5 and len(content) < 2**10:
-            members[at] = (name, content * rng.choice((2, 16, 1024)))
+            found[at] = (name, content * rng.choice((2, 16, 128)))
         else:
-            members[at] = (name, inside(name, content, rng, havoc))
-        return archived(members, rng)
+            found[at] = (name, inside(name, content, rng, havoc))
+        if sum(len(content) for _, content in found) > MAX_CONTENT:
+            return havoc(data)
+        return archived(found, rng)
     return mutate
 
 
 @lru_cache(1000)
-def _members(data: bytes) -> list[tuple[str, bytes]]:
+def members(data: bytes) -> list[tuple[str, bytes]]:
     """Names and contents of the members of a zip file; none if it is damaged."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -163,6 +166,10 @@ CALLABLES = ("torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_tensor",
              "torch._utils _rebuild_parameter", "torch._utils _rebuild_parameter_with_state",
              "torch FloatStorage", "torch DoubleStorage", "torch HalfStorage", "torch LongStorage",
              "torch BFloat16Storage", "torch BoolStorage", "torch.storage UntypedStorage",
+             "torch._utils _rebuild_tensor_v3", "torch._tensor _rebuild_from_type_v2",
+             "torch uint16", "torch ComplexFloatStorage", "torch Tensor", "builtins complex",
+             "builtins bytes", "builtins bytearray", "builtins set", "collections Counter",
+             "numpy._core.numeric _frombuffer", "numpy ndarray", "numpy.core.numeric _frombuffer",
              "torch.storage _load_from_bytes", "torch Size", "torch device", "torch float32",
              "torch.nn.modules.rnn GRU", "collections OrderedDict", "collections defaultdict",
              "numpy dtype", "numpy.core.multiarray scalar", "numpy.core.multiarray _reconstruct",

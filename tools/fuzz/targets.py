@@ -29,6 +29,8 @@ class Target:
         no failures here, and whose memory only the limit of the address space sees.
     wrap
         Makes a file of an input, where that is a part of one.
+    beside
+        Bytes of memory that reading an input may take beside what all may.
     """
 
     module: str
@@ -38,6 +40,7 @@ class Target:
     ours: bool = True
     max_length: int = 4096
     wrap: Callable[[bytes], bytes] = bytes
+    beside: Callable[[bytes], int] = lambda data: 0
 
     def reader(self) -> Any:
         """The module that reads; it is imported here, so that a fuzzer can instrument it."""
@@ -118,9 +121,16 @@ def metadata_safetensors(data: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + bytes(24)
 
 
+def of_pickles(data: bytes) -> int:
+    """Of objects: 64 bytes for each byte of a pickle, which an archive may have deflated."""
+    members = mutations.members(data)
+    return 64 * sum(len(content) for name, content in members if name.endswith("data.pkl"))
+
+
 TARGETS = {
-    "pt": Target("torch", ".pt", mutations.zipped(inside_pt)),
-    "pt-legacy": Target("torch", ".pt", mutations.pickled, max_length=2048),
+    "pt": Target("torch", ".pt", mutations.zipped(inside_pt), beside=of_pickles),
+    "pt-legacy": Target("torch", ".pt", mutations.pickled, max_length=2048,
+                        beside=lambda data: 64 * len(data)),
     "npz": Target("files", ".npz", mutations.zipped(inside_npz), ("*/*.npz",)),
     "metadata-npz": Target("files", ".npz", mutations.json_inside, wrap=metadata_npz),
     "metadata-safetensors": Target("files", ".safetensors", mutations.json_inside,
@@ -132,5 +142,6 @@ TARGETS = {
     "keras": Target("keras", ".keras", mutations.zipped(inside_keras), ours=False,
                     max_length=20000),
     "onnx": Target("onnx", ".onnx", mutations.protobuf, ours=False),
-    "any": Target("formats", ".model", anything, ours=False, max_length=20000),
+    "any": Target("formats", ".model", anything, ours=False, max_length=20000,
+                  beside=lambda data: of_pickles(data) + 64 * len(data)),
 }

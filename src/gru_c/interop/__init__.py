@@ -3,6 +3,7 @@
 Class methods of `gru_c.GRU` and `gru_c.GRUCell` reach all of it: ``from_torch`` and so on. Here is
 what is not about one model: `read_arrays`, `find`, `convert`.
 
+arrays.py       arrays of any library and dtype
 errors.py       MissingExtraError, ModelFileError
 found.py        Found: a GRU between two formats; a model from it, and it from a model
 state_dict.py   parameters by PyTorch's names; nested.py: checkpoints that hold them under a key

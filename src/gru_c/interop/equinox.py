@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_c.interop import gates
+from gru_c.interop.arrays import floats
 from gru_c.interop.layers import (
     Direction,
     arranged,
-    as_array,
     joined,
     place,
     refuse_options,
@@ -63,7 +63,7 @@ def _direction(cell: Any, where: str) -> Direction:
         if names:
             there = listed(own) if own else f"no arrays in a {type(cell).__name__}"
             raise ValueError(f"{where}: {kind} {listed(names)}; there are {there}")
-    parts = {name: as_array(own[name], f"{where}: {name}")
+    parts = {name: floats(own[name], f"{where}: {name}")
              for name in WEIGHTS + BIASES if own.get(name) is not None}
     W, U, *biases = parts.values()
     if biases:

@@ -1,4 +1,4 @@
-"""The errors of reading and writing models."""
+"""The errors of reading and writing models, and one check that all readers make."""
 
 LONGEST = 4000                                             # characters of a message
 
@@ -23,3 +23,10 @@ class ModelFileError(ValueError):
         if len(line) > LONGEST:
             line = f"{line[:LONGEST - 200]} ... {line[-200:]}"
         super().__init__(line)
+
+
+def hold_size(declared: int, max_bytes: int, where: str) -> None:
+    """Refuse arrays of more bytes than the caller allows, before memory is taken."""
+    if declared > max_bytes:
+        raise ModelFileError(f"{where}: its arrays take {declared:,} bytes, more than "
+                             f"max_bytes={max_bytes:,}; raise max_bytes to read it")

@@ -19,19 +19,29 @@ from typing import IO, TYPE_CHECKING, Any
 
 from gru_c import _activations, _checks
 from gru_c.interop import state_dict
-from gru_c.interop.containers import json_text, npz, safetensors
+from gru_c.interop.containers import json_text, npz, safetensors, zips
 from gru_c.interop.containers.writing import write_atomically
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import Found
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Protocol, TypeAlias
 
     from gru_c._exchange import Path
     from gru_c._types import Array
 
-CONTAINERS: dict[str, Any] = {".safetensors": safetensors, ".npz": npz}
-ZIP = (b"PK\3\4", b"PK\5\6")                               # with members, without
+    Known: TypeAlias = dict[str, tuple[Callable[[Any, str], Any], Any]]
+    Contents: TypeAlias = tuple[dict[str, Array], dict[str, str]]
+
+    class Container(Protocol):
+        """What npz.py and safetensors.py have in common."""
+
+        def read(self, file: IO[bytes], where: str, max_bytes: int) -> Contents: ...
+        def unpack(self, data: bytes, where: str, max_bytes: int) -> Contents: ...
+        def pack(self, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes: ...
+
+CONTAINERS: dict[str, Container] = {".safetensors": safetensors, ".npz": npz}
 MAX_BESIDE = 2**25                                         # bytes of a pipe beside the arrays
 VERSION = "1"
 OWN = ("format", "format_version", "options")              # of the metadata
@@ -49,23 +59,24 @@ def _activation(value: Any, name: str) -> Any:
 
 
 # The options of a file: what reads each, and what it is where a source does not tell.
-CELL_OPTIONS: dict[str, tuple[Callable[[Any, str], Any], Any]] = {
+CELL_OPTIONS: Known = {
     "input_size": (_checks.size, None), "hidden_size": (_checks.size, None),
     "bias": (_checks.flag, None), "dtype": (_dtype, None), "reset_after": (_checks.flag, True),
     "activation": (_activation, "tanh"), "recurrent_activation": (_activation, "sigmoid"),
     "clip": (lambda value, name: _activations.clip(value), None)}
-GRU_OPTIONS = CELL_OPTIONS | {
+GRU_OPTIONS: Known = CELL_OPTIONS | {
     "num_layers": (_checks.size, None), "bidirectional": (_checks.flag, None),
     "batch_first": (_checks.flag, False), "dropout": (_checks.probability, 0.0),
     "input_dropout": (_checks.probability, 0.0), "recurrent_dropout": (_checks.probability, 0.0),
     "checkpoint": (lambda value, name: None if value is None else _checks.size(value, name), None)}
-CLASSES = {"gru_c.GRU": GRU_OPTIONS, "gru_c.ReverseGRU": GRU_OPTIONS,
-           "gru_c.GRUCell": CELL_OPTIONS}
+CLASSES: dict[str, Known] = {"gru_c.GRU": GRU_OPTIONS, "gru_c.ReverseGRU": GRU_OPTIONS,
+                             "gru_c.GRUCell": CELL_OPTIONS}
+LOADERS = {name: name for name in CLASSES} | {CLASSIFIER: "gru_c.learn.SequenceClassifier"}
 
 
 # ---- containers ----------------------------------------------------------------------------------
 
-def read_container(path: Path, max_bytes: int) -> tuple[dict[str, Array], dict[str, str]]:
+def read_container(path: Path, max_bytes: int) -> Contents:
     """The arrays and the metadata of a file of either container, by what it holds."""
     where = os.fsdecode(path)
     with open(path, "rb") as file:
@@ -77,9 +88,9 @@ def read_container(path: Path, max_bytes: int) -> tuple[dict[str, Array], dict[s
         return container.read(file, where, max_bytes)
 
 
-def _container_in(data: bytes) -> Any:
+def _container_in(data: bytes) -> Container:
     """The container that begins with `data`."""
-    return npz if data.startswith(ZIP) else safetensors
+    return npz if data.startswith(zips.STARTS) else safetensors
 
 
 def _all_of(file: IO[bytes], most: int) -> bytes:
@@ -95,7 +106,7 @@ def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
     return read_container(path, max_bytes)[0]
 
 
-def container_of(path: Path) -> Any:
+def container_of(path: Path) -> Container:
     """The container that the suffix of a path names."""
     suffix = os.path.splitext(os.fsdecode(path))[1].lower()
     if suffix not in CONTAINERS:
@@ -122,7 +133,7 @@ def of_user(metadata: Mapping[str, str], own: tuple[str, ...], path: Path) -> di
     return dict(metadata)
 
 
-def save(path: Path, container: Any, arrays: Mapping[str, Array], metadata: Mapping[str, str],
+def save(path: Path, container: Container, arrays: Mapping[str, Array], metadata: Mapping[str, str],
          check: Callable[[dict[str, Array], dict[str, str], str], Any]) -> None:
     """Write a file that reads again: `check`, which reads it, refuses what is not to be saved."""
     where, data = os.fsdecode(path), container.pack(arrays, metadata)
@@ -172,7 +183,11 @@ def _model(arrays: dict[str, Array], metadata: dict[str, str], where: str) -> Fo
     """A model of what a container holds, with all that can be wrong seen to."""
     kind = metadata.get("format", "")
     if kind not in CLASSES:
-        raise ModelFileError(f"{where}: {_foreign(kind)}")
+        refuse_own(metadata, where)
+        raise ModelFileError(
+            f"{where}: the metadata do not say that this is a model that gru_c saved. Parameters "
+            "by PyTorch's names are read by from_state_dict(gru_c.interop.read_arrays(path), "
+            "prefix)")
     if metadata.get("format_version") != VERSION:
         raise ModelFileError(f"{where}: metadata format_version is "
                              f"{metadata.get('format_version')!r}, this gru_c reads {VERSION!r}")
@@ -200,7 +215,7 @@ def _model(arrays: dict[str, Array], metadata: dict[str, str], where: str) -> Fo
     return replace(found, options=found.options | options | {"reverse": reverse}, metadata=texts)
 
 
-def _options(text: str, known: dict[str, Any], where: str) -> dict[str, Any]:
+def _options(text: str, known: Known, where: str) -> dict[str, Any]:
     """The arguments in the metadata, each checked as the class checks it."""
     options = json_text.parse(text, f"{where}: metadata options")
     if not isinstance(options, dict) or options.keys() != known.keys():
@@ -212,9 +227,8 @@ def _options(text: str, known: dict[str, Any], where: str) -> dict[str, Any]:
         raise ModelFileError(f"{where}: metadata options: {error}") from None
 
 
-def _foreign(kind: str) -> str:
-    """What to do with a file that is no model of ours."""
-    if kind == CLASSIFIER:
-        return f"this is a {CLASSIFIER}; gru_c.learn.SequenceClassifier.load reads it"
-    return ("the metadata do not say that this is a model that gru_c saved. Parameters by "
-            "PyTorch's names are read by from_state_dict(gru_c.interop.read_arrays(path), prefix)")
+def refuse_own(metadata: Mapping[str, str], where: str) -> None:
+    """An error for a file of ours: a reader of other files would leave its options out."""
+    kind = metadata.get("format", "")
+    if kind in LOADERS:
+        raise ModelFileError(f"{where}: this is a {kind}; {LOADERS[kind]}.load reads it")

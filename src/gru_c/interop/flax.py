@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_c.interop import gates
+from gru_c.interop.arrays import floats
 from gru_c.interop.layers import (
     Direction,
     arranged,
-    as_array,
     joined,
     place,
     refuse_options,
@@ -98,7 +98,7 @@ def _cell(source: Any, path: str, where: str) -> Direction:
     (at, api), = there.items()
     own = {name.removeprefix(at): leaf for name, leaf in found.items() if name.startswith(at)}
     _check_names(own, at, api, where)
-    return _direction({name: as_array(own[name], f"{where}: {at}{name}") for name in APIS[api]},
+    return _direction({name: floats(own[name], f"{where}: {at}{name}") for name in APIS[api]},
                       api, f"{where}, {at.rstrip('/')!r}" if at else where)
 
 

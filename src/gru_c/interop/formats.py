@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gru_c._exchange import MAX_BYTES
 from gru_c.cell import GRUCell
 from gru_c.gru import GRU
-from gru_c.interop.containers import zips
+from gru_c.interop.containers import safetensors, zips
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import build, described
 
@@ -53,7 +53,6 @@ FORMATS = (SAFETENSORS, NPZ, TORCH, KERAS, ONNX, RTNEURAL)
 HEAD = 64                                                  # bytes that tell all but zip files apart
 MEMBERS = 4                                                # of a zip file that an error lists
 HDF5 = b"\x89HDF\r\n\x1a\n"
-ZIP = (b"PK\x03\x04", b"PK\x05\x06")                       # with members, and without
 # An ONNX model begins with its ir_version, field 1, below 128; a length-delimited field, its
 # producer (2, 3), domain (4), doc (6), graph (7) or opset (8), or model_version (5) follows.
 ONNX_FIELDS = b"\x12\x1a\x22\x28\x32\x3a\x42"
@@ -66,7 +65,7 @@ def format_of(path: Path) -> Format:
     shown = os.fsdecode(path)
     with open(path, "rb") as file:
         head = file.read(HEAD)
-        if head.startswith(ZIP):
+        if head.startswith(zips.STARTS):
             return _of_zip(zips.Archive(file, os.fstat(file.fileno()).st_size, shown))
     found = _of_head(head)
     if found is None and shown.lower().endswith(ONNX.suffixes):
@@ -79,7 +78,7 @@ def format_of(path: Path) -> Format:
 
 def _of_head(head: bytes) -> Format | None:
     """The format of a file that begins with these bytes, and is no zip file."""
-    if head[8:9] == b"{" and not any(head[4:8]):           # a header, after its length
+    if safetensors.begins(head):
         return SAFETENSORS
     if head.startswith(HDF5):
         return KERAS

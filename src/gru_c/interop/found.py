@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from gru_c.gru import GRU, ReverseGRU
 
 if TYPE_CHECKING:
     from gru_c._types import Array, DType
+
+Model = TypeVar("Model")                                   # GRU, GRUCell or a class of these
 
 # Arguments that names and shapes of parameters tell: they cannot be given beside them.
 TOLD = ("input_size", "hidden_size", "num_layers", "bias", "bidirectional")
@@ -63,7 +65,7 @@ class Found:
         return np.dtype(np.float64 if double else np.float32)
 
 
-def build(cls: type[Any], found: Found, dtype: DType | None = None, **given: Any) -> Any:
+def build(cls: type[Model], found: Found, dtype: DType | None = None, **given: Any) -> Model:
     """A model of the class `cls`, a `GRU` or `GRUCell`, with the arguments `given` beside found.
 
     It is in training mode, as any new model, unless it has dropout: then in eval mode, so that its
@@ -73,19 +75,20 @@ def build(cls: type[Any], found: Found, dtype: DType | None = None, **given: Any
         if name in given:
             raise TypeError(f"{name} is found from the parameters: it cannot be given")
     dtype = found.dtype if dtype is None else _checks.model_dtype(dtype)
-    options = found.options | given
+    options, end = found.options | given, ""
+    kind: type[Any] = cls
     if issubclass(cls, GRUCell):
-        options = _of_a_cell(cls, found.where, options)
+        options, end = _of_a_cell(cls, found.where, options), "_l0"
     else:
-        cls = _of_direction(cls, found.where, options.pop("reverse", None))
-    arrays = {name: _converted(a, name, dtype, found.where) for name, a in found.parameters.items()}
-    model = cls(**options, dtype=dtype)
-    if issubclass(cls, GRUCell):
-        arrays = {name.removesuffix("_l0"): a for name, a in arrays.items()}
+        kind = _of_direction(cls, found.where, options.pop("reverse", None))
+    arrays = {name.removesuffix(end): _converted(a, name, dtype, found.where)
+              for name, a in found.parameters.items()}
+    model = kind(**options, dtype=dtype)
     model.load_state_dict(arrays)
     has_dropout = any(options.get(name) for name in ("dropout", "input_dropout",
                                                      "recurrent_dropout"))
-    return model.eval() if has_dropout else model
+    made: Model = model.eval() if has_dropout else model
+    return made
 
 
 def described(model: Any) -> Found:

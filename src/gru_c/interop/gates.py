@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_c import _activations, _checks
-from gru_c.interop.layers import Direction, arranged, as_array, joined, place
+from gru_c.interop.arrays import floats
+from gru_c.interop.layers import Direction, arranged, joined, place
 
 if TYPE_CHECKING:
     from gru_c._types import Array
@@ -91,7 +92,7 @@ def _blocks(key: str, arrays: Any, form: Form, where: str) -> dict[str, tuple[An
 def _matrices(key: str, given: tuple[Any, ...], form: Form, where: str) -> tuple[Array, Array]:
     """W (k H, I) and U (k H, H) of k gates."""
     k, names = len(key), ("W", "U")
-    found = [as_array(a, f"{where}: {name}") for name, a in zip(names, given, strict=False)]
+    found = [floats(a, f"{where}: {name}") for name, a in zip(names, given, strict=False)]
     if all(a.ndim == 2 for a in found):
         W, U = (a.T if form.product == "x W" else a for a in (found[0], found[-1]))
         H = len(U) // k
@@ -113,7 +114,7 @@ def _biases(key: str, given: tuple[Any, ...], form: Form, size: int,
     """The biases beside W x and beside U h."""
     found: list[Array | None] = []
     for value in given:
-        a = None if value is None else as_array(value, f"{where}: a bias")
+        a = None if value is None else floats(value, f"{where}: a bias")
         if a is not None and (a.size != size or max(a.shape, default=0) != size):
             raise ValueError(f"{where}: a bias has shape {a.shape}, expected ({size},)")
         found.append(None if a is None else a.reshape(-1))

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from gru_c._types import Array
 
 SUFFIXES = ("", "_reverse")
-FLOATS = (np.float16, np.float32, np.float64)
 
 # Options that a target without activations, clip and reset_after cannot hold, and what it computes.
 PLAIN: dict[str, Any] = {"reset_after": True, "activation": "tanh",
@@ -56,23 +55,6 @@ def place(where: str, layers: list[tuple[Any, ...]], layer: int, direction: int)
     if len(layers[0]) > 1:
         words.append(("forward", "reverse")[direction])
     return ", ".join(words)
-
-
-def as_array(value: Any, name: str) -> Array:
-    """An array of anything like one: a list, a JAX array, a variable of Flax, a tensor."""
-    value = value.detach() if hasattr(value, "detach") else value      # a parameter of PyTorch
-    try:
-        a = np.asarray(value)
-        if a.dtype == object and hasattr(value, "value"):  # VariableState of older versions of Flax
-            a = np.asarray(value.value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{name} is not an array: {error}") from None
-    if a.dtype.name == "bfloat16":
-        a = a.astype(np.float32)
-    a = a.astype(a.dtype.newbyteorder("="), copy=False)
-    if a.dtype not in FLOATS:
-        raise ValueError(f"{name} has dtype {a.dtype}, expected a floating dtype")
-    return a
 
 
 # ---- to a GRU and back --------------------------------------------------------------------------

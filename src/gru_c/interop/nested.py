@@ -20,6 +20,7 @@ class Flat:
     error: type[ValueError]
     arrays: dict[str, Any] = field(default_factory=dict)
     mappings: dict[str, None] = field(default_factory=dict)
+    most: int = MAX_WORK
     work: int = 0
 
     def add(self, value: Any, path: tuple[str, ...] = ()) -> None:
@@ -46,13 +47,13 @@ class Flat:
     def _count(self, work: int) -> None:
         """An object may be in many places: a small file can hold a large tree."""
         self.work += work
-        if self.work > MAX_WORK:
+        if self.work > self.most:
             raise self.error(f"{self.where}: it holds too many objects within objects")
 
 
 def flat(root: Any, is_array: Callable[[Any], bool], where: str,
-         error: type[ValueError] = ValueError) -> Flat:
-    """All of a tree."""
-    found = Flat(where, is_array, error)
+         error: type[ValueError] = ValueError, most: int = MAX_WORK) -> Flat:
+    """All of a tree, which takes the work `most` at most."""
+    found = Flat(where, is_array, error, most=most)
     found.add(root)
     return found

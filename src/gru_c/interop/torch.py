@@ -1,4 +1,4 @@
-"""PyTorch: modules, state dicts, and .pt files without it.
+"""PyTorch: modules, state dicts, and .pt and .safetensors files without it.
 
 PyTorch is imported by `as_state_dict` and `as_module` alone; a module or a tensor that is given can
 only come from a program that has imported it.
@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_c.interop import state_dict
-from gru_c.interop.containers import pt
+from gru_c.interop import files, state_dict
+from gru_c.interop.arrays import as_array
+from gru_c.interop.containers import pt, safetensors
 from gru_c.interop.containers.pickled import NumpyArray, Tensor
 from gru_c.interop.containers.writing import write_atomically
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import Found
-from gru_c.interop.nested import Flat, flat
+from gru_c.interop.layers import refuse_options
+from gru_c.interop.nested import MAX_WORK, Flat, flat
 
 if TYPE_CHECKING:
     from typing import IO
@@ -29,12 +31,13 @@ if TYPE_CHECKING:
     from gru_c._exchange import Path
     from gru_c._types import Array
 
-# What nn.GRU has no option for, and the value that it computes with.
-INFERENCE: dict[str, Any] = {"reset_after": True, "activation": "tanh",
-                             "recurrent_activation": "sigmoid", "clip": None, "reverse": False}
-TRAINING: dict[str, Any] = {"input_dropout": 0.0, "recurrent_dropout": 0.0}
+TARGET = "PyTorch's GRU"
 CELL_OPTIONS = ("input_size", "hidden_size", "bias")
 MODULE_OPTIONS = (*CELL_OPTIONS, "num_layers", "batch_first", "dropout", "bidirectional")
+
+# Of the tree of a file, which can hold one object in many places. In what PyTorch writes, an array
+# takes some 70 bytes of the pickle, and its name.
+SMALL_WORK, WORK_PER_BYTE = 2**18, 16
 
 
 # ---- reading -------------------------------------------------------------------------------------
@@ -63,35 +66,25 @@ def from_mapping(mapping: Mapping[str, Any], prefix: str, where: str,
         if isinstance(name, str) and state_dict.PARAMETER.fullmatch(name) and not _is_array(value):
             raise TypeError(f"{where}: {name} should be an array, got: {type(value).__name__}")
     tree = flat(mapping, _is_array, where)
-    tree.arrays = {name: _as_array(a, f"{where}: {name}")
+    tree.arrays = {name: as_array(a, f"{where}: {name}")
                    if state_dict.PARAMETER.fullmatch(name) else a
                    for name, a in tree.arrays.items()}
-    return state_dict.read(*_selected(tree, prefix, key))
+    return _of_tree(tree, prefix, key)
 
 
-def _selected(tree: Flat, prefix: str, key: str | None) -> tuple[dict[str, Any], str, str]:
-    """What `state_dict.read` takes."""
+def _of_tree(tree: Flat, prefix: str, key: str | None) -> Found:
+    """The GRU with that prefix, of the root or of a mapping nested in it."""
     arrays, where = state_dict.select(tree, prefix, key)
-    return arrays, prefix, where
+    try:
+        return state_dict.read(arrays, prefix, where)
+    except ValueError as error:
+        raise tree.error(str(error)) from None
 
 
 def _is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray) or (
         not isinstance(value, np.generic)
         and (hasattr(value, "__array__") or hasattr(value, "__dlpack__")))
-
-
-def _as_array(value: Any, where: str) -> Array:
-    """A tensor of any device, or an array of any library; bfloat16 as float32."""
-    torch = sys.modules.get("torch")
-    try:
-        if torch is not None and isinstance(value, torch.Tensor):
-            value = value.detach().cpu().resolve_conj().resolve_neg()
-            value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-        array: Array = np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
-    except (TypeError, RuntimeError, BufferError, NotImplementedError) as error:
-        raise ValueError(f"{where} cannot become an array of NumPy: {error}") from error
-    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def _of_module(torch: Any, source: Any, prefix: str) -> Found:
@@ -111,7 +104,7 @@ def _of_module(torch: Any, source: Any, prefix: str) -> Found:
              "bias": module.bias, "num_layers": 1 if cell else module.num_layers,
              "bidirectional": not cell and module.bidirectional}
     # Attributes and not the state dict: a parametrization computes them.
-    arrays = {own: _as_array(getattr(module, own), f"{where}: {own}")
+    arrays = {own: as_array(getattr(module, own), f"{where}: {own}")
               for own in state_dict.names(sizes, cell)}
     found = state_dict.read(arrays, "", where)
     options = {} if cell else {"batch_first": module.batch_first,
@@ -123,26 +116,35 @@ def _of_module(torch: Any, source: Any, prefix: str) -> Found:
 # ---- files ---------------------------------------------------------------------------------------
 
 def _of_file(path: Path, prefix: str, key: str | None, max_bytes: int) -> Found:
-    with pt.opened(path, max_bytes) as form:
-        arrays, prefix, where = _selected(_tree(form), prefix, key)
-        try:
-            found = state_dict.read(arrays, prefix, where)
-        except ValueError as error:
-            raise ModelFileError(str(error)) from None
-        return _loaded(form, found, max_bytes)
+    where = os.fsdecode(path)
+    with open(path, "rb") as file:
+        if safetensors.begins(file.read(safetensors.HEAD)):
+            file.seek(0)
+            return _of_safetensors(file, where, prefix, key, max_bytes)
+        form = pt.form_of(file, where, max_bytes)
+        return _loaded(form, _of_tree(_tree(form), prefix, key), max_bytes)
+
+
+def _of_safetensors(file: IO[bytes], where: str, prefix: str, key: str | None,
+                    max_bytes: int) -> Found:
+    """Of a state dict that others saved; a file of ours has options beside it."""
+    arrays, metadata = safetensors.read(file, where, max_bytes)
+    files.refuse_own(metadata, where)
+    return _of_tree(flat(arrays, _is_array, where, ModelFileError), prefix, key)
 
 
 def find(path: Path, max_bytes: int) -> list[Found]:
     """Every GRU in a file; the names of nested mappings are part of the prefix."""
-    with pt.opened(path, max_bytes) as form:
+    with open(path, "rb") as file:
+        form = pt.form_of(file, os.fsdecode(path), max_bytes)
         return [_loaded(form, found, max_bytes)
                 for found in state_dict.find(_tree(form).arrays, form.where)]
 
 
 def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
     """Every tensor of a file, read-only; names of nested mappings are joined with dots."""
-    with pt.opened(path, max_bytes) as form:
-        return pt.arrays(form, _tree(form).arrays, max_bytes)
+    with open(path, "rb") as file:
+        return read_pt(file, os.fsdecode(path), max_bytes)
 
 
 def read_pt(file: IO[bytes], where: str, max_bytes: int) -> dict[str, Array]:
@@ -152,8 +154,9 @@ def read_pt(file: IO[bytes], where: str, max_bytes: int) -> dict[str, Array]:
 
 
 def _tree(form: pt.Form) -> Flat:
+    most = min(MAX_WORK, SMALL_WORK + WORK_PER_BYTE * form.length)
     return flat(form.root, lambda value: isinstance(value, (Tensor, NumpyArray)), form.where,
-                ModelFileError)
+                ModelFileError, most)
 
 
 def _loaded(form: pt.Form, found: Found, max_bytes: int) -> Found:
@@ -176,7 +179,7 @@ def as_state_dict(found: Found) -> OrderedDict[str, Any]:
 
 def as_module(found: Found) -> Any:
     """An nn.GRU or nn.GRUCell."""
-    _refuse(found, INFERENCE | TRAINING)
+    refuse_options(found, TARGET, input_dropout=0.0, recurrent_dropout=0.0)
     try:
         import torch
     except ImportError:
@@ -199,15 +202,6 @@ def write(found: Found, path: Path) -> None:
 
 def _parameters(found: Found) -> dict[str, Array]:
     """By PyTorch's names."""
-    _refuse(found, INFERENCE)
+    refuse_options(found, TARGET)
     return {name.removesuffix("_l0") if found.cell else name: a
             for name, a in found.parameters.items()}
-
-
-def _refuse(found: Found, held: Mapping[str, Any]) -> None:
-    """A ValueError where PyTorch has no option for what the model does."""
-    for name, value in held.items():
-        own = found.options.get(name, value)
-        if own != value:
-            raise ValueError(f"{found.where}: {name}={own!r}, which PyTorch's GRU does not have; "
-                             f"it computes with {name}={value!r}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .._exchange import MAX_BYTES
+from .._parameters import shapes
 from ..gru import GRU
 from ..interop import files
 from ..interop.containers import npz, safetensors
@@ -21,14 +22,13 @@ from .head import Linear
 from .losses import softmax
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
     from gru_c._exchange import Path
     from gru_c._types import Array, DType, Seed
 
-_FORMAT = "gru_c.SequenceClassifier"
 _SIZES = ("input_size", "hidden_size", "num_classes", "num_layers")
 _OWN = ("format", *_SIZES, "dtype", "reset_after")           # names of the metadata
 
@@ -179,7 +179,7 @@ class SequenceClassifier:
             if not np.isfinite(tensor).all():
                 raise ValueError(f"{where}: not saved, {name} holds values that are not finite")
         texts = files.of_user(self.metadata | dict(metadata or {}), _OWN, path)
-        own = (_FORMAT, *(str(getattr(self, name)) for name in _SIZES), self.dtype.name,
+        own = (files.CLASSIFIER, *(str(getattr(self, name)) for name in _SIZES), self.dtype.name,
                str(bool(self.reset_after)))
         container = npz if where.lower().endswith(".npz") else safetensors
         files.save(path, container, tensors, texts | dict(zip(_OWN, own, strict=True)),
@@ -214,18 +214,19 @@ class SequenceClassifier:
         return model.eval()
 
 
-def _joined(gru, head):
+def _joined(gru: Mapping[str, Array], head: Mapping[str, Array]) -> dict[str, Array]:
     return {f"gru.{k}": a for k, a in gru.items()} | {f"head.{k}": a for k, a in head.items()}
 
 
-def _part(state, prefix):
+def _part(state: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     return {k.removeprefix(prefix): a for k, a in state.items() if k.startswith(prefix)}
 
 
-def _checked(tensors, metadata, where):
+def _checked(tensors: dict[str, Array], metadata: dict[str, str], where: str) -> dict[str, Any]:
     """The arguments of the model that a file holds, if all of it holds together."""
-    if metadata.get("format") != _FORMAT:
-        raise ModelFileError(f"{where}: the metadata does not say that this is a {_FORMAT}")
+    if metadata.get("format") != files.CLASSIFIER:
+        raise ModelFileError(
+            f"{where}: the metadata does not say that this is a {files.CLASSIFIER}")
     sizes = {name: _size(metadata, name, where) for name in _SIZES}
     dtype = _one_of(metadata, "dtype", ("float32", "float64"), where)
     reset_after = _one_of(metadata, "reset_after", ("True", "False"), where) == "True"
@@ -234,7 +235,7 @@ def _checked(tensors, metadata, where):
     return {**sizes, "dtype": np.dtype(dtype), "reset_after": reset_after}
 
 
-def _size(metadata, name, path):
+def _size(metadata: Mapping[str, str], name: str, path: str) -> int:
     text = metadata.get(name, "")
     if not (text.isascii() and text.isdigit() and len(text) < 11 and 0 < int(text) < 2**31):
         raise ModelFileError(f"{path}: metadata {name} should be a positive number, "
@@ -242,7 +243,7 @@ def _size(metadata, name, path):
     return int(text)
 
 
-def _one_of(metadata, name, choices, path):
+def _one_of(metadata: Mapping[str, str], name: str, choices: tuple[str, ...], path: str) -> str:
     text = metadata.get(name, "")
     if text not in choices:
         wanted = " or ".join(choices)
@@ -250,21 +251,21 @@ def _one_of(metadata, name, choices, path):
     return text
 
 
-def _expected_shapes(input_size, hidden_size, num_classes, num_layers):
+def _expected_shapes(input_size: int, hidden_size: int, num_classes: int,
+                     num_layers: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield the name and the shape of every tensor of a model of this architecture."""
     for layer in range(num_layers):
         width = input_size if layer == 0 else hidden_size
-        yield f"gru.weight_ih_l{layer}", (3 * hidden_size, width)
-        yield f"gru.weight_hh_l{layer}", (3 * hidden_size, hidden_size)
-        yield f"gru.bias_ih_l{layer}", (3 * hidden_size,)
-        yield f"gru.bias_hh_l{layer}", (3 * hidden_size,)
+        for name, shape in shapes(width, hidden_size, True).items():
+            yield f"gru.{name}_l{layer}", shape
     yield "head.weight", (num_classes, hidden_size)
     yield "head.bias", (num_classes,)
 
 
-def _check_tensors(tensors, shapes, dtype, path):
+def _check_tensors(tensors: Mapping[str, Array], expected: Iterable[tuple[str, tuple[int, ...]]],
+                   dtype: str, path: str) -> None:
     names = set()
-    for name, shape in shapes:
+    for name, shape in expected:
         names.add(name)
         if name not in tensors:
             raise ModelFileError(f"{path}: tensor {name} is missing")

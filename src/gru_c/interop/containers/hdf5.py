@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from gru_c.interop.errors import MissingExtraError, ModelFileError
+from gru_c.interop.arrays import widened
+from gru_c.interop.errors import MissingExtraError, ModelFileError, hold_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,10 +69,7 @@ class File:
         with _told(where, "damaged"):
             self._walk(handle)
         self.arrays = dict(sorted(self.arrays.items()))
-        declared = sum(self._declared(name) for name in self.arrays)
-        if declared > max_bytes:
-            raise ModelFileError(f"{where}: its arrays take {declared:,} bytes, more than "
-                                 f"max_bytes={max_bytes:,}; raise max_bytes to read it")
+        hold_size(sum(self._declared(name) for name in self.arrays), max_bytes, where)
 
     def children(self, path: str) -> list[str]:
         """The names of the groups and arrays in a group."""
@@ -102,7 +100,7 @@ class File:
             self._hold_filters(dataset, name)
             a = np.asarray(dataset[()])
         if name in self._bfloat16:
-            return (a.view("<u2").astype(np.uint32) << 16).view(np.float32)
+            return widened(a.view("<u2"))
         return a.astype(a.dtype.newbyteorder("="), copy=False)
 
     # ---- what is there ---------------------------------------------------------------------------

@@ -12,14 +12,13 @@ import json
 import math
 import os
 import re
-import zipfile
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from gru_c.interop.containers import json_text, zips
-from gru_c.interop.errors import ModelFileError
+from gru_c.interop.errors import ModelFileError, hold_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,10 +64,7 @@ def read(file: IO[bytes], where: str,
     archive = zips.Archive(file, file.seek(0, os.SEEK_END), where)
     declared = {_name(path, where): _declared(archive, path) for path in archive.members}
     text = declared.pop(METADATA, None)
-    total = sum(array.nbytes for array in declared.values())
-    if total > max_bytes:
-        raise ModelFileError(f"{where}: its arrays have {total} bytes, more than "
-                             f"max_bytes={max_bytes}; raise max_bytes to read it")
+    hold_size(sum(array.nbytes for array in declared.values()), max_bytes, where)
     metadata = {} if text is None else _metadata(archive, text)
     return {name: _array(archive, array) for name, array in declared.items()}, metadata
 
@@ -82,13 +78,7 @@ def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
     """A container: the same bytes for the same arrays and texts."""
     text = json.dumps(dict(metadata), ensure_ascii=False, sort_keys=True).encode()
     own = {METADATA: np.frombuffer(text, np.uint8)} if metadata else {}
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, a in (own | dict(arrays)).items():
-            member = zipfile.ZipInfo(f"{name}.npy")        # of 1980
-            member.create_system = 3                       # Unix, on every system
-            archive.writestr(member, _member(a))
-    return file.getvalue()
+    return zips.packed((f"{name}.npy", _member(a)) for name, a in (own | dict(arrays)).items())
 
 
 def _member(a: Array) -> bytes:

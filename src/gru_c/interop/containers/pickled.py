@@ -20,7 +20,10 @@ class Budget:
     """Bytes that a source declares, held against a limit before memory is taken."""
 
     def __init__(self, where: str, limit: int, what: str) -> None:
-        self.where, self.limit, self.what, self.left = where, limit, what, limit
+        self.where: str = where
+        self.limit: int = limit
+        self.what: str = what
+        self.left: int = limit
 
     def take(self, size: int) -> None:
         self.left -= size
@@ -100,7 +103,7 @@ class NumpyDtype:
     """numpy.dtype: made without byte order, which BUILD sets."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
-        self.stored = dtype
+        self.stored: np.dtype[Any] = dtype
 
 
 class NumpyArray:
@@ -108,7 +111,7 @@ class NumpyArray:
 
     def __init__(self) -> None:
         self.shape: tuple[int, ...] = (0,)
-        self.stored = np.dtype(np.uint8)
+        self.stored: np.dtype[Any] = np.dtype(np.uint8)
         self.order: Literal["C", "F"] = "C"
         self.data = b""
 

@@ -36,7 +36,10 @@ class Unpickler:
     """One pickle of a `file`, which has `size` bytes from its position on."""
 
     def __init__(self, file: IO[bytes], size: int, where: str, budget: Budget) -> None:
-        self.file, self.left, self.where, self.budget = file, size, where, budget
+        self.file: IO[bytes] = file
+        self.left: int = size
+        self.where: str = where
+        self.budget: Budget = budget
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}

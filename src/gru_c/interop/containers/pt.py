@@ -14,12 +14,11 @@ import io
 import math
 import os
 import struct
-import zipfile
-from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from gru_c.interop.arrays import widened
 from gru_c.interop.containers import zips
 from gru_c.interop.containers.pickled import (
     BFLOAT16,
@@ -35,10 +34,9 @@ from gru_c.interop.containers.pickles import Unpickler
 from gru_c.interop.errors import ModelFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Literal, TypeAlias
 
-    from gru_c._exchange import Path
     from gru_c._types import Array
 
     ByteOrder: TypeAlias = Literal["<", ">"]
@@ -52,11 +50,11 @@ ADVICE = "load it in PyTorch and save its state_dict()"
 
 
 class ZipForm:
-    """A file of the zip form: `root` is the object."""
+    """A file of the zip form: `root` is the object, of a pickle of `length` bytes."""
 
     def __init__(self, file: IO[bytes], size: int, where: str, max_bytes: int) -> None:
-        self.where = where
-        self.archive = zips.Archive(file, size, where)
+        self.where: str = where
+        self.archive: zips.Archive = zips.Archive(file, size, where)
         names = self.archive.members
         pickles = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
         if any(name.endswith("/archive_format") for name in names):
@@ -64,15 +62,15 @@ class ZipForm:
         if len(pickles) != 1:
             raise ModelFileError(f"{where}: it is a zip archive with {len(pickles)} files named "
                                  "data.pkl, and one of torch.save has one")
-        self.folder = pickles[0].removesuffix("data.pkl")
+        self.folder: str = pickles[0].removesuffix("data.pkl")
         if f"{self.folder}constants.pkl" in names:
             raise ModelFileError(f"{where}: it is a TorchScript archive; {ADVICE}")
-        length = self.archive.size(pickles[0])
-        budget = _budget(where, length, max_bytes)
-        budget.take(length)
+        self.length: int = self.archive.size(pickles[0])
+        budget = _budget(where, self.length, max_bytes)
+        budget.take(self.length)
         data = self.archive.read(pickles[0])
-        self.root = Unpickler(io.BytesIO(data), length, where, budget).load()
-        self.byte_order = self._byte_order()
+        self.root: Any = Unpickler(io.BytesIO(data), self.length, where, budget).load()
+        self.byte_order: ByteOrder = self._byte_order()
 
     def _byte_order(self) -> ByteOrder:
         name = f"{self.folder}byteorder"
@@ -99,13 +97,16 @@ class ZipForm:
 
 
 class LegacyForm:
-    """A file of the legacy form: `root` is the object."""
+    """A file of the legacy form: `root` is the object, of a pickle of `length` bytes at most."""
 
     byte_order: ByteOrder = "<"
 
     def __init__(self, file: IO[bytes], size: int, where: str, max_bytes: int) -> None:
-        self.file, self.end, self.where = file, size, where
-        self.budget = _budget(where, size, max_bytes)
+        self.file: IO[bytes] = file
+        self.end: int = size
+        self.length: int = size
+        self.where: str = where
+        self.budget: Budget = _budget(where, size, max_bytes)
         file.seek(0)
         if self._unpickler().load() != MAGIC:
             raise ModelFileError(f"{where}: it is a pickle, but none of torch.save")
@@ -113,8 +114,9 @@ class LegacyForm:
             raise ModelFileError(f"{where}: it is of an unknown version of torch.save")
         self._unpickler().load()                           # the system that wrote it
         unpickler = self._unpickler()
-        self.root = unpickler.load()
-        self.places = self._places(self._unpickler().load(), unpickler.storages)
+        self.root: Any = unpickler.load()
+        self.places: dict[str, tuple[int, int]] = self._places(
+            self._unpickler().load(), unpickler.storages)
 
     def _unpickler(self) -> Unpickler:
         """Of the pickle that begins where the file stands."""
@@ -158,13 +160,6 @@ def _budget(where: str, length: int, max_bytes: int) -> Budget:
     return Budget(where, SMALL + min(PER_BYTE * length, max_bytes), "its objects")
 
 
-@contextmanager
-def opened(path: Path, max_bytes: int) -> Iterator[Form]:
-    """The file, open until the end of the context."""
-    with open(path, "rb") as file:
-        yield form_of(file, os.fsdecode(path), max_bytes)
-
-
 def form_of(file: IO[bytes], where: str, max_bytes: int) -> Form:
     """What is in a file, or in bytes as ``io.BytesIO``; `where` names it in errors."""
     size = file.seek(0, os.SEEK_END)
@@ -201,8 +196,7 @@ def arrays(form: Form, named: Mapping[str, Tensor | NumpyArray],
             for name, a in named.items()}
 
 
-def _check_storage(form: Form, a: Tensor, elements: Mapping[str, ElementType],
-                   ) -> None:
+def _check_storage(form: Form, a: Tensor, elements: Mapping[str, ElementType]) -> None:
     storage, other = a.storage, elements[a.storage.key]
     if a.element is not other:
         raise ModelFileError(f"{form.where}: storage {storage.key[:100]!r} holds {a.element.name} "
@@ -218,10 +212,8 @@ def _elements(data: bytes, element: ElementType, byte_order: ByteOrder) -> Array
     count = len(data) // element.stored.itemsize
     found: Array = np.frombuffer(data, element.stored.newbyteorder(byte_order), count)
     found = found.astype(element.stored, copy=False)
-    if element is BFLOAT16:                                # the upper half of a float32
-        wide = found.astype(np.uint32)
-        wide <<= 16
-        return wide.view(np.float32)
+    if element is BFLOAT16:
+        return widened(found)
     return found != 0 if element is BOOL else found
 
 
@@ -247,15 +239,7 @@ def packed(parameters: Mapping[str, Array]) -> bytes:
     for index, a in enumerate(parameters.values()):
         members[f"data/{index}"] = a.astype(a.dtype.newbyteorder("<"), copy=False).tobytes()
     members["version"] = b"3\n"
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, data in members.items():
-            info = zipfile.ZipInfo(f"archive/{name}", (1980, 1, 1, 0, 0, 0))
-            info.create_system = 3                         # the same everywhere
-            extra = -(buffer.tell() + zips.LOCAL.size + len(info.filename) + 4) % ALIGNMENT
-            info.extra = b"FB" + struct.pack("<H", extra) + bytes(extra)
-            archive.writestr(info, data)
-    return buffer.getvalue()
+    return zips.packed(((f"archive/{name}", data) for name, data in members.items()), ALIGNMENT)
 
 
 def _pickled(parameters: Mapping[str, Array]) -> bytes:

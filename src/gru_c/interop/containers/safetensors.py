@@ -15,8 +15,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from gru_c.interop.arrays import widened
 from gru_c.interop.containers import json_text
-from gru_c.interop.errors import MissingExtraError, ModelFileError
+from gru_c.interop.errors import MissingExtraError, ModelFileError, hold_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +29,13 @@ DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "C64": "<c8",
           "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
           "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1"}
 METADATA = "__metadata__"
+HEAD = 9                                                   # bytes that tell what a file is
 MAX_HEADER = 2**24                                         # bytes; as Python objects it takes more
+
+
+def begins(head: bytes) -> bool:
+    """Whether a file is of this container, by its first `HEAD` bytes."""
+    return head[8:9] == b"{" and not any(head[4:8])        # a header, after its length
 
 
 def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
@@ -92,10 +99,7 @@ def _header_size(start: bytes, size: int, where: str, max_bytes: int) -> int:
     if not 2 <= header <= min(size - 8, MAX_HEADER):
         raise ModelFileError(f"{where}: not a readable safetensors file (of its {size} bytes, the "
                              f"header would be {header})")
-    declared = size - 8 - header                           # the library sees to it
-    if declared > max_bytes:
-        raise ModelFileError(f"{where}: its arrays have {declared} bytes, more than "
-                             f"max_bytes={max_bytes}; raise max_bytes to read it")
+    hold_size(size - 8 - header, max_bytes, where)         # the library sees to it that they fit
     return header
 
 
@@ -105,8 +109,6 @@ def _array(name: str, tensor: Mapping[str, Any]) -> Array:
     if kind not in DTYPES:
         raise ValueError(f"tensor {name!r} has dtype {kind}, expected one of {', '.join(DTYPES)}")
     a = np.frombuffer(tensor["data"], DTYPES[kind])
-    if kind == "BF16":                                     # the upper half of a float32
-        wide = np.empty(a.shape, np.uint32)
-        np.left_shift(a, 16, out=wide, dtype=np.uint32)
-        a = wide.view(np.float32)
+    if kind == "BF16":
+        a = widened(a)
     return a.astype(a.dtype.newbyteorder("="), copy=False).reshape(tensor["shape"])

@@ -1,15 +1,17 @@
-"""Zip archives, read member by member: what an archive declares is held against the file first.
+"""Zip archives: read member by member, what they declare held against the file first; and written.
 
     members, the directory, the end of the directory; a member: 30 bytes, name, extra, data
 
 The format is APPNOTE.TXT of PKWARE, with its 64-bit extension; stored and deflated members.
 `zipfile` verifies checksums, which PyTorch leaves out on request, and makes large objects of small
-entries before it can be asked how many there are.
+entries before it can be asked how many there are: it only writes.
 """
 
 from __future__ import annotations
 
+import io
 import struct
+import zipfile
 import zlib
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
@@ -17,9 +19,10 @@ from typing import IO, TYPE_CHECKING
 from gru_c.interop.errors import ModelFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-HEAD = b"PK\3\4"                                           # of a file that is an archive
+HEAD, TAIL = b"PK\3\4", b"PK\5\6"                          # of a member, of the directory's end
+STARTS = (HEAD, TAIL)                                      # of an archive: without members, too
 STORED, DEFLATED = 0, 8
 MAX_RATIO = 1032                                           # of deflate
 MAX_MEMBERS = 2**17
@@ -48,8 +51,11 @@ class Archive:
     """The members of an archive by name: `file` is open for reading, and has `size` bytes."""
 
     def __init__(self, file: IO[bytes], size: int, where: str) -> None:
-        self.file, self.where = file, where
-        self.directory, length, count = self._find_directory(size)
+        self.file: IO[bytes] = file
+        self.where: str = where
+        self.end: int = size                               # of the directory, once it is found
+        self.directory: int
+        self.directory, length, count = self._find_directory()
         self.members: dict[str, Member] = {}
         data = self._at(self.directory, length)
         for name, member in _entries(data, count, self):
@@ -124,12 +130,12 @@ class Archive:
             raise self.error("it has become shorter while it was read")
         return data
 
-    def _find_directory(self, size: int) -> tuple[int, int, int]:
+    def _find_directory(self) -> tuple[int, int, int]:
         """Start, size and number of entries of the directory; sets `end`, where it must end."""
-        self.end = size
+        size = self.end
         tail_start = max(0, size - END.size - MAX_COMMENT)
         tail = self._at(tail_start, size - tail_start)
-        position = tail.rfind(b"PK\5\6")
+        position = tail.rfind(TAIL)
         if position < 0 or len(tail) - position < END.size:
             raise self.error("it is truncated, or no zip archive: it has no directory")
         _, disk, first_disk, _, count, length, start, _ = END.unpack_from(tail, position)
@@ -188,3 +194,22 @@ def _wide(extra: bytes, values: tuple[int, ...]) -> list[int]:
         position += 4 + size
     numbers = iter(struct.unpack(f"<{len(wide) // 8}Q", wide[:len(wide) // 8 * 8]))
     return [next(numbers, value) if value == 0xFFFFFFFF else value for value in values]
+
+
+# ---- writing -------------------------------------------------------------------------------------
+
+def packed(members: Iterable[tuple[str, bytes]], alignment: int = 1) -> bytes:
+    """An archive of stored members by name: the same bytes for the same members, on every system.
+
+    The data of each begin at a multiple of `alignment`.
+    """
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in members:
+            member = zipfile.ZipInfo(name)                 # of 1980
+            member.create_system = 3                       # Unix
+            if alignment > 1:                              # by an extra field, as PyTorch's
+                size = -(file.tell() + LOCAL.size + len(name.encode()) + 4) % alignment
+                member.extra = b"FB" + struct.pack("<H", size) + bytes(size)
+            archive.writestr(member, data)
+    return file.getvalue()

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gru_c.interop.arrays import as_array, floats
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import Found
-from gru_c.interop.keras import config, files, writing
-from gru_c.interop.layers import as_array, swapped
+from gru_c.interop.keras import config, files
+from gru_c.interop.keras.writing import weights, write
+from gru_c.interop.layers import swapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,8 +33,7 @@ if TYPE_CHECKING:
     from gru_c.interop.keras.config import Settings
     from gru_c.interop.keras.files import File, Stored
 
-write = writing.write
-weights = writing.weights
+__all__ = ["find", "read", "read_arrays", "weights", "write"]
 
 
 def read(source: Any, layer: str | None, go_backwards: bool, options: Mapping[str, Any],
@@ -173,7 +174,7 @@ def _of_layer(layer: Any, go_backwards: bool, options: Mapping[str, Any]) -> Fou
         names = ", ".join(repr(node.name) for node in found) or "none"
         raise ValueError(f"{where} is not a layer that holds one GRU; pass a GRU, GRUCell, RNN of "
                          f"GRUCells or Bidirectional(GRU) of its own (GRUs that it has: {names})")
-    arrays = [np.asarray(a) for a in layer.get_weights()]
+    arrays = [as_array(a, f"{where}: array {i}") for i, a in enumerate(layer.get_weights())]
     told = config.settings(found[0].class_name, found[0].config, _version(layer), options)
     if not arrays:
         raise ValueError(f"{where} has no weights yet: build it, or call it once")
@@ -195,7 +196,8 @@ def _of_list(arrays: Sequence[Any], go_backwards: bool, options: Mapping[str, An
     if len(arrays) not in (2, 3, 4, 6):
         raise ValueError(f"{where} has {len(arrays)} arrays; get_weights() gives 2 or 3 for a GRU "
                          "(kernel, recurrent_kernel, bias), 4 or 6 for a Bidirectional")
-    parts = _split([np.asarray(a) for a in arrays], 1 if len(arrays) < 4 else 2, where)
+    parts = _split([as_array(a, f"{where}: array {i}") for i, a in enumerate(arrays)],
+                   1 if len(arrays) < 4 else 2, where)
     return _made(parts, None, where, go_backwards, options, "", None)
 
 
@@ -252,7 +254,7 @@ def _reset_after(part: list[Array], asked: bool | None, default: bool, where: st
 
 def _check(part: list[Array], told: Settings | None, where: str) -> None:
     """The shapes of kernel, recurrent_kernel and bias, and what is told of them."""
-    part[:] = [as_array(a, f"{where}: {kind}")
+    part[:] = [floats(a, f"{where}: {kind}")
                for kind, a in zip(files.ORDER, part, strict=False)]
     shapes = [a.shape for a in part]
     if len(shapes) not in (2, 3) or not files.is_gru(shapes):

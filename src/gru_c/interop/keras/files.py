@@ -75,9 +75,11 @@ class File:
     """
 
     def __init__(self, hdf5_file: hdf5.File, where: str, config: Any, version: str | None) -> None:
-        self.hdf5, self.where, self.config = hdf5_file, where, config
+        self.hdf5: hdf5.File = hdf5_file
+        self.where: str = where
+        self.config: Any = config
         major = (version or "").split(".")[0]
-        self.version = int(major) if major in ("1", "2", "3", "4") else None
+        self.version: int | None = int(major) if major in ("1", "2", "3", "4") else None
 
     @cached_property
     def weights(self) -> list[Weights]:

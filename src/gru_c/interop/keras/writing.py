@@ -9,13 +9,12 @@ from __future__ import annotations
 import io
 import json
 import os
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gru_c._parameters import NAMES
-from gru_c.interop.containers import hdf5
+from gru_c.interop.containers import hdf5, zips
 from gru_c.interop.containers.writing import write_atomically
 from gru_c.interop.keras.config import joined, keras_activation
 from gru_c.interop.keras.files import CONFIG, METADATA, ORDER, WEIGHTS
@@ -54,8 +53,8 @@ def write(found: Found, path: Path) -> None:
         sequential = {"module": "keras", "class_name": "Sequential", "registered_name": None,
                       "config": {"name": "sequential", "trainable": True, "layers": layers}}
         metadata = {"keras_version": KERAS, "date_saved": "1980-01-01@00:00:00"}
-        data = _zip({METADATA: json.dumps(metadata).encode(),
-                     CONFIG: json.dumps(sequential).encode(), WEIGHTS: data})
+        data = zips.packed(((METADATA, json.dumps(metadata).encode()),
+                            (CONFIG, json.dumps(sequential).encode()), (WEIGHTS, data)))
     write_atomically(path, data)
 
 
@@ -113,7 +112,7 @@ def _hdf5_of_keras_2(found: Found, layers: list[dict[str, Any]]) -> bytes:
         names = [layer["config"]["name"] for layer in layers[1:]]
         group.attrs["layer_names"] = np.array(names, "S")
         for i, name in enumerate(names):
-            variables = {}
+            variables: dict[str, Array] = {}
             for suffix in _suffixes(found, i):
                 side = ("forward_gru", "backward_gru")[suffix.endswith("_reverse")]
                 own = joined(name, side if found.options["bidirectional"] else "", "gru_cell")
@@ -132,15 +131,6 @@ def _of_keras_2(serialized: dict[str, Any]) -> dict[str, Any]:
     config = {"batch_input_shape" if key == "batch_shape" else key: value
               for key, value in serialized["config"].items()}
     return {"class_name": serialized["class_name"], "config": config}
-
-
-def _zip(files: dict[str, bytes]) -> bytes:
-    """Without dates."""
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(zipfile.ZipInfo(name), content)
-    return data.getvalue()
 
 
 # ---- configuration -------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_c import _checks
+from gru_c.interop.arrays import as_array
 from gru_c.interop.found import Found
 from gru_c.interop.layers import SUFFIXES, swapped
 from gru_c.interop.onnx.graph import (
@@ -125,7 +125,7 @@ def _arrays(weights: Mapping[str, Any] | None) -> dict[str, Array]:
         return {}
     if not isinstance(weights, Mapping):
         raise TypeError(f"weights must be a mapping, got {type(weights).__name__}")
-    return {name: _checks.any_array(a, f"weights[{name!r}]") for name, a in weights.items()}
+    return {name: as_array(a, f"weights[{name!r}]") for name, a in weights.items()}
 
 
 # ---- one node ----------------------------------------------------------------------------------
@@ -286,13 +286,14 @@ def _traced(constants: Constants, node: _Node,
         name = (_joined(constants, scope, producer) if producer.op_type == "Concat"
                 else producer.input[0])
     lower = by_output[id(scope), name]
-    if lower.options != node.options or lower.input(LENS) != node.input(LENS):
+    if (lower is node or lower.problem or lower.options != node.options
+            or lower.input(LENS) != node.input(LENS)):
         return None
     axes: str | None = "NTDH" if lower.options["batch_first"] else "TDNH"
     for producer in reversed(between):
         axes = axes and _moved(constants, lower, producer, axes)
     wanted = "NTH" if node.options["batch_first"] else "TNH"
-    return lower if axes == wanted and lower is not node else None
+    return lower if axes == wanted else None
 
 
 def _moved(constants: Constants, lower: _Node, node: Any, axes: str) -> str | None:
@@ -326,7 +327,7 @@ def _joined(constants: Constants, scope: Scope, node: Any) -> str:
     for d, name in enumerate(node.input):
         squeeze = scope.producers.get(name)
         cut = scope.producers.get(squeeze.input[0]) if squeeze and squeeze.input else None
-        if cut is None or (squeeze.op_type, cut.op_type) != ("Squeeze", "Slice"):
+        if squeeze is None or cut is None or (squeeze.op_type, cut.op_type) != ("Squeeze", "Slice"):
             return ""
         starts, ends, axes, steps = (_integers(constants, scope, cut, i + 1, key) for i, key in
                                      enumerate(("starts", "ends", "axes", "steps")))

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_c.interop.errors import MissingExtraError, ModelFileError
+from gru_c.interop.arrays import widened
+from gru_c.interop.errors import MissingExtraError, ModelFileError, hold_size
 from gru_c.interop.state_dict import listed
 
 if TYPE_CHECKING:
@@ -89,9 +90,7 @@ def load(source: Any, max_bytes: int) -> Model:
             raise model.error("it is not an ONNX model, or damaged: a name is not UTF-8")
         model.scopes = _scopes(model)
         model.declared = sum(_bytes_declared(model, tensor) for _, tensor in tensors(model))
-    if model.declared > max_bytes:
-        raise model.error(f"its arrays declare {model.declared} bytes, more than "
-                          f"max_bytes={max_bytes}; raise max_bytes to read it")
+    hold_size(model.declared, max_bytes, model.where)
     return model
 
 
@@ -296,7 +295,7 @@ def array_of(model: Model, tensor: Any) -> Array:
     else:
         flat = _from_values(model, tensor, dtype, count, values)
     if tensor.data_type == BFLOAT16:
-        flat = (flat.astype(np.uint32) << 16).view(np.float32)
+        flat = widened(flat)
     return flat.astype(flat.dtype.newbyteorder("="), copy=False).reshape(list(tensor.dims))
 
 
@@ -367,7 +366,7 @@ class Constants:
 
     def __init__(self, model: Model, given: Mapping[str, Array] | None = None) -> None:
         self.model = model
-        self.given = dict(given or {})
+        self.given: dict[str, Array] = dict(given or {})
         self.used: set[str] = set()
         self._read: dict[int, tuple[Any, Array]] = {}
         self._all = model.declared + sum(a.nbytes for a in self.given.values())
