@@ -417,6 +417,8 @@ ACTIVATIONS = [
     ({"class_name": "LeakyReLU", "config": {"alpha": 0.1}}, {"name": "leaky_relu", "alpha": 0.1}),
     ({"class_name": "ELU", "config": {"alpha": 0.5}}, {"name": "elu", "alpha": 0.5}),
     ({"class_name": "ReLU", "config": {"max_value": None}}, "relu"),
+    ({"class_name": "ReLU", "config": {"negative_slope": 0.1}},
+     {"name": "leaky_relu", "alpha": 0.1}),
     ({"class_name": "ReLU", "config": {"threshold": 0.5}},
      {"name": "thresholded_relu", "alpha": 0.5}),
     ({"class_name": "ThresholdedReLU", "config": {"theta": 0.5}},
@@ -433,6 +435,7 @@ def test_activations(value, expected):
 @pytest.mark.parametrize("value", [
     "gelu", "relu6", 3, ["tanh"], {"class_name": "PReLU", "config": {}}, {},
     {"class_name": "ReLU", "config": {"max_value": 6.0}},
+    {"class_name": "ReLU", "config": {"negative_slope": 0.1, "threshold": 0.5}},
     {"class_name": "function", "config": "relu", "registered_name": "mine>relu"}])
 def test_activations_that_are_refused(value):
     arrays = arrays_of(np.random.default_rng(0))
@@ -572,6 +575,39 @@ def test_files_of_whole_models(tmp_path, options):
     read = gru_c.GRU.from_keras(tmp_path / "model.h5")
     assert repr(read) == repr(model)
     same_arrays(read, model)
+
+
+@pytest.mark.parametrize("configured", [True, False])
+def test_weights_of_an_optimizer(tmp_path, configured):
+    """The .h5 file of a trained model has arrays like those of the layer: they are not a GRU."""
+    model, path = gru_c.GRU(3, 4, rng=0, batch_first=True), tmp_path / "model.h5"
+    keras.write(described(model), path)
+    with h5py.File(path, "a") as file:
+        file.copy("model_weights/gru", file.create_group("optimizer_weights"), "gru")
+        if not configured:
+            del file.attrs["model_config"]
+    same_arrays(gru_c.GRU.from_keras(path), model)
+    assert len(keras.find(path, LIMIT)) == 1
+
+
+def test_a_configuration_that_is_too_long(tmp_path):
+    """Its objects would take more memory than the arrays may."""
+    for name, error in (("model.h5", "model_config has"), ("model.keras", "config.json has")):
+        keras.write(described(gru_c.GRU(3, 4)), tmp_path / name)
+        fails(tmp_path / name, f"{error}.*; raise max_bytes", max_bytes=2000)
+
+
+def test_a_renamed_direction(tmp_path):
+    """Its weights have the old name, but are still those of the forward layer."""
+    model, path = gru_c.GRU(3, 4, bidirectional=True, rng=0), tmp_path / "model.h5"
+    keras.write(described(model), path)
+    with h5py.File(path, "a") as file:
+        for side in ("forward", "backward"):
+            file.move(f"model_weights/bidirectional/bidirectional/{side}_gru",
+                      f"model_weights/bidirectional/bidirectional/{side}_old")
+    same_arrays(gru_c.GRU.from_keras(path), model)
+    one = gru_c.GRU.from_keras(path, "bidirectional/backward_gru")
+    np.testing.assert_array_equal(one.weight_hh_l0, model.weight_hh_l0_reverse)
 
 
 def test_what_h5_files_do_not_tell(tmp_path):

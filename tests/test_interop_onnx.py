@@ -538,6 +538,13 @@ def test_no_model(tmp_path):
         from_onnx(3)
 
 
+def test_a_large_file_is_not_read(tmp_path):
+    with open(tmp_path / "gru.onnx", "wb") as file:
+        file.truncate(2**30)                               # a hole
+    refused(tmp_path / "gru.onnx", "it has 1073741824 bytes, many more than max_bytes=1000",
+            max_bytes=1000)
+
+
 def test_damage(tmp_path):
     """Whatever a byte becomes, and wherever the file ends: a model, or an error of ours."""
     data = (FIXTURES / "torchscript.onnx").read_bytes()
@@ -631,6 +638,14 @@ def test_nodes_that_are_no_layers(ops, D, above):
     if not own:
         assert "input_size 3, hidden_size 4" in message
         assert holds(from_onnx(model, node="gru_1"), arrays, 0, "_1")
+
+
+def test_batch_first_layers_with_the_steps_first_between():
+    turned = ("Transpose", [], {"perm": [1, 0, 2]})
+    model, _ = stacked(*between(JOIN, turned), layout=1)
+    refused(model, "it has 2 GRUs, which are not the layers of one")
+    model, _ = stacked(*between(JOIN, turned, turned), layout=1)
+    assert from_onnx(model).num_layers == 2
 
 
 def directions_apart(**other):
