@@ -1,7 +1,7 @@
 """The documents: their examples run, and what docs/gru_backward.md quotes stands in the source.
 
 Examples are the ```python blocks of README.md and docs/. Each runs in a namespace of its own,
-unless the comment `<!-- no test -->` stands before it.
+unless the comment `<!-- no test -->` stands before it: tests/test_interop_*_live.py run those.
 
 Quotations name the functions that they come from, in a comment before them:
 
@@ -74,6 +74,16 @@ def test_example_runs(path, line, code, tmp_path, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         exec(program, {"__name__": "__main__"})
+
+
+def test_examples_of_other_frameworks_are_run_beside_them():
+    """By the test, of those that need a framework, that names the page."""
+    live = "".join(path.read_text(encoding="utf-8")
+                   for path in (ROOT / "tests").glob("test_interop_*_live.py"))
+    skipping = [path.name for path in (ROOT / "docs" / "interop").glob("*.md")
+                if "<!-- no test -->" in path.read_text(encoding="utf-8")]
+    assert len(skipping) > 3
+    assert [name for name in skipping if f'"{name}"' not in live] == []
 
 
 # ---- quotations --------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ OURS = FIXTURES / "files" / "gru.safetensors"
 READERS = {
     "h5py": [(kind.from_keras, path) for kind in (gru_c.GRU, gru_c.GRUCell) for path in KERAS],
     "onnx": [(kind.from_onnx, ONNX) for kind in (gru_c.GRU, gru_c.GRUCell)],
-    "safetensors": [(gru_c.GRU.load, OURS),
+    "safetensors": [(gru_c.GRU.load, OURS), (gru_c.GRU.from_torch, OURS),
                     (gru_c.GRUCell.load, FIXTURES / "files" / "cell.safetensors")],
 }
 for package, path in (*(("h5py", path) for path in KERAS), ("onnx", ONNX), ("safetensors", OURS)):

@@ -190,6 +190,9 @@ def test_parameters_are_those_given():
     gru = gru_c.GRU.from_gates({"rzn": (W, U, b_i, b_h)}, **PLAIN)
     for name, a in zip(gru.state_dict(), (W, U, b_i, b_h), strict=True):
         np.testing.assert_array_equal(gru.state_dict()[name], a)
+    gru = gru_c.GRU.from_gates({"rzn": (W, U, b_i)}, **PLAIN | {"reset_after": False})
+    np.testing.assert_array_equal(gru.bias_ih_l0, b_i)     # one bias stands beside W x
+    assert not gru.bias_hh_l0.any()
 
 
 def test_dtype():

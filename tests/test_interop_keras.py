@@ -24,7 +24,7 @@ from gru_c.gru import ReverseGRU
 from gru_c.interop import keras
 from gru_c.interop.containers import hdf5
 from gru_c.interop.found import described
-from gru_c.interop.keras import config, files
+from gru_c.interop.keras import config
 
 FIXTURES = Path(__file__).parent / "fixtures" / "interop" / "keras"
 CLOSE = {"rtol": 0, "atol": 1e-6}
@@ -385,7 +385,7 @@ def test_layers():
         gru_c.GRU.from_keras(GRU(arrays, use_bias=False))
     with pytest.raises(ValueError, match="go_backwards=True, but its configuration says False"):
         gru_c.GRU.from_keras(GRU(arrays), go_backwards=True)
-    with pytest.raises(ValueError, match="the Layer is no layer that holds one GRU"):
+    with pytest.raises(ValueError, match="the Layer is not a layer that holds one GRU"):
         gru_c.GRU.from_keras(Layer(arrays))
 
 
@@ -417,6 +417,8 @@ ACTIVATIONS = [
     ({"class_name": "LeakyReLU", "config": {"alpha": 0.1}}, {"name": "leaky_relu", "alpha": 0.1}),
     ({"class_name": "ELU", "config": {"alpha": 0.5}}, {"name": "elu", "alpha": 0.5}),
     ({"class_name": "ReLU", "config": {"max_value": None}}, "relu"),
+    ({"class_name": "ReLU", "config": {"negative_slope": 0.1}},
+     {"name": "leaky_relu", "alpha": 0.1}),
     ({"class_name": "ReLU", "config": {"threshold": 0.5}},
      {"name": "thresholded_relu", "alpha": 0.5}),
     ({"class_name": "ThresholdedReLU", "config": {"theta": 0.5}},
@@ -433,6 +435,7 @@ def test_activations(value, expected):
 @pytest.mark.parametrize("value", [
     "gelu", "relu6", 3, ["tanh"], {"class_name": "PReLU", "config": {}}, {},
     {"class_name": "ReLU", "config": {"max_value": 6.0}},
+    {"class_name": "ReLU", "config": {"negative_slope": 0.1, "threshold": 0.5}},
     {"class_name": "function", "config": "relu", "registered_name": "mine>relu"}])
 def test_activations_that_are_refused(value):
     arrays = arrays_of(np.random.default_rng(0))
@@ -558,6 +561,12 @@ def test_what_keras_does_not_have(tmp_path, options, error):
     assert not list(tmp_path.iterdir())
 
 
+def test_layers_above_a_reverse_one(tmp_path):
+    with pytest.raises(ValueError, match="reverse=True with num_layers=2: in Keras, a layer above"):
+        keras.write(described(ReverseGRU(3, 4, num_layers=2)), tmp_path / "model.keras")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("options", [{}, {"bias": False, "activation": "relu"},
                                      {"bidirectional": True, "num_layers": 2, "dtype": "float64"}])
 def test_files_of_whole_models(tmp_path, options):
@@ -566,6 +575,39 @@ def test_files_of_whole_models(tmp_path, options):
     read = gru_c.GRU.from_keras(tmp_path / "model.h5")
     assert repr(read) == repr(model)
     same_arrays(read, model)
+
+
+@pytest.mark.parametrize("configured", [True, False])
+def test_weights_of_an_optimizer(tmp_path, configured):
+    """The .h5 file of a trained model has arrays like those of the layer: they are not a GRU."""
+    model, path = gru_c.GRU(3, 4, rng=0, batch_first=True), tmp_path / "model.h5"
+    keras.write(described(model), path)
+    with h5py.File(path, "a") as file:
+        file.copy("model_weights/gru", file.create_group("optimizer_weights"), "gru")
+        if not configured:
+            del file.attrs["model_config"]
+    same_arrays(gru_c.GRU.from_keras(path), model)
+    assert len(keras.find(path, LIMIT)) == 1
+
+
+def test_a_configuration_that_is_too_long(tmp_path):
+    """Its objects would take more memory than the arrays may."""
+    for name, error in (("model.h5", "model_config has"), ("model.keras", "config.json has")):
+        keras.write(described(gru_c.GRU(3, 4)), tmp_path / name)
+        fails(tmp_path / name, f"{error}.*; raise max_bytes", max_bytes=2000)
+
+
+def test_a_renamed_direction(tmp_path):
+    """Its weights have the old name, but are still those of the forward layer."""
+    model, path = gru_c.GRU(3, 4, bidirectional=True, rng=0), tmp_path / "model.h5"
+    keras.write(described(model), path)
+    with h5py.File(path, "a") as file:
+        for side in ("forward", "backward"):
+            file.move(f"model_weights/bidirectional/bidirectional/{side}_gru",
+                      f"model_weights/bidirectional/bidirectional/{side}_old")
+    same_arrays(gru_c.GRU.from_keras(path), model)
+    one = gru_c.GRU.from_keras(path, "bidirectional/backward_gru")
+    np.testing.assert_array_equal(one.weight_hh_l0, model.weight_hh_l0_reverse)
 
 
 def test_what_h5_files_do_not_tell(tmp_path):
@@ -807,11 +849,10 @@ def test_a_group_that_is_not_there(tmp_path, folder):
         serialized("GRUCell", name="cell"))), "'cell' has no weights at layers/gru_cell/vars")
 
 
-def test_memory_of_a_file_that_is_open(folder):
+def test_a_file_is_closed_after_an_error(folder):
     """The HDF5 file is closed, also after an error."""
     data = io.BytesIO((folder / "3" / "one.h5").read_bytes())
     with pytest.raises(KeyError), hdf5.reading(data, "x", LIMIT) as file:
         handle = file._objects[""]
         raise KeyError
     assert not handle
-    assert files.ORDER[0] == "kernel"

@@ -125,7 +125,7 @@ def test_what_is_not_one_layer():
         gru_c.GRU.from_keras(model)
     with pytest.raises(ValueError, match="no weights yet"):
         gru_c.GRU.from_keras(gru())
-    with pytest.raises(ValueError, match="the LSTM is no layer"):
+    with pytest.raises(ValueError, match="the LSTM is not a layer"):
         gru_c.GRU.from_keras(filled(layers.LSTM(4)))
     layer = filled(layers.Bidirectional(gru(), merge_mode="mul"))
     with pytest.raises(ValueError, match="merge_mode='mul'"):
@@ -148,10 +148,11 @@ def test_a_forward_layer_that_goes_backwards():
 def test_masks_and_states():
     layer = filled(layers.GRU(4, return_sequences=True, return_state=True))
     model = gru_c.GRU.from_keras(layer)
-    mask = np.array([[0, 1, 1, 0, 1, 0], [1, 1, 0, 0, 1, 1]], bool)
-    state = np.random.default_rng(3).standard_normal((2, 4)).astype(np.float32)
-    expected, last = layer(X, mask=mask, initial_state=[state])
-    output, h_n = model(X, state[None], mask=mask)
+    mask = np.array([[0, 1, 1, 0, 1, 0], [1, 1, 0, 0, 1, 1], [0] * 6], bool)     # the last: no step
+    x = X[[0, 1, 0]]
+    state = np.random.default_rng(3).standard_normal((3, 4)).astype(np.float32)
+    expected, last = layer(x, mask=mask, initial_state=[state])
+    output, h_n = model(x, state[None], mask=mask)
     shown = np.maximum.accumulate(mask, axis=1)            # Keras has zeros before the first
     np.testing.assert_allclose(output, np.asarray(expected) * shown[:, :, None], **CLOSE)
     np.testing.assert_allclose(h_n[0], np.asarray(last), **CLOSE)
@@ -164,7 +165,7 @@ def test_the_first_lines_of_the_page(tmp_path, monkeypatch):
     model = keras.Model(inputs, layers.Dense(2)(encoder(inputs)))
     model.save(tmp_path / "model.keras")
     page = Path(__file__).parents[1] / "docs" / "interop" / "keras.md"
-    lines = page.read_text(encoding="utf-8").split("<!-- no test -->\n```python\n")[1]
+    _, lines = page.read_text(encoding="utf-8").split("<!-- no test -->\n```python\n")
     monkeypatch.chdir(tmp_path)
     found = {"x": X}
     exec(lines.split("```")[0], found)

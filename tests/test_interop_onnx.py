@@ -137,6 +137,19 @@ def test_evaluator(direction, bias, reset_after):
     assert type(gru) is (gru_c.ReverseGRU if direction == "reverse" else gru_c.GRU)
 
 
+@pytest.mark.parametrize("rows", [1, 3, 5])
+def test_no_bias_and_no_state(rows):
+    """linear_before_reset=1 without B: elsewhere wrong from three rows on."""
+    from onnx.reference import ReferenceEvaluator
+
+    arrays = weights()
+    node = helper.make_node("GRU", ["X", "W", "R"], ["", "Y_h"], hidden_size=4,
+                            linear_before_reset=1)
+    model, x = model_with([node], {name: arrays[name] for name in "WR"}), normal(5, rows, 3)
+    wanted, = ReferenceEvaluator(model).run(None, {"X": x})
+    assert error(from_onnx(model)(x)[1], wanted) < 1e-6
+
+
 def test_reverse_with_lengths(reset_after):
     """Each row begins at its own last step: as the reverse one of two directions."""
     drawn = case(5, 4, (4, 6), bidirectional=True, reset_after=reset_after)
@@ -337,7 +350,8 @@ def test_constants_that_are_put_together():
     arrays, H = weights(2), 4
     model = model_with([
         helper.make_node("Transpose", ["W_t"], ["W_i"], perm=[0, 2, 1]),
-        helper.make_node("Cast", ["W_i"], ["W"], to=1),
+        helper.make_node("Cast", ["W_i"], ["W_c"], to=1),
+        helper.make_node("Reshape", ["W_c", "kept"], ["W"]),
         helper.make_node("Slice", ["R_long", "from", "to", "axis"], ["R_2"]),
         helper.make_node("Squeeze", ["R_2", "axis"], ["R_1"]),
         helper.make_node("Unsqueeze", ["R_1", "axis"], ["R_0"]),
@@ -351,9 +365,25 @@ def test_constants_that_are_put_together():
         "R_long": np.concatenate([normal(1, 3 * H, H), arrays["R"][:1], normal(3, 3 * H, H)]),
         "from": np.array([1]), "to": np.array([-3]), "axis": np.array([0]),
         "R_last": arrays["R"][1:], "B_flat": arrays["B"].ravel(), "half": np.array([1]),
-        "both": np.array([2, -1])})
+        "both": np.array([2, -1]), "kept": np.array([0, -1, 3])})
     gru = from_onnx(model)
     assert holds(gru, arrays)
+
+
+def test_a_size_of_an_input():
+    """Known before the model runs if the graph fixes it."""
+    arrays = weights()
+    nodes = [helper.make_node("Shape", ["h_0"], ["size"], start=2),
+             helper.make_node("Concat", ["start", "size"], ["shape"], axis=0),
+             helper.make_node("Reshape", ["R_flat", "shape"], ["R"]), gru_node()]
+    model = model_with(nodes, {"W": arrays["W"], "B": arrays["B"], "R_flat": arrays["R"].ravel(),
+                               "start": np.array([1, -1])}, ["X", "h_0"])
+    for size, known in ((4, True), ("hidden", False)):
+        model.graph.input[1].CopyFrom(helper.make_tensor_value_info("h_0", 1, (1, "batch", size)))
+        if known:
+            assert holds(from_onnx(model), arrays)
+        else:
+            refused(model, "its R, 'R', is a size of the input 'h_0'")
 
 
 def test_weights_that_are_computed():
@@ -465,9 +495,9 @@ def test_external_data(tmp_path, monkeypatch):
     ({"location": ""}, "not in the folder of the model"),
     ({"location": None}, "not in the folder of the model"),
     ({"location": "other.bin"}, "which is not there"),
-    ({"location": "."}, "no regular file"),
+    ({"location": "."}, "not a regular file"),
     ({"location": "link"}, "a link out of the folder"),
-    ({"location": "pipe"}, "no regular file"),
+    ({"location": "pipe"}, "not a regular file"),
     ({"offset": "17"}, "from 17 to 161, but that has 160 bytes"),
     ({"offset": "-1"}, "no numbers"),
     ({"offset": "9" * 5000}, "no numbers"),
@@ -501,11 +531,18 @@ def test_no_model(tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "text").write_text("ir_version: 8, no protobuf at all")
     for name in ("empty", "text"):
-        assert str(tmp_path / name) in refused(tmp_path / name, "no ONNX model")
+        assert str(tmp_path / name) in refused(tmp_path / name, "not an ONNX model")
     with pytest.raises(FileNotFoundError):
         from_onnx(tmp_path / "nothing")
     with pytest.raises(TypeError, match=r"a path or an onnx\.ModelProto, got int"):
         from_onnx(3)
+
+
+def test_a_large_file_is_not_read(tmp_path):
+    with open(tmp_path / "gru.onnx", "wb") as file:
+        file.truncate(2**30)                               # a hole
+    refused(tmp_path / "gru.onnx", "it has 1073741824 bytes, many more than max_bytes=1000",
+            max_bytes=1000)
 
 
 def test_damage(tmp_path):
@@ -596,11 +633,19 @@ def test_nodes_that_are_no_layers(ops, D, above):
     """They are listed, none is left out in silence."""
     own = {"hidden_size": 1} if above == {"hidden_size": 1} else {}
     model, arrays = stacked(*between(*ops), D=D, above=above, **own)
-    message = refused(model, "it has 2 GRUs, which are no layers of one")
+    message = refused(model, "it has 2 GRUs, which are not the layers of one")
     assert "node='gru_0'" in message and "node='gru_1'" in message
     if not own:
         assert "input_size 3, hidden_size 4" in message
         assert holds(from_onnx(model, node="gru_1"), arrays, 0, "_1")
+
+
+def test_batch_first_layers_with_the_steps_first_between():
+    turned = ("Transpose", [], {"perm": [1, 0, 2]})
+    model, _ = stacked(*between(JOIN, turned), layout=1)
+    refused(model, "it has 2 GRUs, which are not the layers of one")
+    model, _ = stacked(*between(JOIN, turned, turned), layout=1)
+    assert from_onnx(model).num_layers == 2
 
 
 def directions_apart(**other):
@@ -628,12 +673,12 @@ def test_layers_of_which_the_directions_are_cut_apart(other, stack):
         gru = from_onnx(model)
         assert holds(gru, arrays, 0, "_0") and holds(gru, arrays, 1, "_1")
     else:
-        refused(model, "it has 2 GRUs, which are no layers of one")
+        refused(model, "it has 2 GRUs, which are not the layers of one")
 
 
 def test_attributes_of_other_nodes_that_make_no_sense():
     model, arrays = stacked(*between(("Transpose", [], {"perm": 3}), SQUEEZE))
-    refused(model, "it has 2 GRUs, which are no layers of one")
+    refused(model, "it has 2 GRUs, which are not the layers of one")
     nodes = [constant("W", value_float=1), gru_node()]
     nodes[0].attribute[0].type = 2
     refused(model_with(nodes, {"R": arrays["R_0"]}), "'constant_W' does not fit its inputs: .*type")
@@ -672,7 +717,7 @@ def test_layers_of_which_one_has_lengths():
     for count, node in enumerate((model.graph.node[0], model.graph.node[-1]), 1):
         node.input.append("lengths")
         if count == 1:
-            refused(model, "it has 2 GRUs, which are no layers of one")
+            refused(model, "it has 2 GRUs, which are not the layers of one")
     assert from_onnx(model).num_layers == 2
 
 

@@ -378,15 +378,15 @@ def weights(*shapes):
     ({"layers": [GRU, GRU]}, [[0]], "but the layers are"),
     ({"layers": [GRU, GRU]}, [0, 1], "layer 1: weight_ih|expected"),
     ({"layers": []}, None, "the layers are none"),
-    ({"layers": {}}, None, "layers is no array of objects"),
-    ({"layers": [3]}, None, "layers is no array of objects"),
+    ({"layers": {}}, None, "layers is not an array of objects"),
+    ({"layers": [3]}, None, "layers is not an array of objects"),
     ({"state_dict": []}, None, "state_dict is an array, expected an object"),
     ({"weight_ih_l0": [1.0]}, 0, "layer must be a prefix of its names, got 0"),
     ({"weight_ih_l0": [1.0]}, None, "missing 'weight_hh_l0'"),
-    ({"a.weight_ih_l0": "text"}, "a.", "a.weight_ih_l0 is no array of numbers"),
+    ({"a.weight_ih_l0": "text"}, "a.", "a.weight_ih_l0 is not an array of numbers"),
     ({"a": [None]}, None, "a has a number that is missing or not finite"),
-    ({"a": {}}, None, "a is no array of numbers"),
-    ({"a": [[1.0], [1.0, 2.0]]}, None, "a is no array of numbers"),
+    ({"a": {}}, None, "a is not an array of numbers"),
+    ({"a": [[1.0], [1.0, 2.0]]}, None, "a is not an array of numbers"),
     ({}, None, "it is empty"),
 ])
 def test_wrong_models_of_rtneural(tmp_path, value, layer, words):
@@ -404,12 +404,12 @@ def test_wrong_models_of_rtneural(tmp_path, value, layer, words):
     (b"[1, 2]", "expected a JSON object, got an array"),
     (b"3", "expected a JSON object, got a number"),
     (b'{"a": [1, 2}', "no valid JSON"),
-    (b'{"a": [NaN]}', "NaN is no number of JSON"),
-    (b'{"a": [-Infinity]}', "-Infinity is no number"),
+    (b'{"a": [NaN]}', "NaN is not a number of JSON"),
+    (b'{"a": [-Infinity]}', "-Infinity is not a number"),
     (b'{"a": [1e999]}', "not finite"),
     (b'{"a": [' + b"9" * 10**5 + b"]}", "not finite"),
     (b'{"a": ' + b"[" * 10**4, "nested too deeply|no valid JSON"),
-    (b'{"a": ' + b"[" * 100 + b"1" + b"]" * 100 + b"}", "no array of numbers"),
+    (b'{"a": ' + b"[" * 100 + b"1" + b"]" * 100 + b"}", "not an array of numbers"),
     (b'{"a": "\xff"}', "no valid JSON"),
     (b'\x89HDF\r\n\x1a\n', "no valid JSON"),
     (b'{"layers": [{"type": "gru", "weights": [' + b"[1]," * 10**3 + b"[1]]}]}", "weights of shap"),
@@ -441,7 +441,7 @@ def test_max_bytes_of_what_is_parsed(tmp_path, text, allowed):
     path = written(tmp_path, text)
     with pytest.raises(ModelFileError, match="needs more than max_bytes"):
         gru_c.GRU.from_rtneural(path, max_bytes=allowed)
-    with pytest.raises(ModelFileError, match="a is no array of numbers"):
+    with pytest.raises(ModelFileError, match="a is not an array of numbers"):
         gru_c.GRU.from_rtneural(path, max_bytes=2 * allowed)
 
 

@@ -236,7 +236,7 @@ class Exchange:
         Raises
         ------
         ModelFileError
-            A subclass of ValueError. The file is no file of Keras or is damaged, has no such layer,
+            A subclass of ValueError. The file is not one of Keras or is damaged, has no such layer,
             or several and `layer` is absent, or a layer with something that a GRU does not have.
         ValueError, TypeError
             A layer or a list is not one of these.
@@ -340,7 +340,7 @@ class Exchange:
         Raises
         ------
         ModelFileError
-            If the file is no ONNX model, is damaged, has no GRU node or several GRUs (the error
+            If the file is not an ONNX model, is damaged, has no GRU node or several GRUs (the error
             lists them), has weights that are computed, or attributes that a GRU does not have, such
             as different activations for the two directions.
         ValueError
@@ -576,7 +576,7 @@ class Exchange:
         dict, tuple or list
             For one layer and direction ``{"ir": {"kernel": ..., "bias": ...}, ...}``; trees of more
             are arranged as `from_flax` takes them. r and z have one bias, which is the sum of ours;
-            without biases, zeros.
+            the biases of a model without are zeros. Dropout and `batch_first` are no part of it.
 
         Raises
         ------
@@ -643,7 +643,7 @@ class Exchange:
         dict, tuple or list
             weight_ih, weight_hh, bias and bias_n of one layer and direction, the biases None in a
             model without; those of more are arranged as `from_equinox` takes them. r and z have one
-            bias, which is the sum of ours.
+            bias, which is the sum of ours. Dropout and `batch_first` are no part of it.
 
         Raises
         ------
@@ -716,6 +716,8 @@ class Exchange:
 
     def to_rtneural(self, path: Path) -> None:
         """Write a JSON file for RTNeural, with a layer for each of the model.
+
+        Dropout and `batch_first` are not written.
 
         Parameters
         ----------

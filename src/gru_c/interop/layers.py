@@ -1,7 +1,7 @@
 """Layers and directions: a GRU from the parameters of each, and the parameters of each again.
 
-What `from_gates`, `from_flax` and `from_equinox` take is arranged alike: one thing is one direction
-of one layer, a tuple holds the two directions of a layer, and a list holds layers, lowest first.
+`from_gates`, `from_flax` and `from_equinox` take the same arrangement: one item is one direction of
+one layer, a tuple is the two directions of a layer, and a list is layers, lowest first.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def _parsed(path: Path, max_bytes: int) -> dict[str, Any]:
 
 
 def _refuse(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a number of JSON")
 
 
 def _kind(value: Any) -> str:
@@ -127,7 +127,7 @@ def _array(value: Any, name: str) -> Array:
     try:
         a = np.asarray(value, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{name} is no array of numbers: {error}") from None
+        raise ValueError(f"{name} is not an array of numbers: {error}") from None
     if not np.isfinite(a).all():
         raise ValueError(f"{name} has a number that is missing or not finite")
     with np.errstate(over="ignore"):
@@ -177,7 +177,7 @@ def _state_dict(model: Mapping[str, Any], where: str) -> dict[str, Array]:
 def _layers(model: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
     layers = model["layers"]
     if not isinstance(layers, list) or not all(isinstance(layer, Mapping) for layer in layers):
-        raise ValueError(f"{where}: layers is no array of objects")
+        raise ValueError(f"{where}: layers is not an array of objects")
     return layers
 
 

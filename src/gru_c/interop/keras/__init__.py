@@ -41,7 +41,7 @@ def read(source: Any, layer: str | None, go_backwards: bool, options: Mapping[st
     """A GRU of Keras: a layer, the list of its weights, or a file.
 
     `layer` selects one in a file. `go_backwards` is for what has no configuration. `options` are
-    what the caller gives: what they tell need not be told, or understood, by the source.
+    those of the caller: they replace what the source says, which may then be unknown here.
     """
     if isinstance(source, (str, bytes, os.PathLike)):
         return _of_file(source, layer, go_backwards, options, max_bytes)
@@ -123,7 +123,7 @@ def _listed(file: File) -> list[Stored]:
 
 
 def _chosen(file: File, layer: str | None) -> Stored:
-    """The layer of that name, whose models need not be named; or the only one there is."""
+    """The layer with that name, where the names of its models may be left out; or the only one."""
     there = _listed(file)
     if layer is None:
         found = [stored for stored in there if stored.alone]
@@ -134,16 +134,16 @@ def _chosen(file: File, layer: str | None) -> Stored:
         return found[0]
     names = ", ".join(repr(stored.name) for stored in there if layer is not None or stored.alone)
     if not there:
-        held = "; its configuration names none" if file.config is not None else ""
+        why = "; its configuration names none" if file.config is not None else ""
         if file.config is not None and file.weights:
-            held += (", but it has weights that could be one: pass those that "
-                     f"gru_c.interop.read_arrays gives, {list(file.weights[0].arrays)}, with the "
-                     "options as keywords")
-        raise ModelFileError(f"{file.where}: it holds no GRU{held}")
+            why += (", but it has weights that could be one: pass those that "
+                    f"gru_c.interop.read_arrays gives, {list(file.weights[0].arrays)}, with the "
+                    "options as keywords")
+        raise ModelFileError(f"{file.where}: it holds no GRU{why}")
     if layer is None:
         raise ModelFileError(f"{file.where}: it holds {len(found)} GRUs; choose one with layer=: "
                              f"{names}")
-    problem = "several layers end so" if found else "there is no such GRU"
+    problem = "several names end with it" if found else "there is no such GRU"
     raise ModelFileError(f"{file.where}: layer={layer!r}: {problem}; there are {names}")
 
 
@@ -172,7 +172,7 @@ def _of_layer(layer: Any, go_backwards: bool, options: Mapping[str, Any]) -> Fou
         {"class_name": class_name, "config": layer.get_config()}) if node.alone]
     if hasattr(layer, "layers") or len(found) != 1:
         names = ", ".join(repr(node.name) for node in found) or "none"
-        raise ValueError(f"{where} is no layer that holds one GRU; pass a GRU, GRUCell, RNN of "
+        raise ValueError(f"{where} is not a layer that holds one GRU; pass a GRU, GRUCell, RNN of "
                          f"GRUCells or Bidirectional(GRU) of its own (GRUs that it has: {names})")
     arrays = [as_array(a, f"{where}: array {i}") for i, a in enumerate(layer.get_weights())]
     told = config.settings(found[0].class_name, found[0].config, _version(layer), options)
@@ -238,9 +238,10 @@ def _made(parts: list[list[Array]], told: Settings | None, where: str, go_backwa
 
 
 def _reset_after(part: list[Array], asked: bool | None, default: bool, where: str) -> bool:
-    """By the shape of the bias, which `asked` must not contradict; without a bias as asked.
+    """What the shape of the bias says, which `asked` must not contradict; without a bias, `asked`.
 
-    A configuration that does not say it is older than the option; a list of arrays is not.
+    `default` is for None: False for a configuration, which is then older than the option, and True
+    for a list of arrays.
     """
     if len(part) < 3:
         return default if asked is None else bool(asked)
@@ -265,7 +266,7 @@ def _check(part: list[Array], told: Settings | None, where: str) -> None:
 
 
 def _check_alike(parts: list[list[Array]], bidirectional: bool, where: str) -> None:
-    """Directions have shapes alike, and each layer takes what the one below gives."""
+    """Both directions have the same shapes, and each layer takes what the one below gives."""
     first, H = [a.shape for a in parts[0]], len(parts[0][1])
     for part in parts[1:]:
         shapes = [a.shape for a in part]
@@ -278,8 +279,8 @@ def _check_alike(parts: list[list[Array]], bidirectional: bool, where: str) -> N
 def _parameters(part: list[Array]) -> dict[str, Array]:
     """Our parameters of one direction of one layer.
 
-    CuDNNGRU, whose bias (6H,) is both, one after the other, keeps each gate's matrix as cuDNN does:
-    ``weight_ih (H, I)`` in memory, named (I, H), and ``weight_hh (H, H)``.
+    The bias (6H,) of a CuDNNGRU is both biases, one after the other. Its matrices are those of
+    cuDNN, gate by gate: ``weight_ih (H, I)`` in an array of shape (I, H), ``weight_hh (H, H)``.
     """
     kernel, recurrent, *bias = part
     I, H = len(kernel), len(recurrent)  # noqa: E741

@@ -208,6 +208,7 @@ def settings(class_name: str, config: dict[str, Any], version: int | None,
 
 def _one_direction(class_name: str, config: dict[str, Any], version: int | None,
                    given: Mapping[str, Any]) -> Settings:
+    """The same of a layer of one direction."""
     if class_name == "RNN":
         cells = _cells(config)
         stacked = [joined("cell/cells", name) for name in container_names(cells)]

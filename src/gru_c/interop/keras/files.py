@@ -114,7 +114,7 @@ class File:
         return self._by_variables(stored, told)
 
     def _in_group(self, group: str, name: str) -> tuple[str, ...]:
-        """Of a file that names groups by classes."""
+        """In a file that names groups after classes."""
         group = self._group(group)
         paths = [f"{group}/vars/{i}" for i in range(3)]
         found = tuple(path for path in paths if path in self.hdf5.arrays)
@@ -123,8 +123,8 @@ class File:
         return found
 
     def _group(self, group: str) -> str:
-        """The group in the file, for Keras 2.12 and 2.13 name others: they count layers with
-        weights twice, so that ``layers/gru_1`` is ``_layer_checkpoint_dependencies/gru_2``."""
+        """The group in the file. Keras 2.12 and 2.13 count layers with weights twice, so that
+        ``layers/gru_1`` is ``_layer_checkpoint_dependencies/gru_2`` there."""
         if OLD_LAYERS not in self.hdf5.children(""):
             return group
         found = ""
@@ -138,9 +138,9 @@ class File:
         return found
 
     def _by_variables(self, stored: Stored, told: Settings) -> list[tuple[str, ...]]:
-        """Of a file that names groups by variables: those whose path has the names of the layer.
+        """In a file that names groups after variables: those whose path has the layer's names.
 
-        The path of a wrapped layer lacks its own name, and that of a renamed one has the old.
+        The path of a wrapped layer lacks the layer's own name; that of a renamed layer has the old.
         """
         top, *names = stored.name.split("/")
         found = [weights for weights in self.weights if weights.names[0] == top]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gru_c.interop.found import Found
 
 KERAS, KERAS_2 = "3.0.0", "2.15.0"                         # whose form the files have
-# Activations of .h5: what the name means in both versions.
+# Activations whose names mean the same in Keras 2 and 3.
 SAME = ("sigmoid", "tanh", "relu", "softsign", "softplus", "linear", "elu")
 
 
@@ -73,7 +73,7 @@ def _arrays(found: Found, suffix: str) -> list[Array]:
         return [W_ih.T.copy(), W_hh.T.copy()]
     if found.options.get("reset_after", True):
         bias = np.stack(biases)
-    else:                                                  # what has one bias gives it back
+    else:                                                  # a model read from one gives it back
         bias = biases[0] + biases[1] if biases[1].any() else biases[0]
     return [W_ih.T.copy(), W_hh.T.copy(), bias]
 
@@ -177,8 +177,8 @@ def _layers(found: Found) -> list[dict[str, Any]]:
         inputs = size if layer == 0 else (1 + two) * units
         layers.append(built | {"build_config": {"input_shape": [None, None, inputs]}})
     if found.options.get("reverse", False) and len(layers) > 2:
-        raise ValueError("reverse with num_layers > 1: go_backwards of Keras turns the order of "
-                         "steps around from layer to layer")
+        raise ValueError(f"reverse=True with num_layers={found.options['num_layers']}: in Keras, a "
+                         "layer above one with go_backwards=True reads the steps in reverse")
     return layers
 
 

@@ -83,7 +83,7 @@ def read(source: Any, node: str | None, linear_before_reset: int | None,
         found = _found(model, constants, stack, linear_before_reset)
         if unused := [name for name in given if name not in constants.used]:
             inputs = [value.name for value in model.proto.graph.input]
-            raise ValueError(f"{found.where}: weights has {listed(unused)}, which is no W, R or B "
+            raise ValueError(f"{found.where}: weights has {listed(unused)}, not a W, R or B "
                              f"of it; inputs of the graph are {listed(inputs)}")
         _warn(model, stack, linear_before_reset)
     return found
@@ -139,8 +139,8 @@ class _Node:
     name: str
     options: dict[str, Any]
     ends: tuple[str, ...]                                  # of names of parameters, by direction
-    hidden_size: int | None                                # as far as it is said
-    problem: str = ""                                      # why no GRU here is like it
+    hidden_size: int | None                                # None if the node does not say
+    problem: str = ""                                      # why no GRU here can be like it
 
     def input(self, index: int) -> str:
         """The name of an input, "" where it is left out."""
@@ -167,7 +167,7 @@ def _node(scope: Scope, proto: Any) -> _Node:
         clip = None if told["clip"] is None else _decimal(told["clip"])
         if clip is not None and not 0 < clip < np.inf:
             raise ValueError(f"clip is {clip}, expected a positive number")
-    except ValueError as error:                            # told once it is asked for
+    except ValueError as error:                            # raised when the node is asked for
         problem = f"node {name!r}: {error}"
         return _Node(scope, proto, name, {"problem": problem}, ("",), None, problem)
     options = {"bidirectional": direction == "bidirectional", "reverse": direction == "reverse",
@@ -228,7 +228,7 @@ def _selected(model: Model, constants: Constants, name: str | None) -> list[_Nod
     if len(chosen) == 1:
         return chosen[0]
     could = " or ".join(f"node={_name(stack)!r}{_sizes(model, stack)}" for stack in stacks[:12])
-    what = (f"it has {len(stacks)} GRUs, which are no layers of one" if name is None else
+    what = (f"it has {len(stacks)} GRUs, which are not the layers of one" if name is None else
             f"it has {len(chosen)} GRU nodes {name!r}" if chosen else f"it has no node {name!r}")
     raise model.error(f"{what}; a GRU could be {could}")
 
@@ -437,10 +437,10 @@ def _weight(model: Model, constants: Constants, node: _Node, index: int) -> Arra
     return a
 
 
-# ---- what is no part of a GRU ------------------------------------------------------------------
+# ---- what a GRU does not keep ------------------------------------------------------------------
 
 def _warn(model: Model, stack: list[_Node], linear_before_reset: int | None) -> None:
-    """Of what would give other results than the model gives, or than its maker had."""
+    """Warn of what gives other results than the file has, or than PyTorch had."""
     for node in stack:
         for index, argument in ((LENS, "lengths"), (H_0, "h_0")):
             if (value := _constant(model, node, index)) is None or not value.any():

@@ -25,7 +25,7 @@ from gru_c.interop.state_dict import listed
 if TYPE_CHECKING:
     from gru_c._types import Array
 
-# TensorProto.DataType: the dtype of the bytes, and the field that holds values that are no bytes.
+# TensorProto.DataType: the dtype of the bytes, and the field of values that are not bytes.
 FIELDS = {"float_data": np.float32, "double_data": np.float64, "int32_data": np.int32,
           "int64_data": np.int64, "uint64_data": np.uint64}
 TYPES: dict[int, tuple[str, str]] = {
@@ -85,9 +85,9 @@ def load(source: Any, max_bytes: int) -> Model:
                         f"got {type(source).__name__}")
     with readable(model.where):
         if not model.proto.HasField("graph"):
-            raise model.error("it is no ONNX model")
+            raise model.error("it is not an ONNX model")
         if any(isinstance(text, bytes) for text in _texts(model.proto)):
-            raise model.error("it is no ONNX model, or damaged: a name is not UTF-8")
+            raise model.error("it is not an ONNX model, or damaged: a name is not UTF-8")
         model.scopes = _scopes(model)
         model.declared = sum(_bytes_declared(model, tensor) for _, tensor in tensors(model))
     hold_size(model.declared, max_bytes, model.where)
@@ -128,7 +128,7 @@ def readable(where: str) -> Iterator[None]:
     try:
         yield
     except (DecodeError, UnicodeDecodeError) as error:     # names are decoded when they are read
-        raise ModelFileError(f"{where}: it is no ONNX model, or damaged: {error}") from None
+        raise ModelFileError(f"{where}: it is not an ONNX model, or damaged: {error}") from None
 
 
 # ---- scopes ------------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ def _beside(model: Model, location: str, named: str) -> str:
     if not os.path.exists(path):
         raise model.error(f"{named}, which is not there")
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise model.error(f"{named}, which is no regular file")
+        raise model.error(f"{named}, which is not a regular file")
     return path
 
 
