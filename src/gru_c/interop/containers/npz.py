@@ -83,7 +83,7 @@ def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
     text = json.dumps(dict(metadata), ensure_ascii=False, sort_keys=True).encode()
     own = {METADATA: np.frombuffer(text, np.uint8)} if metadata else {}
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
+    with zips.writing(file) as archive:
         for name, a in (own | dict(arrays)).items():
             member = zipfile.ZipInfo(f"{name}.npy")        # of 1980
             member.create_system = 3                       # Unix, on every system

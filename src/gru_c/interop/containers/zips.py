@@ -10,7 +10,9 @@ entries before it can be asked how many there are.
 from __future__ import annotations
 
 import struct
+import zipfile
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
@@ -42,6 +44,18 @@ class Member:
     packed_size: int
     size: int
     start: int
+
+
+@contextmanager
+def writing(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
+    """An archive that is written to `file`."""
+    archive = zipfile.ZipFile(file, "w")
+    try:
+        yield archive
+        archive.close()
+    except BaseException:
+        archive.fp = None                                  # close would raise in place of Ctrl-C
+        raise
 
 
 class Archive:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_c._parameters import NAMES
-from gru_c.interop.containers import hdf5
+from gru_c.interop.containers import hdf5, zips
 from gru_c.interop.containers.writing import write_atomically
 from gru_c.interop.keras.config import joined, keras_activation
 from gru_c.interop.keras.files import CONFIG, METADATA, ORDER, WEIGHTS
@@ -143,7 +143,7 @@ def _of_keras_2(serialized: dict[str, Any]) -> dict[str, Any]:
 def _zip(files: dict[str, bytes]) -> bytes:
     """Without dates."""
     data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as archive:
+    with zips.writing(data) as archive:
         for name, content in files.items():
             archive.writestr(zipfile.ZipInfo(name), content)
     return data.getvalue()
