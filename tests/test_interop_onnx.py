@@ -5,6 +5,7 @@ makes the files of fixtures/interop/onnx.
 """
 
 import os
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -18,6 +19,7 @@ from test_onnx import DIRECTIONS, by_evaluator, inputs_of, model_of
 import gru_c
 from gru_c.interop import MissingExtraError, ModelFileError
 from gru_c.interop import onnx as interop
+from gru_c.interop.onnx import graph as graphs
 
 onnx = pytest.importorskip("onnx")
 helper = onnx.helper
@@ -921,3 +923,10 @@ def test_without_onnx(monkeypatch, tmp_path):
 
 def test_onnx_is_imported_when_needed():
     assert python("import sys, gru_c.interop.onnx; print('onnx' in sys.modules)").strip() == "False"
+
+
+def test_a_pipe_without_end(monkeypatch):
+    monkeypatch.setattr(graphs, "FILE_BEYOND_ARRAYS", 2**20)
+    with (subprocess.Popen(["yes"], stdout=subprocess.PIPE) as process,
+          pytest.raises(ModelFileError, match="many more than max_bytes=0")):
+        gru_c.GRU.from_onnx(f"/dev/fd/{process.stdout.fileno()}", max_bytes=0)

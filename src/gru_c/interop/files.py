@@ -15,11 +15,12 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from gru_c import _activations, _checks
 from gru_c.interop import state_dict
 from gru_c.interop.containers import json_text, npz, safetensors
+from gru_c.interop.containers.reading import all_of
 from gru_c.interop.containers.writing import write_atomically
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import Found
@@ -70,7 +71,7 @@ def read_container(path: Path, max_bytes: int) -> tuple[dict[str, Array], dict[s
     where = os.fsdecode(path)
     with open(path, "rb") as file:
         if not file.seekable():                            # a pipe
-            data = _all_of(file, max_bytes + MAX_BESIDE)
+            data = all_of(file, max_bytes + MAX_BESIDE)
             return _container_in(data).unpack(data, where, max_bytes)
         container = _container_in(file.read(4))
         file.seek(0)
@@ -80,14 +81,6 @@ def read_container(path: Path, max_bytes: int) -> tuple[dict[str, Array], dict[s
 def _container_in(data: bytes) -> Any:
     """The container that begins with `data`."""
     return npz if data.startswith(ZIP) else safetensors
-
-
-def _all_of(file: IO[bytes], most: int) -> bytes:
-    """What a pipe gives, up to a little more than `most` bytes."""
-    data = bytearray()
-    while len(data) <= most and (part := file.read(2**20)):
-        data += part
-    return bytes(data)
 
 
 def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:

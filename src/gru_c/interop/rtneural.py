@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_c.interop import gates, state_dict
+from gru_c.interop.containers.reading import all_of
 from gru_c.interop.containers.writing import write_atomically
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.layers import joined, refuse_options, separated
@@ -96,7 +97,7 @@ def _parsed(path: Path, max_bytes: int) -> dict[str, Any]:
     """The object in a file. Numbers are read as floats; those that are not finite are errors."""
     where = os.fsdecode(path)
     with open(path, "rb") as file:
-        text = file.read(max_bytes + 1)
+        text = all_of(file, max_bytes)
     need = len(text) * (1 if text.isascii() else 8)
     need += sum(text.count(mark) * size for mark, size in SIZES.items())
     if len(text) > max_bytes or need > 4 * max_bytes:

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_c.interop.containers import zips
+from gru_c.interop.containers import reading, zips
 from gru_c.interop.containers.pickled import (
     BFLOAT16,
     BOOL,
@@ -161,7 +161,7 @@ def _budget(where: str, length: int, max_bytes: int) -> Budget:
 @contextmanager
 def opened(path: Path, max_bytes: int) -> Iterator[Form]:
     """The file, open until the end of the context."""
-    with open(path, "rb") as file:
+    with reading.opened(path) as file:
         yield form_of(file, os.fsdecode(path), max_bytes)
 
 
@@ -248,7 +248,7 @@ def packed(parameters: Mapping[str, Array]) -> bytes:
         members[f"data/{index}"] = a.astype(a.dtype.newbyteorder("<"), copy=False).tobytes()
     members["version"] = b"3\n"
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zips.writing(buffer) as archive:
         for name, data in members.items():
             info = zipfile.ZipInfo(f"archive/{name}", (1980, 1, 1, 0, 0, 0))
             info.create_system = 3                         # the same everywhere
