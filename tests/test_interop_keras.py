@@ -756,3 +756,12 @@ def test_memory_of_a_file_that_is_open(folder):
         raise KeyError
     assert not handle
     assert files.ORDER[0] == "kernel"
+
+
+@pytest.mark.parametrize(("options", "match"), [
+    ({"clip": 5.0}, "clip=5.0"), ({"activation": "scaled_tanh"}, "activation='scaled_tanh'"),
+    ({"recurrent_activation": {"name": "hard_sigmoid", "alpha": 0.3}}, "recurrent_activation=")])
+def test_the_list_is_not_of_a_model_that_keras_cannot_hold(options, match):
+    for model in (gru_c.GRU(3, 4, **options), gru_c.GRUCell(3, 4, **options)):
+        with pytest.raises(ValueError, match=match):
+            model.to_keras()

@@ -263,7 +263,7 @@ class Exchange:
         Raises
         ------
         ValueError
-            The model has more than one layer.
+            The model has more than one layer, a clip, or an activation that Keras does not have.
 
         Examples
         --------

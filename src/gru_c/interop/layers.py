@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from gru_c import _checks
 from gru_c._parameters import NAMES
 from gru_c.interop.found import Found
 
@@ -62,7 +63,7 @@ def as_array(value: Any, name: str) -> Array:
     """An array of anything like one: a list, a JAX array, a variable of Flax, a tensor."""
     value = value.detach() if hasattr(value, "detach") else value      # a parameter of PyTorch
     try:
-        a = np.asarray(value)
+        a = _checks.any_array(value, "it")
         if a.dtype == object and hasattr(value, "value"):  # VariableState of older versions of Flax
             a = np.asarray(value.value)
     except (TypeError, ValueError, RuntimeError) as error:

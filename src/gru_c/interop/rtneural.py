@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gru_c import _checks
 from gru_c.interop import gates, state_dict
 from gru_c.interop.containers.reading import all_of
 from gru_c.interop.containers.writing import write_atomically
@@ -126,7 +127,10 @@ def _kind(value: Any) -> str:
 def _array(value: Any, name: str) -> Array:
     """Of nested lists of numbers: float32 if they are numbers of float32, else float64."""
     try:
-        a = np.asarray(value, np.float64)
+        given = _checks.any_array(value, "it")
+        if given.dtype.kind in "SU":
+            raise TypeError("it holds texts")
+        a = given.astype(np.float64, copy=False)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} is no array of numbers: {error}") from None
     if not np.isfinite(a).all():

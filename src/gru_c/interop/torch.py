@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gru_c import _checks
 from gru_c.interop import state_dict
 from gru_c.interop.containers import pt
 from gru_c.interop.containers.pickled import NumpyArray, Tensor
@@ -71,8 +72,14 @@ def from_mapping(mapping: Mapping[str, Any], prefix: str, where: str,
 
 def _selected(tree: Flat, prefix: str, key: str | None) -> tuple[dict[str, Any], str, str]:
     """What `state_dict.read` takes."""
+    _check_prefix(prefix)
     arrays, where = state_dict.select(tree, prefix, key)
     return arrays, prefix, where
+
+
+def _check_prefix(prefix: Any) -> None:
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix must be a str, got: {type(prefix).__name__}")
 
 
 def _is_array(value: Any) -> bool:
@@ -88,7 +95,8 @@ def _as_array(value: Any, where: str) -> Array:
         if torch is not None and isinstance(value, torch.Tensor):
             value = value.detach().cpu().resolve_conj().resolve_neg()
             value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-        array: Array = np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
+        array: Array = (_checks.any_array(value, "it") if hasattr(value, "__array__")
+                        else np.from_dlpack(value))
     except (TypeError, RuntimeError, BufferError, NotImplementedError) as error:
         raise ValueError(f"{where} cannot become an array of NumPy: {error}") from error
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
@@ -96,6 +104,7 @@ def _as_array(value: Any, where: str) -> Array:
 
 def _of_module(torch: Any, source: Any, prefix: str) -> Found:
     """Of an nn.GRU or nn.GRUCell, `source` itself or the submodule that the prefix names."""
+    _check_prefix(prefix)
     where = f"the {type(source).__name__}"
     modules = dict(source.named_modules())
     name = prefix.removesuffix(".")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gru_c import _checks
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import Found
 from gru_c.interop.keras import config, files, writing
@@ -169,7 +170,7 @@ def _of_layer(layer: Any, go_backwards: bool, options: Mapping[str, Any]) -> Fou
         names = ", ".join(repr(node.name) for node in found) or "none"
         raise ValueError(f"{where} is no layer that holds one GRU; pass a GRU, GRUCell, RNN of "
                          f"GRUCells or Bidirectional(GRU) of its own (GRUs that it has: {names})")
-    arrays = [np.asarray(a) for a in layer.get_weights()]
+    arrays = layer.get_weights()
     told = config.settings(found[0].class_name, found[0].config, _version(layer), options)
     if not arrays:
         raise ValueError(f"{where} has no weights yet: build it, or call it once")
@@ -191,15 +192,16 @@ def _of_list(arrays: Sequence[Any], go_backwards: bool, options: Mapping[str, An
     if len(arrays) not in (2, 3, 4, 6):
         raise ValueError(f"{where} has {len(arrays)} arrays; get_weights() gives 2 or 3 for a GRU "
                          "(kernel, recurrent_kernel, bias), 4 or 6 for a Bidirectional")
-    parts = _split([np.asarray(a) for a in arrays], 1 if len(arrays) < 4 else 2, where)
+    parts = _split(arrays, 1 if len(arrays) < 4 else 2, where)
     return _made(parts, None, where, go_backwards, options, "", None)
 
 
-def _split(arrays: Sequence[Array], count: int, where: str) -> list[list[Array]]:
+def _split(given: Sequence[Any], count: int, where: str) -> list[list[Array]]:
+    arrays = [_checks.any_array(a, f"{where}: array {i}") for i, a in enumerate(given)]
     each = len(arrays) // count
     if each not in (2, 3) or each * count != len(arrays):
         raise ValueError(f"{where} has {len(arrays)} arrays, expected {2 * count} or {3 * count}")
-    return [list(arrays[i * each:(i + 1) * each]) for i in range(count)]
+    return [arrays[i * each:(i + 1) * each] for i in range(count)]
 
 
 # ---- arrays and options --------------------------------------------------------------------------
