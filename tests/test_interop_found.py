@@ -121,7 +121,7 @@ def test_what_a_cell_does_not_take(name):
 
 
 def test_reverse_is_no_argument():
-    with pytest.raises(TypeError, match="the class gru_c.ReverseGRU runs in reverse"):
+    with pytest.raises(TypeError, match=r"the class gru_c\.ReverseGRU runs in reverse"):
         build(gru_c.GRU, found_of(), reverse=True)
 
 

@@ -307,6 +307,8 @@ def test_weights_that_are_inputs():
     model = model_with([gru_node()], {"B": arrays["B"]}, ["X", "W", "R"])
     given = {name: arrays[name] for name in "WR"}
     assert holds(from_onnx(model, weights=given), arrays)
+    swapped = {name: a.astype(a.dtype.newbyteorder()) for name, a in given.items()}
+    assert holds(from_onnx(model, weights=swapped), arrays)
     assert "weights={'W': array}" in refused(model, "its W, 'W', is an input of the graph")
     with pytest.raises(ValueError, match=r"weights has 'Z'.*inputs of the graph are 'X', 'W', 'R'"):
         from_onnx(model, weights=given | {"Z": np.zeros(3)})
@@ -544,7 +546,8 @@ def stacked(*between, D=1, above=None, **attributes):
     nodes = [gru_node("X", "_0", **direction, **attributes), *between,
              gru_node("X_1", "_1", **direction, **(above or attributes))]
     shapes = {"axis": np.array([1]), "last": np.array([-3]), "shape": np.array([0, 0, -1]),
-              "wrong": np.array([0, -1, 4 * D])}
+              "wrong": np.array([0, -1, 4 * D]), "rows in steps": np.array([-1, 1, 4]),
+              "steps in rows": np.array([1, -1, 4])}
     return model_with(nodes, arrays | shapes, outputs=["Y_h_1"]), arrays
 
 
@@ -589,6 +592,10 @@ def test_layers(ops, D, attributes):
     ([SQUEEZE, ("Transpose", [], {"perm": [1, 0, 2]})], 1, {}),
     ([JOIN], 1, {}),                                       # rows side by side
     ([("Reshape", ["wrong"], {})], 2, {}),
+    ([("Reshape", ["rows in steps"], {})], 1, {}),
+    ([("Reshape", ["steps in rows"], {})], 1, {}),
+    ([SQUEEZE, ("Cast", [], {"to": 6}), ("Cast", [], {"to": 1})], 1, {}),
+    ([SQUEEZE, ("Identity", [], {"domain": "other"})], 1, {}),
     ([SQUEEZE, ("Tanh", [], {})], 1, {}),
     ([SQUEEZE], 1, {"clip": 3.0}),
     ([SQUEEZE], 1, {"linear_before_reset": 1}),

@@ -55,6 +55,7 @@ ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
     "leakyrelu": ("leaky_relu", 0.01, None), "thresholdedrelu": ("thresholded_relu", 1.0, None),
     "scaledtanh": ("scaled_tanh", 1.0, 1.0), "elu": ("elu", 1.0, None)}
 BETWEEN_LAYERS = ("Identity", "Dropout", "Cast", "Squeeze", "Transpose", "Reshape", "Concat")
+FLOATS = (1, 10, 11, 16)                                  # of TensorProto.DataType
 MAX_BETWEEN = 20                                          # nodes between two layers
 NO_GRU = ("PyTorch's newer exporter (dynamo=True) writes a GRU as many other nodes with onnxscript "
           "before 0.5.7, and nn.GRUCell always: export nn.GRU again with onnxscript 0.7.1 or newer "
@@ -124,7 +125,8 @@ def _arrays(weights: Mapping[str, Any] | None) -> dict[str, Array]:
         return {}
     if not isinstance(weights, Mapping):
         raise TypeError(f"weights must be a mapping, got {type(weights).__name__}")
-    return {name: _checks.any_array(a, f"weights[{name!r}]") for name, a in weights.items()}
+    arrays = {name: _checks.any_array(a, f"weights[{name!r}]") for name, a in weights.items()}
+    return {name: a.astype(_checks.native(a.dtype), copy=False) for name, a in arrays.items()}
 
 
 # ---- one node ----------------------------------------------------------------------------------
@@ -279,6 +281,7 @@ def _traced(constants: Constants, node: _Node,
     while (id(scope), name) not in by_output:
         producer = scope.producers.get(name)
         if (producer is None or producer.op_type not in BETWEEN_LAYERS or not producer.input
+                or producer.domain not in ("", "ai.onnx") or _rounds(scope, producer)
                 or len(between) == MAX_BETWEEN):
             return None
         between.append(producer)
@@ -292,6 +295,11 @@ def _traced(constants: Constants, node: _Node,
         axes = axes and _moved(constants, lower, producer, axes)
     wanted = "NTH" if node.options["batch_first"] else "TNH"
     return lower if axes == wanted and lower is not node else None
+
+
+def _rounds(scope: Scope, node: Any) -> bool:
+    """Whether a node casts to something other than floating numbers."""
+    return node.op_type == "Cast" and scope.attribute(node, "to", "i") not in FLOATS
 
 
 def _moved(constants: Constants, lower: _Node, node: Any, axes: str) -> str | None:
@@ -356,8 +364,9 @@ def _reshaped(axes: str, shape: list[int] | None, one: bool) -> str | None:
     if "D" in axes and not (axes.endswith("DH") or one):
         return None
     after = axes.replace("D", "")
-    kept = shape is None or (len(shape) == 3 and all(
-        n != 0 or axes[i] == after[i] for i, n in enumerate(shape)))   # 0 keeps an axis
+    # 0 keeps an axis. With -1 and without 0, steps and rows could become one axis.
+    kept = shape is None or (len(shape) == 3 and (0 in shape[:2] or -1 not in shape[:2]) and all(
+        n != 0 or axes[i] == after[i] for i, n in enumerate(shape)))
     return after if kept else None
 
 
