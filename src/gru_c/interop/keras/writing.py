@@ -49,10 +49,10 @@ def weights(found: Found) -> list[Array]:
 
 def write(found: Found, path: Path) -> None:
     """Write a `.keras` or `.h5` file, or only the weights to `.weights.h5`."""
-    name = os.fsdecode(path)
+    name = os.fsdecode(path).lower()
     if not name.endswith((".keras", ".h5")):
-        raise ValueError(f"{name}: Keras's files end in .keras or .h5, or in .weights.h5 for the "
-                         "weights alone")
+        raise ValueError(f"{os.fsdecode(path)}: Keras's files end in .keras or .h5, or in "
+                         ".weights.h5 for the weights alone")
     layers = _layers(found)
     whole_model = name.endswith(".h5") and not name.endswith(".weights.h5")
     data = _hdf5_of_keras_2(found, layers) if whole_model else _hdf5(found)
