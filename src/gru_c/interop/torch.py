@@ -193,7 +193,9 @@ def as_module(found: Found) -> Any:
     names = CELL_OPTIONS if found.cell else MODULE_OPTIONS
     kind = torch.nn.GRUCell if found.cell else torch.nn.GRU
     options = {name: found.options[name] for name in names if name in found.options}
-    module = kind(**options, dtype=getattr(torch, found.dtype.name))
+    # Parameters are not drawn first: it would advance the generator of PyTorch.
+    module = kind(**options, dtype=getattr(torch, found.dtype.name), device="meta")
+    module = module.to_empty(device="cpu")
     module.load_state_dict(as_state_dict(found))
     return module
 
