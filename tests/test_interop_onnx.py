@@ -937,3 +937,32 @@ def test_a_pipe_without_end(monkeypatch):
     with (subprocess.Popen(["yes"], stdout=subprocess.PIPE) as process,
           pytest.raises(ModelFileError, match="many more than max_bytes=0")):
         gru_c.GRU.from_onnx(f"/dev/fd/{process.stdout.fileno()}", max_bytes=0)
+
+
+def test_the_state_of_one_gru_that_begins_with_that_of_another():
+    """As layers, the second would begin with zeros."""
+    model, _ = stacked(*between(SQUEEZE))
+    model.graph.node[0].output[:] = ["Y_0", "Y_h_0"]
+    model.graph.node[-1].input.extend([""] * (5 - len(model.graph.node[-1].input)) + ["Y_h_0"])
+    refused(model, "it has 2 GRUs, which are no layers of one")
+
+
+def test_a_default_of_ours_that_no_float32_is(tmp_path):
+    model = gru_c.GRU(3, 4, recurrent_activation="hard_sigmoid", dtype=F64)
+    model.to_onnx(tmp_path / "model.onnx")
+    again = from_onnx(tmp_path / "model.onnx")
+    assert again.recurrent_activation == model.recurrent_activation
+
+
+def test_two_names_of_one_option():
+    model, _ = stacked(*between(SQUEEZE))
+    with pytest.raises(TypeError, match="linear_before_reset and reset_after are one option"):
+        from_onnx(model, linear_before_reset=0, reset_after=True)
+
+
+@pytest.mark.parametrize(("text", "error"), [(5, TypeError), ("\ud800", ValueError)])
+def test_metadata_that_is_no_text(text, error, tmp_path):
+    model = gru_c.GRU(3, 4)
+    model.metadata["note"] = text
+    with pytest.raises(error, match=r"model\.onnx: not saved, metadata 'note' "):
+        model.to_onnx(tmp_path / "model.onnx")

@@ -357,6 +357,8 @@ class Exchange:
         from gru_c.interop import onnx
         from gru_c.interop.found import build
 
+        if linear_before_reset is not None and "reset_after" in options:
+            raise TypeError("linear_before_reset and reset_after are one option: give one of them")
         return build(cls, onnx.read(source, node, linear_before_reset, weights, max_bytes), dtype,
                      **options)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_c import _checks
+from gru_c._activations import DEFAULTS
 from gru_c.interop.found import Found
 from gru_c.interop.onnx.graph import (
     TYPES,
@@ -203,7 +204,9 @@ def _activation(name: str, parameters: dict[str, list[float]]) -> str | dict[str
     found: dict[str, Any] = {"name": ours}
     for (key, values), default in zip(parameters.items(), defaults, strict=True):
         if default is not None:
-            found[key] = _decimal(values.pop(0)) if values else default
+            number = _decimal(values.pop(0)) if values else default
+            own = DEFAULTS[ours][key]                      # 1/6, where the file has a float32
+            found[key] = own if np.float32(own) == np.float32(number) else number
     return found if len(found) > 1 else ours
 
 
@@ -289,6 +292,8 @@ def _traced(constants: Constants, node: _Node,
                 else producer.input[0])
     lower = by_output[id(scope), name]
     if lower.options != node.options or lower.input(LENS) != node.input(LENS):
+        return None
+    if node.input(H_0) in [y for y in lower.proto.output if y]:        # a decoder, say
         return None
     axes: str | None = "NTDH" if lower.options["batch_first"] else "TDNH"
     for producer in reversed(between):
