@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 import gru_c
 from gru_c import cli
-from gru_c.interop import MissingExtraError, ModelFileError, files
+from gru_c.interop import MissingExtraError, ModelFileError, files, formats
 from gru_c.interop.containers import json_text, npz, safetensors
 from gru_c.interop.containers.writing import write_atomically
 from gru_c.interop.found import described
@@ -243,6 +243,39 @@ def test_pipes_and_devices_are_written(tmp_path):
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning",
+                            "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_leaves_no_file_open(tmp_path):
+    """Not even where it comes when a file has just been opened."""
+    def interrupt(frame, event, argument):
+        if event == "c_return" and argument in (os.open, open):
+            raise KeyboardInterrupt
+
+    before = os.listdir("/proc/self/fd")
+    sys.setprofile(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write_atomically(tmp_path / "model.npz", b"data")
+    finally:
+        sys.setprofile(None)
+    assert os.listdir("/proc/self/fd") == before
+    assert listing(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", ["npz", "pt", "keras"])
+def test_ctrl_c_stays_what_it_is(suffix, tmp_path, monkeypatch):
+    """zipfile has an error of its own for an archive of which a member is not whole."""
+    def interrupted(self):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    found = described(gru_c.GRU(2, 3))
+    monkeypatch.setattr(zipfile._ZipWriteFile, "close", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        formats.format_to_write(f".{suffix}").io.write(found, tmp_path / f"model.{suffix}")
+    assert listing(tmp_path) == []
+
+
 @each_suffix
 @each_model
 def test_a_pipe_is_read(kind, suffix, tmp_path):
@@ -316,7 +349,7 @@ def test_ctrl_c_while_it_is_made(tmp_path, monkeypatch):
     """The new file is there, its descriptor not yet known."""
     real = os.open
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **options):
         os.close(real(*arguments))
         raise KeyboardInterrupt
 

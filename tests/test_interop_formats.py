@@ -4,7 +4,9 @@ import contextlib
 import io
 import os
 import pathlib
+import subprocess
 import sys
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -448,3 +450,33 @@ def test_a_name_is_a_prefix_or_its_end(name, tmp_path):
 def test_the_repr_of_what_is_found_is_short():
     found = formats.described(gru_c.GRU(80, 256))
     assert len(repr(found)) < 400 and "hidden_size=256" in repr(found)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "pt", "keras", "onnx", "json"])
+def test_a_pipe(suffix, tmp_path):
+    """What a file is cannot be told from a pipe without taking bytes from it."""
+    path = tmp_path / f"model.{suffix}"
+    gru_c.GRU(3, 4, rng=0).save(tmp_path / "model.npz")
+    convert(tmp_path / "model.npz", path)
+    own = {"pt": gru_c.GRU.from_torch, "keras": gru_c.GRU.from_keras}.get(suffix, find)
+    for read in (find, read_arrays, own):
+        with path.open("rb") as file, subprocess.Popen(["cat"], stdin=file,
+                                                       stdout=subprocess.PIPE) as process:
+            pipe = f"/dev/fd/{process.stdout.fileno()}"
+            with pytest.raises(ModelFileError, match=f"{pipe}: a pipe cannot be read"):
+                read(pipe)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors", "pt", "keras", "onnx", "json"])
+def test_max_bytes_is_not_taken_from_the_start(suffix, tmp_path):
+    """A small file is read where there is not room for max_bytes."""
+    path = tmp_path / f"model.{suffix}"
+    gru_c.GRU(3, 4, rng=0).save(tmp_path / "model.npz")
+    convert(tmp_path / "model.npz", path)
+    find(path)                                             # imports what it needs
+    tracemalloc.start()
+    try:
+        assert len(find(path)) == 1
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()

@@ -111,3 +111,39 @@ def test_subclasses():
     assert type(build(gru_c.GRU, found_of(reverse=True))) is gru_c.ReverseGRU
     with pytest.raises(ValueError, match="here: the GRU runs in reverse, which a Mine does not"):
         build(Mine, found_of(reverse=True))
+
+
+@pytest.mark.parametrize("name", ["batch_first", "dropout", "checkpoint", "input_dropout"])
+def test_what_a_cell_does_not_take(name):
+    """Of a source it may be left out, but not if it is asked for."""
+    with pytest.raises(TypeError, match=f"{name} is no argument of a GRUCell"):
+        build(gru_c.GRUCell, found_of(), **{name: None})
+
+
+def test_reverse_is_no_argument():
+    with pytest.raises(TypeError, match=r"the class gru_c\.ReverseGRU runs in reverse"):
+        build(gru_c.GRU, found_of(), reverse=True)
+
+
+def test_the_error_state_of_numpy_does_not_matter():
+    found = found_of(F64)
+    found.parameters["bias_ih_l0"][:2] = 1e-310, -1e-310
+    with np.errstate(all="raise"):
+        assert not build(gru_c.GRU, found, F32).bias_ih_l0[:2].any()
+
+
+@pytest.mark.parametrize("read", [
+    gru_c.GRU.from_state_dict, gru_c.GRU.from_torch, gru_c.GRU.from_rtneural,
+    lambda arrays: gru_c.GRU.from_keras(list(masked(gru_c.GRU(3, 4).to_keras()))),
+    lambda arrays: gru_c.GRU.from_equinox(dict(zip(
+        ("weight_ih", "weight_hh"), arrays.values(), strict=False)))],
+    ids=["state dict", "torch", "rtneural", "keras", "equinox"])
+def test_masked_arrays_are_refused(read):
+    """As by a model itself: the mask would be lost."""
+    arrays = gru_c.GRU(3, 4).state_dict()
+    with pytest.raises((TypeError, ValueError), match="is a masked array; fill it first"):
+        read(dict(zip(arrays, masked(arrays.values()), strict=True)))
+
+
+def masked(arrays):
+    return (np.ma.masked_array(a, mask=True) for a in arrays)

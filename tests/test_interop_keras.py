@@ -856,3 +856,32 @@ def test_a_file_is_closed_after_an_error(folder):
         handle = file._objects[""]
         raise KeyError
     assert not handle
+
+
+@pytest.mark.parametrize(("options", "match"), [
+    ({"clip": 5.0}, "clip=5.0"), ({"activation": "scaled_tanh"}, "activation='scaled_tanh'"),
+    ({"recurrent_activation": {"name": "hard_sigmoid", "alpha": 0.3}}, "recurrent_activation=")])
+def test_the_list_is_not_of_a_model_that_keras_cannot_hold(options, match):
+    for model in (gru_c.GRU(3, 4, **options), gru_c.GRUCell(3, 4, **options)):
+        with pytest.raises(ValueError, match=match):
+            model.to_keras()
+
+
+@pytest.mark.parametrize("name", ["package>GRU", "GRU"])
+def test_a_class_of_another_package_that_is_named_gru(name, tmp_path, folder):
+    """Nobody knows what it computes. In Keras 3 its own classes have no registered name."""
+    def change(layers):
+        layers[1].update(registered_name=name, module="package")
+
+    fails(with_config(folder, tmp_path / "model.keras", change), "it holds no GRU; its config")
+
+
+def test_suffixes_in_capitals(tmp_path):
+    for suffix in (".KERAS", ".H5", ".Weights.h5"):
+        interop.convert(saved(tmp_path), tmp_path / f"model{suffix}")
+        assert len(interop.find(tmp_path / f"model{suffix}")) == 1
+
+
+def saved(folder):
+    gru_c.GRU(3, 4, rng=0).save(folder / "model.npz")
+    return folder / "model.npz"

@@ -5,6 +5,7 @@ makes the files of fixtures/interop/onnx.
 """
 
 import os
+import subprocess
 import warnings
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from test_onnx import DIRECTIONS, by_evaluator, inputs_of, model_of
 import gru_c
 from gru_c.interop import ModelFileError
 from gru_c.interop import onnx as interop
+from gru_c.interop.onnx import graph as graphs
 
 onnx = pytest.importorskip("onnx")
 helper = onnx.helper
@@ -317,6 +319,8 @@ def test_weights_that_are_inputs():
     model = model_with([gru_node()], {"B": arrays["B"]}, ["X", "W", "R"])
     given = {name: arrays[name] for name in "WR"}
     assert holds(from_onnx(model, weights=given), arrays)
+    swapped = {name: a.astype(a.dtype.newbyteorder()) for name, a in given.items()}
+    assert holds(from_onnx(model, weights=swapped), arrays)
     assert "weights={'W': array}" in refused(model, "its W, 'W', is an input of the graph")
     with pytest.raises(ValueError, match=r"weights has 'Z'.*inputs of the graph are 'X', 'W', 'R'"):
         from_onnx(model, weights=given | {"Z": np.zeros(3)})
@@ -541,7 +545,7 @@ def test_no_model(tmp_path):
 def test_a_large_file_is_not_read(tmp_path):
     with open(tmp_path / "gru.onnx", "wb") as file:
         file.truncate(2**30)                               # a hole
-    refused(tmp_path / "gru.onnx", "it has 1073741824 bytes, many more than max_bytes=1000",
+    refused(tmp_path / "gru.onnx", "it has 1073741824 bytes or more, many more than max_bytes",
             max_bytes=1000)
 
 
@@ -578,7 +582,8 @@ def stacked(*between, D=1, above=None, **attributes):
     nodes = [gru_node("X", "_0", **direction, **attributes), *between,
              gru_node("X_1", "_1", **direction, **(above or attributes))]
     shapes = {"axis": np.array([1]), "last": np.array([-3]), "shape": np.array([0, 0, -1]),
-              "wrong": np.array([0, -1, 4 * D])}
+              "wrong": np.array([0, -1, 4 * D]), "rows in steps": np.array([-1, 1, 4]),
+              "steps in rows": np.array([1, -1, 4])}
     return model_with(nodes, arrays | shapes, outputs=["Y_h_1"]), arrays
 
 
@@ -623,6 +628,10 @@ def test_layers(ops, D, attributes):
     ([SQUEEZE, ("Transpose", [], {"perm": [1, 0, 2]})], 1, {}),
     ([JOIN], 1, {}),                                       # rows side by side
     ([("Reshape", ["wrong"], {})], 2, {}),
+    ([("Reshape", ["rows in steps"], {})], 1, {}),
+    ([("Reshape", ["steps in rows"], {})], 1, {}),
+    ([SQUEEZE, ("Cast", [], {"to": 6}), ("Cast", [], {"to": 1})], 1, {}),
+    ([SQUEEZE, ("Identity", [], {"domain": "other"})], 1, {}),
     ([SQUEEZE, ("Tanh", [], {})], 1, {}),
     ([SQUEEZE], 1, {"clip": 3.0}),
     ([SQUEEZE], 1, {"linear_before_reset": 1}),
@@ -954,3 +963,39 @@ def test_numbers_of_all_types(kind):
     assert not numbers.raw_data
     found = interop.read_arrays(model_with([], {"a": numbers}), MAX_BYTES)["a"]
     assert found.dtype == a.dtype and (found == a).all()
+
+
+def test_a_pipe_without_end(monkeypatch):
+    monkeypatch.setattr(graphs, "FILE_BEYOND_ARRAYS", 2**20)
+    with (subprocess.Popen(["yes"], stdout=subprocess.PIPE) as process,
+          pytest.raises(ModelFileError, match="many more than max_bytes=0")):
+        gru_c.GRU.from_onnx(f"/dev/fd/{process.stdout.fileno()}", max_bytes=0)
+
+
+def test_the_state_of_one_gru_that_begins_with_that_of_another():
+    """As layers, the second would begin with zeros."""
+    model, _ = stacked(*between(SQUEEZE))
+    model.graph.node[0].output[:] = ["Y_0", "Y_h_0"]
+    model.graph.node[-1].input.extend([""] * (5 - len(model.graph.node[-1].input)) + ["Y_h_0"])
+    refused(model, "it has 2 GRUs, which are not the layers of one")
+
+
+def test_a_default_of_ours_that_no_float32_is(tmp_path):
+    model = gru_c.GRU(3, 4, recurrent_activation="hard_sigmoid", dtype=F64)
+    model.to_onnx(tmp_path / "model.onnx")
+    again = from_onnx(tmp_path / "model.onnx")
+    assert again.recurrent_activation == model.recurrent_activation
+
+
+def test_two_names_of_one_option():
+    model, _ = stacked(*between(SQUEEZE))
+    with pytest.raises(TypeError, match="linear_before_reset and reset_after are one option"):
+        from_onnx(model, linear_before_reset=0, reset_after=True)
+
+
+@pytest.mark.parametrize(("text", "error"), [(5, TypeError), ("\ud800", ValueError)])
+def test_metadata_that_is_no_text(text, error, tmp_path):
+    model = gru_c.GRU(3, 4)
+    model.metadata["note"] = text
+    with pytest.raises(error, match=r"model\.onnx: not saved, metadata 'note' "):
+        model.to_onnx(tmp_path / "model.onnx")

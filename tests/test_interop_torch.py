@@ -752,3 +752,11 @@ def test_bombs():
 def test_described_knows_a_cell():
     assert described(MODELS["cell"]).cell
     assert not described(MODELS["gru"]).cell
+
+
+@pytest.mark.parametrize("prefix", [None, 5, b"gru."])
+def test_a_prefix_that_is_no_text(prefix):
+    arrays = gru_c.GRU(3, 4).state_dict()
+    for read in (gru_c.GRU.from_torch, gru_c.GRU.from_state_dict):
+        with pytest.raises(TypeError, match="prefix must be a str, got: "):
+            read(arrays, prefix)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import error
+from helpers import error, normal
 from test_interop_torch import Exporter
 
 import gru_c
@@ -245,3 +245,15 @@ PAGE = Path(__file__).parents[1] / "docs" / "interop" / "pytorch.md"
 def test_examples_of_the_document(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(code, PAGE, "exec", dont_inherit=True), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("model", [gru_c.GRU(3, 4, 2, bidirectional=True), gru_c.GRUCell(3, 4)])
+def test_a_module_is_made_without_random_numbers(model):
+    before = torch.random.get_rng_state().clone()
+    module = model.to_torch(module=True)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    x = normal(*(2, 3) if isinstance(model, gru_c.GRUCell) else (5, 2, 3))
+    wanted, found = model(x), module(torch.from_numpy(x))
+    if isinstance(model, gru_c.GRU):
+        wanted, found = wanted[0], found[0]
+    np.testing.assert_allclose(found.detach().numpy(), wanted, rtol=0, atol=1e-6)

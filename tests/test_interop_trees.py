@@ -462,3 +462,11 @@ def test_files_that_are_not_there(tmp_path):
         gru_c.GRU.from_rtneural(tmp_path / "none.json")
     with pytest.raises(FileNotFoundError):
         model().to_rtneural(tmp_path / "none" / "model.json")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_tree_that_holds_itself(count):
+    tree = {}
+    tree |= {str(i): tree for i in range(count)}
+    with pytest.raises(ValueError, match="the tree: it is too deep or too large, or holds itself"):
+        gru_c.GRU.from_flax(tree)

@@ -282,7 +282,7 @@ class Exchange:
         Raises
         ------
         ValueError
-            The model has more than one layer.
+            The model has more than one layer, a clip, or an activation that Keras does not have.
 
         Examples
         --------
@@ -378,6 +378,8 @@ class Exchange:
         from gru_c.interop.formats import only
         from gru_c.interop.found import build
 
+        if linear_before_reset is not None and "reset_after" in options:
+            raise TypeError("linear_before_reset and reset_after are one option: give one of them")
         with only("from_onnx", source):
             found = onnx.read(source, node, linear_before_reset, weights, max_bytes)
         return build(cls, found, dtype, **options)

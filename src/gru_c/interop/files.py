@@ -15,18 +15,19 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from gru_c import _activations, _checks
 from gru_c.interop import state_dict
 from gru_c.interop.containers import json_text, npz, safetensors, zips
+from gru_c.interop.containers.reading import all_of
 from gru_c.interop.containers.writing import write_atomically
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import Found
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Protocol, TypeAlias
+    from typing import IO, Protocol, TypeAlias
 
     from gru_c._exchange import Path
     from gru_c._types import Array
@@ -81,7 +82,7 @@ def read_container(path: Path, max_bytes: int) -> Contents:
     where = os.fsdecode(path)
     with open(path, "rb") as file:
         if not file.seekable():                            # a pipe
-            data = _all_of(file, max_bytes + MAX_BESIDE)
+            data = all_of(file, max_bytes + MAX_BESIDE)
             return _container_in(data).unpack(data, where, max_bytes)
         container = _container_in(file.read(4))
         file.seek(0)
@@ -91,14 +92,6 @@ def read_container(path: Path, max_bytes: int) -> Contents:
 def _container_in(data: bytes) -> Container:
     """The container that begins with `data`."""
     return npz if data.startswith(zips.STARTS) else safetensors
-
-
-def _all_of(file: IO[bytes], most: int) -> bytes:
-    """What a pipe gives, up to a little more than `most` bytes."""
-    data = bytearray()
-    while len(data) <= most and (part := file.read(2**20)):
-        data += part
-    return bytes(data)
 
 
 def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:

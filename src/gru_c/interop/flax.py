@@ -37,6 +37,7 @@ FORM = gates.Form("x W", reset_after=True, z_times="h")
 LINEN = ("ir/kernel", "ir/bias", "iz/kernel", "iz/bias", "in/kernel", "in/bias",
          "hr/kernel", "hz/kernel", "hn/kernel", "hn/bias")
 NNX = ("dense_i/kernel", "dense_i/bias", "dense_h/kernel")
+DEEPEST, MAX_NODES = 100, 2**18                            # of a tree
 APIS = {"linen": LINEN, "nnx": NNX}
 
 
@@ -71,6 +72,8 @@ def leaves(source: Any, where: str) -> dict[str, Any]:
             own = path + re.sub("[/.]+", "/", own)
             if isinstance(value, Mapping):
                 nodes.append((f"{own}/", value))
+                if own.count("/") > DEEPEST or len(nodes) > MAX_NODES:
+                    raise ValueError(f"{where}: it is too deep or too large, or holds itself")
             else:
                 found[own] = value
     return found

@@ -17,6 +17,7 @@ from gru_c._exchange import MAX_BYTES
 from gru_c.cell import GRUCell
 from gru_c.gru import GRU
 from gru_c.interop.containers import safetensors, zips
+from gru_c.interop.containers.reading import opened
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import build, described
 
@@ -66,7 +67,7 @@ ONNX_FIELDS = b"\x12\x1a\x22\x28\x32\x3a\x42"
 def format_of(path: Path) -> Format:
     """The format of a file, by what it holds."""
     shown = os.fsdecode(path)
-    with open(path, "rb") as file:
+    with opened(path) as file:
         head = file.read(HEAD)
         if head.startswith(zips.STARTS):
             return _of_zip(zips.Archive(file, os.fstat(file.fileno()).st_size, shown))

@@ -79,6 +79,11 @@ def build(cls: type[Model], found: Found, dtype: DType | None = None, **given: A
     for name in TOLD:
         if name in given:
             raise TypeError(f"{name} is found from the parameters: it cannot be given")
+    if "reverse" in given:
+        raise TypeError("reverse is no argument: the class gru_c.ReverseGRU runs in reverse")
+    if issubclass(cls, GRUCell):
+        for name in given.keys() & NOT_OF_A_CELL.keys():
+            raise TypeError(f"{name} is no argument of a {cls.__name__}")
     dtype = found.dtype if dtype is None else _checks.model_dtype(dtype)
     options, end = found.options | given, ""
     kind: type[Any] = cls
@@ -138,7 +143,7 @@ def _converted(a: Array, name: str, dtype: np.dtype[Any], where: str) -> Array:
     """An array in the dtype of the model. A value that becomes infinite is an error."""
     if _checks.native(a.dtype) not in (np.float16, np.float32, np.float64):
         raise ValueError(f"{where}: {name} has dtype {a.dtype}, expected a floating dtype")
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         result = a.astype(dtype, copy=False)
     if a.dtype.itemsize > dtype.itemsize and (np.isinf(result) != np.isinf(a)).any():
         raise ValueError(f"{where}: {name} holds values that {dtype} cannot hold; "

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gru_c import _checks
 from gru_c.interop import gates, state_dict
+from gru_c.interop.containers.reading import all_of
 from gru_c.interop.containers.writing import write_atomically
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.layers import joined, refuse_options, separated, swapped
@@ -96,7 +98,7 @@ def _parsed(path: Path, max_bytes: int) -> dict[str, Any]:
     """The object in a file. Numbers are read as floats; those that are not finite are errors."""
     where = os.fsdecode(path)
     with open(path, "rb") as file:
-        text = file.read(max_bytes + 1)
+        text = all_of(file, max_bytes)
     need = len(text) * (1 if text.isascii() else 8)
     need += sum(text.count(mark) * size for mark, size in SIZES.items())
     if len(text) > max_bytes or need > 4 * max_bytes:
@@ -125,7 +127,10 @@ def _kind(value: Any) -> str:
 def _array(value: Any, name: str) -> Array:
     """Of nested lists of numbers: float32 if they are numbers of float32, else float64."""
     try:
-        a = np.asarray(value, np.float64)
+        given = _checks.any_array(value, "it")
+        if given.dtype.kind in "SU":
+            raise TypeError("it holds texts")
+        a = given.astype(np.float64, copy=False)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} is not an array of numbers: {error}") from None
     if not np.isfinite(a).all():

@@ -19,6 +19,7 @@ from gru_c.interop import files, state_dict
 from gru_c.interop.arrays import as_array
 from gru_c.interop.containers import pt, safetensors
 from gru_c.interop.containers.pickled import NumpyArray, Tensor
+from gru_c.interop.containers.reading import opened
 from gru_c.interop.containers.writing import write_atomically
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import Found
@@ -74,11 +75,17 @@ def from_mapping(mapping: Mapping[str, Any], prefix: str, where: str,
 
 def _of_tree(tree: Flat, prefix: str, key: str | None) -> Found:
     """The GRU with that prefix, of the root or of a mapping nested in it."""
+    _check_prefix(prefix)
     arrays, where = state_dict.select(tree, prefix, key)
     try:
         return state_dict.read(arrays, prefix, where)
     except ValueError as error:
         raise tree.error(str(error)) from None
+
+
+def _check_prefix(prefix: Any) -> None:
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix must be a str, got: {type(prefix).__name__}")
 
 
 def _is_array(value: Any) -> bool:
@@ -89,6 +96,7 @@ def _is_array(value: Any) -> bool:
 
 def _of_module(torch: Any, source: Any, prefix: str) -> Found:
     """Of an nn.GRU or nn.GRUCell, `source` itself or the submodule that the prefix names."""
+    _check_prefix(prefix)
     where = f"the {type(source).__name__}"
     modules = dict(source.named_modules())
     name = prefix.removesuffix(".")
@@ -117,7 +125,7 @@ def _of_module(torch: Any, source: Any, prefix: str) -> Found:
 
 def _of_file(path: Path, prefix: str, key: str | None, max_bytes: int) -> Found:
     where = os.fsdecode(path)
-    with open(path, "rb") as file:
+    with opened(path) as file:
         if safetensors.begins(file.read(safetensors.HEAD)):
             file.seek(0)
             return _of_safetensors(file, where, prefix, key, max_bytes)
@@ -135,7 +143,7 @@ def _of_safetensors(file: IO[bytes], where: str, prefix: str, key: str | None,
 
 def find(path: Path, max_bytes: int) -> list[Found]:
     """Every GRU in a file; the names of nested mappings are part of the prefix."""
-    with open(path, "rb") as file:
+    with opened(path) as file:
         form = pt.form_of(file, os.fsdecode(path), max_bytes)
         return [_loaded(form, found, max_bytes)
                 for found in state_dict.find(_tree(form).arrays, form.where)]
@@ -143,7 +151,7 @@ def find(path: Path, max_bytes: int) -> list[Found]:
 
 def read_arrays(path: Path, max_bytes: int) -> dict[str, Array]:
     """Every tensor of a file, read-only; names of nested mappings are joined with dots."""
-    with open(path, "rb") as file:
+    with opened(path) as file:
         return read_pt(file, os.fsdecode(path), max_bytes)
 
 
@@ -187,7 +195,9 @@ def as_module(found: Found) -> Any:
     names = CELL_OPTIONS if found.cell else MODULE_OPTIONS
     kind = torch.nn.GRUCell if found.cell else torch.nn.GRU
     options = {name: found.options[name] for name in names if name in found.options}
-    module = kind(**options, dtype=getattr(torch, found.dtype.name))
+    # Parameters are not drawn first: it would advance the generator of PyTorch.
+    module = kind(**options, dtype=getattr(torch, found.dtype.name), device="meta")
+    module = module.to_empty(device="cpu")
     module.load_state_dict(as_state_dict(found))
     return module
 

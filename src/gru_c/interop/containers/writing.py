@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,17 +48,17 @@ def _write(path: str, data: bytes) -> None:
 
 def _replace(path: str, data: bytes, old: os.stat_result | None) -> None:
     """Put a new file in the place of `path`, whose status is `old`."""
-    # The name cannot be foreseen, and O_EXCL follows no link that somebody has put there.
+    # The name cannot be foreseen, and "x" follows no link that somebody has put there.
     new = os.path.join(os.path.dirname(path), f".{os.urandom(8).hex()}.tmp")
     mode = 0o666 if old is None else old.st_mode & 0o600
     try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-        with open(descriptor, "wb") as file:
+        # Ctrl-C between two calls, one that opens and one that keeps, would leave it open.
+        with open(new, "xb", opener=partial(os.open, mode=mode)) as file:
             if old is not None:
-                _take_over(descriptor, old)
+                _take_over(file.fileno(), old)
             file.write(data)
             file.flush()
-            os.fsync(descriptor)
+            os.fsync(file.fileno())
         os.replace(new, path)
     except FileExistsError:                                # not ours to remove
         raise

@@ -13,6 +13,7 @@ import io
 import struct
 import zipfile
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
@@ -45,6 +46,18 @@ class Member:
     packed_size: int
     size: int
     start: int
+
+
+@contextmanager
+def writing(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
+    """An archive that is written to `file`."""
+    archive = zipfile.ZipFile(file, "w")
+    try:
+        yield archive
+        archive.close()
+    except BaseException:
+        archive.fp = None                                  # close would raise in place of Ctrl-C
+        raise
 
 
 class Archive:
@@ -204,7 +217,7 @@ def packed(members: Iterable[tuple[str, bytes]], alignment: int = 1) -> bytes:
     The data of each begin at a multiple of `alignment`.
     """
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
+    with writing(file) as archive:
         for name, data in members:
             member = zipfile.ZipInfo(name)                 # of 1980
             member.create_system = 3                       # Unix

@@ -70,9 +70,9 @@ def nodes(serialized: Any, name: str = "", group: str = "", depth: int = 0) -> I
     class_name, config = opened(serialized)
     layers = config.get("layers")
     inner = config.get("layer")
-    if _is_gru(class_name, config):
+    if _is_gru(serialized):
         yield Node(name, group, class_name, config)
-    elif class_name == "Bidirectional" and _is_gru(*opened(inner)):
+    elif class_name == "Bidirectional" and not _is_foreign(serialized) and _is_gru(inner):
         yield Node(name, group, class_name, config)
         for side, direction in zip(("forward", "backward"), directions(config), strict=True):
             own = own_name(direction).removeprefix(f"{side}_")
@@ -155,10 +155,18 @@ def directions(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     return forward, backward
 
 
-def _is_gru(class_name: str, config: Mapping[str, Any]) -> bool:
+def _is_gru(serialized: Any) -> bool:
+    class_name, config = opened(serialized)
+    if _is_foreign(serialized):
+        return False
     if class_name != "RNN":
         return class_name in ("GRU", "CuDNNGRU", "GRUCell")
-    return all(opened(cell)[0] == "GRUCell" for cell in _cells(config))
+    return all(opened(cell)[0] == "GRUCell" and not _is_foreign(cell) for cell in _cells(config))
+
+
+def _is_foreign(serialized: Any) -> bool:
+    """Whether a layer is of a class outside Keras, which may have the name of one in it."""
+    return isinstance(serialized, dict) and serialized.get("registered_name") is not None
 
 
 def _cells(config: Mapping[str, Any]) -> list[Any]:

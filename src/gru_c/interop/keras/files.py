@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gru_c.interop.containers import hdf5, json_text, zips
+from gru_c.interop.containers.reading import opened
 from gru_c.interop.errors import ModelFileError
 from gru_c.interop.keras.config import Node, joined, nodes, settings
 
@@ -255,7 +256,7 @@ def reading(path: Path, max_bytes: int) -> Iterator[File]:
     where = os.fsdecode(path)
     most = min(JSON_BYTES, max_bytes // JSON_FACTOR)
     hdf5.h5py()                                            # before the file is looked at
-    with open(path, "rb") as file:
+    with opened(path) as file:
         start = file.read(len(zips.HEAD))
         file.seek(0)
         if start != zips.HEAD:

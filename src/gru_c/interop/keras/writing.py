@@ -37,6 +37,7 @@ def weights(found: Found) -> list[Array]:
             f"{found.where} has num_layers={found.options['num_layers']}, a layer of Keras has "
             "one: write a .keras file, a Sequential of all layers, with model.save(path) and "
             "gru_c.interop.convert(path, 'model.keras')")
+    _options(found)                                        # refuses what no layer has
     return [a for suffix in _suffixes(found, 0) for a in _arrays(found, suffix)]
 
 

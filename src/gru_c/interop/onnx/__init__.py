@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gru_c._activations import DEFAULTS
 from gru_c.interop.arrays import as_array
 from gru_c.interop.found import Found
 from gru_c.interop.layers import SUFFIXES, swapped
@@ -56,6 +57,7 @@ ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
     "leakyrelu": ("leaky_relu", 0.01, None), "thresholdedrelu": ("thresholded_relu", 1.0, None),
     "scaledtanh": ("scaled_tanh", 1.0, 1.0), "elu": ("elu", 1.0, None)}
 BETWEEN_LAYERS = ("Identity", "Dropout", "Cast", "Squeeze", "Transpose", "Reshape", "Concat")
+FLOATS = (1, 10, 11, 16)                                  # of TensorProto.DataType
 MAX_BETWEEN = 20                                          # nodes between two layers
 NO_GRU = ("PyTorch's newer exporter (dynamo=True) writes a GRU as many other nodes with onnxscript "
           "before 0.5.7, and nn.GRUCell always: export nn.GRU again with onnxscript 0.7.1 or newer "
@@ -202,7 +204,9 @@ def _activation(name: str, parameters: dict[str, list[float]]) -> str | dict[str
     found: dict[str, Any] = {"name": ours}
     for (key, values), default in zip(parameters.items(), defaults, strict=True):
         if default is not None:
-            found[key] = _decimal(values.pop(0)) if values else default
+            number = _decimal(values.pop(0)) if values else default
+            own = DEFAULTS[ours][key]                      # 1/6, where the file has a float32
+            found[key] = own if np.float32(own) == np.float32(number) else number
     return found if len(found) > 1 else ours
 
 
@@ -280,6 +284,7 @@ def _traced(constants: Constants, node: _Node,
     while (id(scope), name) not in by_output:
         producer = scope.producers.get(name)
         if (producer is None or producer.op_type not in BETWEEN_LAYERS or not producer.input
+                or producer.domain not in ("", "ai.onnx") or _rounds(scope, producer)
                 or len(between) == MAX_BETWEEN):
             return None
         between.append(producer)
@@ -289,11 +294,18 @@ def _traced(constants: Constants, node: _Node,
     if (lower is node or lower.problem or lower.options != node.options
             or lower.input(LENS) != node.input(LENS)):
         return None
+    if node.input(H_0) in [y for y in lower.proto.output if y]:        # a decoder, say
+        return None
     axes: str | None = "NTDH" if lower.options["batch_first"] else "TDNH"
     for producer in reversed(between):
         axes = axes and _moved(constants, lower, producer, axes)
     wanted = "NTH" if node.options["batch_first"] else "TNH"
     return lower if axes == wanted else None
+
+
+def _rounds(scope: Scope, node: Any) -> bool:
+    """Whether a node casts to something other than floating numbers."""
+    return node.op_type == "Cast" and scope.attribute(node, "to", "i") not in FLOATS
 
 
 def _moved(constants: Constants, lower: _Node, node: Any, axes: str) -> str | None:
@@ -358,8 +370,9 @@ def _reshaped(axes: str, shape: list[int] | None, one: bool) -> str | None:
     if "D" in axes and not (axes.endswith("DH") or one):
         return None
     after = axes.replace("D", "")
-    kept = shape is None or (len(shape) == 3 and all(
-        n != 0 or axes[i] == after[i] for i, n in enumerate(shape)))   # 0 keeps an axis
+    # 0 keeps an axis. With -1 and without 0, steps and rows could become one axis.
+    kept = shape is None or (len(shape) == 3 and (0 in shape[:2] or -1 not in shape[:2]) and all(
+        n != 0 or axes[i] == after[i] for i, n in enumerate(shape)))
     return after if kept else None
 
 

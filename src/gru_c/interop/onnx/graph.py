@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_c.interop.arrays import widened
+from gru_c.interop.containers.reading import all_of
 from gru_c.interop.errors import MissingExtraError, ModelFileError, hold_size
 from gru_c.interop.state_dict import listed
 
@@ -96,11 +97,11 @@ def load(source: Any, max_bytes: int) -> Model:
 
 def _parsed(onnx: Any, path: str, max_bytes: int) -> Model:
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > max_bytes + FILE_BEYOND_ARRAYS:
-            raise ModelFileError(f"{path}: it has {size} bytes, many more than "
-                                 f"max_bytes={max_bytes}; raise max_bytes to read it")
-        data = file.read()
+        most, size = max_bytes + FILE_BEYOND_ARRAYS, os.fstat(file.fileno()).st_size
+        data = all_of(file, most) if size <= most else b""  # a pipe or a device has no size
+        if max(size, len(data)) > most:
+            raise ModelFileError(f"{path}: it has {max(size, len(data))} bytes or more, many more "
+                                 f"than max_bytes={max_bytes}; raise max_bytes to read it")
     with readable(path):
         return Model(onnx.ModelProto.FromString(data), path, os.path.dirname(path) or ".")
 

@@ -14,6 +14,7 @@ import numpy as np
 from gru_c import _checks
 from gru_c._activations import DEFAULTS
 from gru_c.interop.containers.writing import write_atomically
+from gru_c.interop.files import of_user
 from gru_c.interop.layers import SUFFIXES, swapped
 from gru_c.interop.onnx.graph import library
 
@@ -44,6 +45,7 @@ def write(found: Found, path: Path, opset: int = 14, h_0: bool = False,
     if size > MAX_BYTES:
         raise ValueError(f"{found.where} has parameters of {size} bytes, and a file of ONNX holds "
                          "less than 2 GiB")
+    of_user(found.metadata, (), path)                      # refuses what is no text
     model = _Writer(onnx, found, opset, h_0, lengths).model()
     onnx.checker.check_model(model, full_check=True)
     write_atomically(path, model.SerializeToString(deterministic=True))
