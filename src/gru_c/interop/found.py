@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class Found:
     cell: bool = False
     arrays: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """Of a model with these parameters: float64 if one of them is, else float32."""
         double = any(_checks.native(a.dtype) == np.float64 for a in self.parameters.values())
