@@ -147,3 +147,18 @@ def test_masked_arrays_are_refused(read):
 
 def masked(arrays):
     return (np.ma.masked_array(a, mask=True) for a in arrays)
+
+
+def test_the_dtype_is_looked_for_once():
+    """Not for each array again: a model of a thousand layers took seconds to save."""
+    class Counted(dict):
+        looked = 0
+
+        def values(self):
+            self.looked += 1
+            return super().values()
+
+    arrays = Counted(found_of(F64).parameters)
+    found = Found({}, arrays, "here")
+    assert {found.dtype for _ in range(10)} == {F64}
+    assert arrays.looked == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -63,7 +64,7 @@ class Found:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
         return f"Found({self.name!r}, {options}, dtype={self.dtype})"
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """Of a model with these parameters: float64 if one of them is, else float32."""
         double = any(_checks.native(a.dtype) == np.float64 for a in self.parameters.values())
