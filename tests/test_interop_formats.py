@@ -1,6 +1,7 @@
 """What a file is, what is in it, and files made from others: gru_c.interop.formats."""
 
 import contextlib
+import copy
 import io
 import os
 import pathlib
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tracemalloc
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
@@ -480,3 +482,27 @@ def test_max_bytes_is_not_taken_from_the_start(suffix, tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 2**24
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("limit", "error", "text"), [
+    (None, TypeError, "should be of type int, got: NoneType"), ("5", TypeError, ".*got: str"),
+    (1e9, TypeError, ".*got: float"), (True, TypeError, ".*got: bool"),
+    (-1, ValueError, "must not be negative, got -1")], ids=str)
+def test_max_bytes_is_a_number_of_bytes(limit, error, text, tmp_path):
+    path = tmp_path / "gru.npz"
+    gru_c.GRU(3, 4).save(path)
+    kinds = gru_c.GRU, gru_c.learn.SequenceClassifier
+    for read in (find, read_arrays, partial(convert, path), *(kind.load for kind in kinds),
+                 gru_c.GRU.from_torch, gru_c.GRU.from_keras, gru_c.GRU.from_onnx,
+                 gru_c.GRU.from_rtneural):
+        with pytest.raises(error, match=f"max_bytes {text}"):
+            read(path, max_bytes=limit)
+
+
+def test_copies_have_metadata_of_their_own(tmp_path):
+    model = gru_c.GRU(3, 4)
+    copy.copy(model).metadata["epoch"] = "3"
+    assert model.metadata == {}
+    model.metadata = None
+    with pytest.raises(TypeError, match="metadata of the model should be a mapping"):
+        model.save(tmp_path / "gru.npz")

@@ -17,14 +17,26 @@ MOST_BYTES = 2**47                                         # the address space o
 
 def size(value, name: str) -> int:
     """A positive integer."""
+    value = _integer(value, name)
+    if value < 1:
+        raise ValueError(f"{name} must be greater than zero, got {_short(value)}")
+    return value
+
+
+def _integer(value, name: str) -> int:
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
-        value = operator.index(value)
+        return operator.index(value)
     except TypeError:
         raise TypeError(f"{name} should be of type int, got: {type(value).__name__}") from None
-    if value < 1:
-        raise ValueError(f"{name} must be greater than zero, got {_short(value)}")
+
+
+def byte_limit(value) -> int:
+    """`max_bytes` of a reader: an integer, 0 or more."""
+    value = _integer(value, "max_bytes")
+    if value < 0:
+        raise ValueError(f"max_bytes must not be negative, got {_short(value)}")
     return value
 
 

@@ -140,7 +140,7 @@ class Exchange:
         from gru_c.interop.formats import only
         from gru_c.interop.found import build
 
-        with only("from_torch", source):
+        with only("from_torch", source, max_bytes):
             found = torch.read(source, prefix, key, max_bytes)
         return build(cls, found, dtype, **options)
 
@@ -261,7 +261,7 @@ class Exchange:
         from gru_c.interop.formats import only
         from gru_c.interop.found import build
 
-        with only("from_keras", source):
+        with only("from_keras", source, max_bytes):
             found = keras.read(source, layer, go_backwards, options, max_bytes)
         return build(cls, found, dtype, **options)
 
@@ -380,7 +380,7 @@ class Exchange:
 
         if linear_before_reset is not None and "reset_after" in options:
             raise TypeError("linear_before_reset and reset_after are one option: give one of them")
-        with only("from_onnx", source):
+        with only("from_onnx", source, max_bytes):
             found = onnx.read(source, node, linear_before_reset, weights, max_bytes)
         return build(cls, found, dtype, **options)
 
@@ -712,7 +712,7 @@ class Exchange:
         from gru_c.interop.formats import only
         from gru_c.interop.found import build
 
-        with only("from_rtneural", source):
+        with only("from_rtneural", source, max_bytes):
             found = rtneural.read(source, layer, max_bytes)
         return build(cls, found, dtype, reset_after=True, **options)
 
@@ -843,7 +843,7 @@ class Exchange:
         from gru_c.interop.formats import only
         from gru_c.interop.found import build
 
-        with only("load", path):
+        with only("load", path, max_bytes):
             found = files.read(path, max_bytes)
         model = build(cls, found)
         model.metadata = found.metadata

@@ -159,6 +159,5 @@ class Module(Exchange):
     def __getstate__(self) -> dict[str, Any]:
         """For copy and pickle: the model without what belongs to one run."""
         state = self.__dict__.copy()                       # of one moment
-        if "_state" in state:
-            state["_state"] = copy.copy(state["_state"])
-        return state
+        return state | {name: copy.copy(state[name]) for name in ("_state", "metadata")
+                        if name in state}

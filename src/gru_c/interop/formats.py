@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gru_c import _checks
 from gru_c._exchange import MAX_BYTES
 from gru_c.cell import GRUCell
 from gru_c.gru import GRU
@@ -114,8 +115,9 @@ def _listed() -> str:
 
 
 @contextmanager
-def only(method: str, source: Any) -> Iterator[None]:
+def only(method: str, source: Any, max_bytes: int) -> Iterator[None]:
     """Let the error of a reader say what the file is, where another method reads it."""
+    _checks.byte_limit(max_bytes)
     try:
         yield
     except ModelFileError as error:
@@ -173,7 +175,8 @@ def read_arrays(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
     >>> {name: a.shape for name, a in arrays.items() if "bias" not in name}
     {'embedding': (10, 3), 'weight_ih_l0': (12, 3), 'weight_hh_l0': (12, 4)}
     """
-    arrays: dict[str, Array] = format_of(path).io.read_arrays(path, max_bytes)
+    limit = _checks.byte_limit(max_bytes)
+    arrays: dict[str, Array] = format_of(path).io.read_arrays(path, limit)
     return arrays
 
 
@@ -210,7 +213,8 @@ def find(path: Path, max_bytes: int = MAX_BYTES) -> list[Found]:
     >>> [(one.name, one.options["hidden_size"], one.options["num_layers"]) for one in found]
     [('encoder.', 4, 2)]
     """
-    models: list[Found] = format_of(path).io.find(path, max_bytes)
+    limit = _checks.byte_limit(max_bytes)
+    models: list[Found] = format_of(path).io.find(path, limit)
     return models
 
 
@@ -241,6 +245,7 @@ def find_one(path: Path, name: str | None = None, max_bytes: int = MAX_BYTES,
 
     `options` are what the caller knows better than the file.
     """
+    max_bytes = _checks.byte_limit(max_bytes)
     kind = format_of(path)
     if kind in READ_ONE:
         found_one: Found = READ_ONE[kind](kind.io, path, name, max_bytes, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -104,6 +105,9 @@ def build(cls: type[Model], found: Found, dtype: DType | None = None, **given: A
 
 def described(model: Any) -> Found:
     """What a writer takes, from a `GRU` or `GRUCell`."""
+    if not isinstance(model.metadata, Mapping):
+        raise TypeError("metadata of the model should be a mapping of texts by name, got: "
+                        f"{type(model.metadata).__name__}")
     cell = isinstance(model, GRUCell)
     names = ["input_size", "hidden_size", "bias", "reset_after", "clip"]
     options: dict[str, Any] = {"num_layers": 1, "bidirectional": False}

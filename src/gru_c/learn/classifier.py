@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from .._checks import byte_limit
 from .._exchange import MAX_BYTES
 from .._parameters import shapes
 from ..gru import GRU
@@ -206,7 +207,7 @@ class SequenceClassifier:
         MissingExtraError
             If safetensors is needed and not installed.
         """
-        tensors, metadata = files.read_container(path, max_bytes)
+        tensors, metadata = files.read_container(path, byte_limit(max_bytes))
         arguments = _checked(tensors, metadata, os.fsdecode(path))
         model = cls(**arguments, rng=0)
         model.load_state_dict(tensors)
