@@ -156,7 +156,9 @@ def _of_stored(file: File, stored: Stored, go_backwards: bool,
         parts = [[file.hdf5.read(path) for path in own] for own in paths]
         found = _made(parts, told, where, go_backwards or stored.reverse, options, stored.name,
                       file.version)
-        return replace(found, arrays=tuple(chain.from_iterable(paths)))
+        untold = "" if told else ", activations and direction are not in the file"
+        return replace(found, arrays=tuple(chain.from_iterable(paths)),
+                       convention=found.convention + untold)
     except ModelFileError:
         raise
     except ValueError as error:
