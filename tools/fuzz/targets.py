@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -123,8 +124,15 @@ def metadata_safetensors(data: bytes) -> bytes:
 
 def of_pickles(data: bytes) -> int:
     """Of objects: 64 bytes for each byte of a pickle, which an archive may have deflated."""
-    members = mutations.members(data)
-    return 64 * sum(len(content) for name, content in members if name.endswith("data.pkl"))
+    from gru_c.interop.containers import zips  # not before a fuzzer instruments it
+    from gru_c.interop.errors import ModelFileError
+
+    try:
+        members = zips.Archive(io.BytesIO(data), len(data), "input").members
+    except ModelFileError:
+        return 0
+    return 64 * sum(member.size for name, member in members.items() if name.endswith("data.pkl"))
+
 
 
 TARGETS = {
