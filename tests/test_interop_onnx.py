@@ -999,3 +999,10 @@ def test_metadata_that_is_no_text(text, error, tmp_path):
     model.metadata["note"] = text
     with pytest.raises(error, match=r"model\.onnx: not saved, metadata 'note' "):
         model.to_onnx(tmp_path / "model.onnx")
+
+
+def test_an_empty_tensor_of_dims_that_numpy_cannot_multiply():
+    tensor = onnx.TensorProto(name="a", data_type=onnx.TensorProto.FLOAT, raw_data=b"",
+                              dims=[0, 2**40, 2**40])
+    with pytest.raises(ModelFileError, match=r"tensor 'a' has dims \[0, 1099511627776"):
+        interop.read_arrays(model_with([], {"a": tensor}), MAX_BYTES)

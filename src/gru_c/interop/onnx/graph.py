@@ -45,6 +45,7 @@ FILE_BEYOND_ARRAYS = 2**27                                 # bytes of nodes, nam
 MAX_NODES = 200_000                                        # with functions at each of their calls
 MAX_CALLS = 16                                            # of functions inside each other
 MAX_DIMS = 32
+MAX_ELEMENTS = 2**58                                       # NumPy multiplies dims that are not 0
 MAX_STEPS = 2000                                          # from tensors to one weight
 NUMBER = re.compile(r"\d{1,18}")
 
@@ -256,9 +257,11 @@ def _is_constant(node: Any) -> bool:
 
 def _count(model: Model, tensor: Any) -> int:
     """Elements that a tensor declares."""
-    if len(tensor.dims) > MAX_DIMS or any(n < 0 for n in tensor.dims):
+    dims = tensor.dims
+    if (len(dims) > MAX_DIMS or any(n < 0 for n in dims)
+            or (0 in dims and math.prod(n for n in dims if n) > MAX_ELEMENTS)):
         raise model.error(f"tensor {tensor.name!r} has dims {list(tensor.dims[:MAX_DIMS])}")
-    return math.prod(tensor.dims)
+    return math.prod(dims)
 
 
 def _bytes_declared(model: Model, tensor: Any) -> int:
