@@ -250,7 +250,8 @@ def find_one(path: Path, name: str | None = None, max_bytes: int = MAX_BYTES,
     if kind in READ_ONE:
         found_one: Found = READ_ONE[kind](kind.io, path, name, max_bytes, options)
         return found_one
-    found, shown = find(path, max_bytes), os.fsdecode(path)
+    found: list[Found] = kind.io.find(path, max_bytes)
+    shown = os.fsdecode(path)
     chosen = found if name is None else _named(found, name)
     if len(chosen) == 1:
         return chosen[0]
@@ -280,8 +281,8 @@ def convert(source: Path, target: Path, name: str | None = None, dtype: DType | 
         A file as for `read_arrays`.
     target : path
         ``.safetensors`` and ``.npz`` (files of `gru_c.GRU.load`), ``.pt`` and ``.pth`` (a state
-        dict), ``.onnx``, ``.keras`` and ``.weights.h5``, or ``.json`` (RTNeural). It is replaced as
-        a whole once all is well, so it may be `source`.
+        dict), ``.onnx``, ``.keras``, ``.h5`` and ``.weights.h5``, or ``.json`` (RTNeural). It is
+        replaced as a whole once all is well, so it may be `source`.
     name : str, optional
         Which GRU, where the file has several: see `find`.
     dtype : float32 or float64, optional
