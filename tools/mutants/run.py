@@ -26,6 +26,7 @@ from breaks import BREAKS
 ROOT = Path(__file__).resolve().parents[2]
 CORE = Path("src/gru_c/_core")
 SECONDS = 300                              # for the tests of one break; a deadlock is caught, too
+SECONDS_OF_ALL = 1200                      # for the tests of all of them, without a break
 LEFT_OUT = shutil.ignore_patterns(".git", "__pycache__", ".*_cache", ".hypothesis", "results")
 
 
@@ -96,17 +97,17 @@ def mutate(folder, change):
         rebuild(folder, change.file)
 
 
-def run_tests(folder, files):
+def run_tests(folder, files, seconds=SECONDS):
     """None where all pass, else what failed."""
     missing = [file for file in files if not (folder / file).exists()]
     if missing:
         raise Outdated(f"no such tests: {', '.join(missing)}")
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
     try:
-        done = subprocess.run(command, cwd=folder, env=environment(folder), timeout=SECONDS,
+        done = subprocess.run(command, cwd=folder, env=environment(folder), timeout=seconds,
                               capture_output=True, text=True, check=False)
     except subprocess.TimeoutExpired:
-        return f"no end after {SECONDS} s"
+        return f"no end after {seconds} s"
     if done.returncode == 0:
         return None
     if done.returncode < 0:
@@ -160,7 +161,8 @@ def main():
         pristine = work / "pristine"
         shutil.copytree(ROOT, pristine, ignore=LEFT_OUT)
         build(pristine)
-        failure = run_tests(pristine, sorted({file for c in changes for file in c.tests}))
+        files = sorted({file for change in changes for file in change.tests})
+        failure = run_tests(pristine, files, SECONDS_OF_ALL)
         if failure:
             print(f"without a break: {failure}")
             return 1
