@@ -8,8 +8,10 @@ MemoryError leaves the model as it was. A cell is a sequence of one step.
 cimport cython
 cimport numpy as cnp
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
-from cpython.pycapsule cimport PyCapsule_GetPointer
-from cpython.ref cimport Py_REFCNT
+from cpython.pycapsule cimport (
+    PyCapsule_GetContext, PyCapsule_GetPointer, PyCapsule_New, PyCapsule_SetContext,
+)
+from cpython.ref cimport Py_INCREF, Py_REFCNT, Py_XDECREF, PyObject
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
@@ -32,6 +34,7 @@ from gru_c._core.rnn.call cimport (
 )
 from gru_c._core.rnn.stack cimport Stack
 from gru_c._core.sizes cimport LINE, copy_rows, round_up
+from gru_c._core.surface.types cimport MODEL_TAG, Model
 
 cnp.import_array()
 
@@ -64,6 +67,7 @@ cdef struct Shape:             # of a call
 include "options.pxi"
 include "saved.pxi"
 include "layer.pxi"
+include "handle.pxi"
 include "signals.pxi"
 include "windows.pxi"
 
