@@ -403,7 +403,7 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, R
 
 cdef void describe_calls(Call *calls, tuple layers, list saved, Call *whole, const Shape *shape,
                          RowOptions options) noexcept:
-    """What each call is told of its layer, of its rows, and by its forward. `calls` may be whole."""
+    """What each call is told of its layer, its rows and its forward. `calls` may be `whole`."""
     cdef:
         Py_ssize_t index
         Layer layer

@@ -120,7 +120,8 @@ cdef void fill_rows(const Request *request, Rows *rows) noexcept nogil:
         Ragged *ragged = &rows.ragged if rows.is_ragged else NULL
         Py_ssize_t index
     if rows.is_ragged:
-        sort_rows(<const Py_ssize_t *> options.lengths, request.rows, request.steps, ragged, rows.firsts)
+        sort_rows(<const Py_ssize_t *> options.lengths, request.rows, request.steps, ragged,
+                  rows.firsts)
     if rows.marks != NULL:
         mark_rows(options.mask, options.resets, ragged, request.steps, request.rows, rows.marks)
     for index in range(request.model.count if rows.multipliers != NULL else 0):

@@ -1,6 +1,6 @@
 # Streams: the hidden states of N rows between calls, with calls planned once.
 #
-# The states of all layers lie in two slots, which the steps read and write in turn, so none is copied.
+# The states of all layers lie in two slots, which steps read and write in turn: none is copied.
 
 
 cdef int stream_place(Stream *stream, const gru_options *options, size_t *end) noexcept nogil:
