@@ -207,7 +207,6 @@ CASES = {
                                activation={"name": "leaky_relu", "alpha": 0.2},
                                recurrent_activation={"name": "hard_sigmoid", "alpha": 0.25}),
     "no rows": family.case(4, 0, (3, 8), layers=2),
-    "no steps": family.case(0, 3, (3, 8), layers=2),
 }
 
 
@@ -232,7 +231,8 @@ def test_inference_has_the_bits_of_the_package(answer, name, dtype):
 @pytest.mark.parametrize("wanted", [STREAM, STEPS], ids=["stream", "steps"])
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.directions == 1
                                   and not {"mask", "lengths"} & set(case.call)
-                                  and not case.model.get("reverse") and name != "no steps"])
+                                  and not case.model.get("reverse")
+                                  and name != "no rows"])
 def test_steps_have_the_bits_of_a_sequence(answer, name, wanted, dtype):
     case = CASES[name]
     with kernels_of(_core.core.instruction_sets()[0], "panel"):

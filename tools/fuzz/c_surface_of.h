@@ -113,7 +113,7 @@ static void NAME(draw)(const NAME(subject) *s, NAME(arguments) *a)
 {
     int in_order = one_in(2);
     ptrdiff_t width = s->D * s->H;
-    a->T = one_in(8) ? pick(60) : pick(9);
+    a->T = 1 + pick(one_in(8) ? 60 : 8);
     a->N = one_in(8) ? pick(40) : pick(7);
     a->threads = 1 + pick(3);
     a->state = s->L * s->D * a->N * s->H;
@@ -201,7 +201,7 @@ static void NAME(spoil)(NAME(arguments) *a, const gru_model **model)
     case 1: a->N = one_in(2) ? -1 - pick(5) : PTRDIFF_MAX / (1 + pick(20)); break;
     case 2: a->threads = -pick(5); break;
     case 3: a->workspace = NULL; break;
-    case 4: a->workspace_size -= 1 + (size_t)pick((ptrdiff_t)a->workspace_size); break;
+    case 4: a->workspace_size = (size_t)pick(64); break;
     case 5: spoil_options(&a->options, a->T, a->N); break;
     case 6: *model = NULL; break;
     case 7: *model = (const gru_model *)(const void *)zeros; break;
@@ -297,7 +297,7 @@ static void NAME(undo)(const NAME(subject) *s, NAME(arguments) *a)
         switch (pick(4)) {
         case 0: wrong.saved_size -= 1 + (size_t)pick((ptrdiff_t)a->saved_size); break;
         case 1: wrong.saved = NULL; break;
-        case 2: wrong.T -= 1; break;
+        case 2: wrong.T -= 1; break; /* 0, or another number */
         default: NAME(spoil)(&wrong, &model);
         }
         WRONG(NAME(call_backward)(model, &wrong));
@@ -342,14 +342,14 @@ static void NAME(open)(const NAME(subject) *s, NAME(flow) *f)
     gru_options options;
     size_t size;
     zero_options(&options);
-    f->N = pick(one_in(6) ? 40 : 5);
+    f->N = 1 + pick(one_in(6) ? 40 : 4);
     f->allocated = one_in(2);
     f->x_row = f->x_step = f->output_row = f->output_step = 0;
     if (one_in(2)) {
         f->x_row = options.x_row = s->I + pick(3);
-        f->x_step = options.x_step = f->x_row * (f->N ? f->N : 1) + pick(3);
+        f->x_step = options.x_step = f->x_row * f->N + pick(3);
         f->output_row = options.output_row = s->H + pick(3);
-        f->output_step = options.output_step = f->output_row * (f->N ? f->N : 1) + pick(3);
+        f->output_step = options.output_step = f->output_row * f->N + pick(3);
     }
     if (f->allocated) {
         RIGHT(NAME(gru_stream_new)(s->model, f->N, max_steps, threads, &options, &f->stream));
@@ -383,14 +383,13 @@ static void NAME(flow_on)(const NAME(subject) *s, NAME(flow) *f)
     RIGHT(NAME(gru_stream_run)(f->stream, T, x, output));
     RIGHT(NAME(gru_stream_get_state)(f->stream, end));
     RIGHT(NAME(gru_stream_set_state)(f->stream, h));
-    for (ptrdiff_t t = 0; t < T && f->N > 0; t++)
+    for (ptrdiff_t t = 0; t < T; t++)
         RIGHT(NAME(gru_stream_step)(f->stream, x + t * x_step, again + t * output_step));
     RIGHT(NAME(gru_stream_get_state)(f->stream, h));
     REQUIRE(memcmp(output, again, (size_t)outputs * sizeof(REAL)) == 0);
-    REQUIRE(f->N == 0 || memcmp(h, end, (size_t)state * sizeof(REAL)) == 0);
+    REQUIRE(memcmp(h, end, (size_t)state * sizeof(REAL)) == 0);
     RIGHT(NAME(gru_stream_run)(f->stream, T, x, NULL));
     WRONG(NAME(gru_stream_run)(f->stream, -1 - pick(5), x, output));
-    if (f->N == 0) return;
     WRONG(NAME(gru_stream_step)(f->stream, NULL, output));
     WRONG(NAME(gru_stream_step)(NULL, x, output));
     WRONG(OTHER(gru_stream_run)(f->stream, T, (const OTHER_REAL *)(const void *)s, NULL));
@@ -406,7 +405,6 @@ static void NAME(move_rows)(NAME(flow) *f)
     }
     RIGHT(NAME(gru_stream_copy_rows)(f->stream, source));
     RIGHT(NAME(gru_stream_reset)(f->stream, one_in(4) ? NULL : rows));
-    if (f->N == 0) return;
     source[pick((ptrdiff_t)f->N)] = one_in(2) ? f->N : -1;
     WRONG(NAME(gru_stream_copy_rows)(f->stream, source));
 }
