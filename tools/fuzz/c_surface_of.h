@@ -302,6 +302,7 @@ static void NAME(undo)(const NAME(subject) *s, NAME(arguments) *a)
         case 2: wrong.T -= 1; break; /* 0, or another number */
         default: NAME(spoil)(&wrong, &model);
         }
+        if (wrong.options.lengths != a->options.lengths) wrong.threads = 0; /* it has those of `saved` */
         WRONG(NAME(call_backward)(model, &wrong));
     }
     NAME(leave_out)(a);
