@@ -8,6 +8,7 @@ from gru_c.cell import GRUCell
 from gru_c.complexity import complexity
 from gru_c.gru import GRU, ReverseGRU
 from gru_c.sequences import pad_sequences, unpad_sequences
+from gru_c.stream import Stream
 
 if _typing.TYPE_CHECKING:
     from gru_c.embedding import ctypes_api, get_include
@@ -17,8 +18,9 @@ _SUBPACKAGES = ("datasets", "interop", "learn")
 _MODULES = {"_C_API": "cython_gru", "ctypes_api": "embedding", "get_include": "embedding"}
 
 __all__ = [
-    "GRU", "GRUCell", "ReverseGRU", "__version__", "complexity", "ctypes_api", "get_include",
-    "get_num_threads", "pad_sequences", "set_num_threads", "show_config", "unpad_sequences",
+    "GRU", "GRUCell", "ReverseGRU", "Stream", "__version__", "complexity", "ctypes_api",
+    "get_include", "get_num_threads", "pad_sequences", "set_num_threads", "show_config",
+    "unpad_sequences",
 ]
 
 

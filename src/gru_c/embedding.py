@@ -1,6 +1,6 @@
 """For other packages and languages: where gru_c.h is, and its functions for ctypes and cffi.
 
-docs/embedding.md tells which way fits which program. `model.handle()` is a model for these functions.
+docs/embedding.md tells which way fits which program. `model.handle()` is a model for them.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class CTypesAPI:
     A function takes numbers for sizes. For a pointer it takes an address (``array.ctypes.data``),
     None for NULL, ``ctypes.byref(...)`` or any other pointer of ctypes, a `Handle` for a
     ``const gru_model *``, and an `Options` for a ``const gru_options *``. It returns the status.
-    Python's other threads run meanwhile. Nothing checks that an address is that of the right memory.
+    Python's other threads run meanwhile. Nothing checks that an address is one of the right memory.
 
     Attributes
     ----------
@@ -152,8 +152,8 @@ def _members(header: str) -> list[tuple[str, Any]]:
     members: list[tuple[str, Any]] = []
     for declaration in body.split(";")[:-1]:
         kind, names = declaration.split(maxsplit=1)
-        members += [(name.split("*")[-1].strip(), _type(declaration if "*" in declaration else kind))
-                    for name in names.split(",")]
+        kind = "*" if "*" in names else kind
+        members += [(name.split("*")[-1].strip(), _type(kind)) for name in names.split(",")]
     return members
 
 

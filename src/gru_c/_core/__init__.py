@@ -17,6 +17,7 @@ from gru_c._core.binding import BATCH_FIRST, CELL, SEQUENCE, STEP
 # isort: split
 from gru_c._core.binding import (
     Carry,
+    CoreStream,
     Handle,
     Layer,
     TrainingState,
@@ -95,6 +96,7 @@ __all__ = [
     "SEQUENCE",
     "STEPS",
     "Carry",
+    "CoreStream",
     "Handle",
     "Layer",
     "TrainingState",
