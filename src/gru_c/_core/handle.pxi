@@ -1,33 +1,11 @@
 # A model as gru_c.h knows it, over the packed weights of the layers of a model in Python.
 
-cdef Memory model_of(tuple layers):
-    """A Model of the layers, which must outlive it: it has their packed weights, not copies."""
-    cdef:
-        Layer layer = layers[0]
-        Py_ssize_t count = len(layers), i
-        Memory memory = Memory(sizeof(Model) + count * (sizeof(PackedLayer) + 1))
-        Model *model = <Model *> memory.data
-    memset(model, 0, memory.size)
-    model.layers = <PackedLayer *> (model + 1)
-    for i in range(count):
-        model.layers[i] = (<Layer> layers[i]).packed
-    model.is_packed = <unsigned char *> (model.layers + count)
-    memset(model.is_packed, 1, count)
-    model.count = model.packed = count
-    model.directions = directions_of(layers)
-    model.context, model.reset_after = layer.packed.context, layer.packed.reset_after
-    model.input_size, model.hidden_size = layer.packed.input_size, layer.packed.hidden_size
-    model.reverse, model.training = layer.reverse, layer.training
-    model.tag = MODEL_TAG
-    return memory
-
-
 @cython.final
 cdef class Handle:
     """The weights of a model at one moment, for the functions of gru_c.h.
 
-    It keeps them alive: hold it as long as C may use `address`. The model may be deleted, or get new
-    weights, which are those of a new handle. Any number of threads may use a handle.
+    It keeps them alive: hold it as long as C may use `address`. The model may be deleted, or get
+    new weights, which are those of a new handle. Any number of threads may use a handle.
 
     Attributes
     ----------
@@ -48,8 +26,25 @@ cdef class Handle:
         Model *model
 
     def __cinit__(self, tuple layers):
-        self.layers, self.memory = layers, model_of(layers)
-        self.model = <Model *> self.memory.data
+        cdef:
+            Layer layer = layers[0]
+            Py_ssize_t count = len(layers), i
+            Model *model
+        self.layers = layers
+        self.memory = Memory(sizeof(Model) + count * (sizeof(PackedLayer) + 1))
+        self.model = model = <Model *> self.memory.data
+        memset(model, 0, self.memory.size)
+        model.layers = <PackedLayer *> (model + 1)
+        for i in range(count):
+            model.layers[i] = (<Layer> layers[i]).packed
+        model.is_packed = <unsigned char *> (model.layers + count)
+        memset(model.is_packed, 1, count)
+        model.count = model.packed = count
+        model.directions = directions_of(layers)
+        model.context, model.reset_after = layer.packed.context, layer.packed.reset_after
+        model.input_size, model.hidden_size = layer.packed.input_size, layer.packed.hidden_size
+        model.reverse, model.training = layer.reverse, layer.training
+        model.tag = MODEL_TAG
 
     def __reduce__(self):
         raise TypeError("a Handle is an address in this process: pickle or copy the model, and "
