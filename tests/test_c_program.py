@@ -58,7 +58,7 @@ def program(tmp_path_factory):
             "-o", folder / f"{module}.c")
         run(COMPILER, "-O1", "-w", "-ffunction-sections", "-fdata-sections",
             "-DNPY_NO_DEPRECATED_API=NPY_2_0_API_VERSION", "-DCYTHON_WITHOUT_ASSERTIONS",
-            f"-I{CORE}", f"-I{INCLUDE}", f"-I{np.get_include()}",
+            f"-I{CORE}", f"-I{CORE.parent / 'include'}", f"-I{INCLUDE}", f"-I{np.get_include()}",
             "-c", folder / f"{module}.c", "-o", folder / f"{module}.o")
         objects.append(folder / f"{module}.o")
     run(COMPILER, "-O1", HERE / "c" / "step.c", *objects, "-Wl,--gc-sections",
