@@ -54,11 +54,10 @@ def reorder(path: Path, struct: str) -> None:
 
 def make_new_version(folder: Path) -> Path:
     """Build the changed copy; the folder to import it from."""
-    ignored = shutil.ignore_patterns("*.so", "*.c", "*.html", "__pycache__", "core.h", "kernels_*.h")
-    shutil.copytree(ROOT / "src", folder / "src", ignore=ignored)
+    built = shutil.ignore_patterns("*.so", "*.c", "*.html", "__pycache__", "core.h", "kernels_*.h")
+    shutil.copytree(ROOT / "src", folder / "src", ignore=built)
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
-    shutil.copy(ROOT / "src/gru_c/_core/kernels.h", folder / "src/gru_c/_core")
     package = folder / "src" / "gru_c"
     replace_once(package / "include/gru_c.h", r"\} gru_options;", "    int added;\n} gru_options;")
     replace_once(package / "include/gru_c.h", r"(#define GRU_FUNCTIONS_OF_BOTH.*?)\n\n",
@@ -148,8 +147,9 @@ def main() -> int:
         new = make_new_version(Path(work) / "new")
         clients = build_clients(old, Path(work) / "clients", BOTH)
         newer = build_clients(new, Path(work) / "newer_clients", (*BOTH, "needs_added"))
-        check_results(checks, {"runs": (old, clients), "runs with the newer library": (new, clients),
-                               "of the newer version runs": (new, newer)})
+        check_results(checks, {
+            "runs": (old, clients), "runs with the newer library": (new, clients),
+            "of the newer version runs": (new, newer)})
         check_added(checks, old, new, newer)
     return 1 if checks.failed else 0
 
