@@ -292,7 +292,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
             made["peers"][name] = peers.load(name).version()
     folder = given.output or results.folder_of(made)
     path = folder / ("partial.json" if given.smoke else "steps.json")
-    steps, *limits = (50, 0, 1) if given.smoke else (STEPS, given.seconds, given.rounds)
+    steps, *limits = (20, 0, 1) if given.smoke else (STEPS, given.seconds, given.rounds)
     watch = machine.Watch()
     for sizes in SIZES:
         print("measuring", label_of(*sizes), file=sys.stderr, flush=True)
