@@ -307,7 +307,6 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
 def main(arguments: list[str]) -> int:
     given = parser().parse_args(arguments)
     made = results.load(given.show) if given.show else run(given)
-    print(text(made))
     if given.report is not None:
         page = given.report
         if page == Path():
@@ -315,6 +314,7 @@ def main(arguments: list[str]) -> int:
             page = machine.ROOT / "docs" / "performance" / "steps" / name
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(document(made))
+    print(text(made))
     slow = [] if given.smoke else missed(times_of(made, "best"))
     return 1 if made["errors"] or slow or not made["records"] else 0
 
