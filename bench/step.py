@@ -35,7 +35,7 @@ from .timing import Contender, run_rounds
 
 SIZES = ((1, 8), (1, 16), (1, 40), (80, 256))  # I, H
 STEPS = 1000
-TOLERANCE = 1e-5  # of the largest state
+TOLERANCE = 1e-5  # of the largest state; METHOD says so
 ALIKE = 1.03  # two times of the same code may be so far apart
 
 # ---- measuring ---------------------------------------------------------------------------------
@@ -219,20 +219,23 @@ def table_of_claims(made: dict[str, Any], field: str) -> Table:
 METHOD = f"""\
 One row of float32, the same weights and {STEPS} inputs for all. All ways to take a step are in one
 process. Their states after each step are compared with `gru_c.reference` in float64 before anything
-is timed, and once more afterwards: a difference above {TOLERANCE:.0e} is an error. Then they take
-turns: rounds of short bursts in rotating order, each after a pause until no thread of the process
-computes. The least time of a burst's three batches is kept, a batch being whole passes over all
-steps; the tables have the least and the median of all rounds. A way more than four times slower
-than the fastest takes part in every fourth round.
+is timed, and once more afterwards: a difference above 1e-5 of the largest state is an error. Then
+they take turns: rounds of short bursts in rotating order, each after a pause until no thread of the
+process computes. A burst is the least of three batches, a batch whole passes over all steps; the
+tables have the least and the median of all bursts. A way more than four times slower than the
+fastest takes part in every fourth round.
 
 A step takes its input from an array and puts its state where the caller can read it; the next one
 goes on from there. gru_c's streams keep the state themselves: from C through the capsule, from
 Cython by `cimport`, from Numba by the address of the same function, from Python with
 `stream.step(x_t, out=out)`. oneDNN executes a primitive of one step in a loop in C++, its arguments
-made beforehand, ONNX Runtime's session is called from Python: both exchange two buffers, so that no
-state is copied (`run` makes new arrays). "{WITHIN}" is the time of one `gru_forward_f32` over all
-steps, divided by them. There the input's weights are read once in many steps; a step alone reads
-them itself, so with many inputs the overhead holds that time and is not judged."""
+made beforehand; ONNX Runtime's session is called from Python. Both exchange two buffers, so that no
+state is copied (`run` makes new arrays).
+
+"{WITHIN}" is the time of one `gru_forward_f32` over all steps,
+divided by them; the overhead of a step is its time less this one. The call reads the input's weights
+once in many steps. A step alone reads them itself, so with many inputs its overhead holds that time
+and is not judged."""
 
 
 def blocks(made: dict[str, Any]) -> dict[str, list[Block]]:
