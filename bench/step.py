@@ -233,9 +233,9 @@ made beforehand; ONNX Runtime's session is called from Python. Both exchange two
 state is copied (`run` makes new arrays).
 
 "{WITHIN}" is the time of one `gru_forward_f32` over all steps,
-divided by them; the overhead of a step is its time less this one. The call reads the input's weights
-once in many steps. A step alone reads them itself, so with many inputs its overhead holds that time
-and is not judged."""
+divided by them; the overhead of a step is its time less this one. The call reads the input's
+weights once in many steps. A step alone reads them itself, so with many inputs its overhead holds
+that time and is not judged."""
 
 
 def blocks(made: dict[str, Any]) -> dict[str, list[Block]]:
