@@ -20,17 +20,17 @@ from gru_c import _checks
 from gru_c._parameters import NAMES, frozen
 
 from gru_c._core.core cimport (
-    fork_count, init_layer, max_threads, pack_backward_weights, pack_forward_weights,
-    place_backward_weights, place_forward_weights, saved_size, set_activations, sum_blocks,
-    workspace_size,
+    connect_saved, connect_stack, fork_count, init_layer, mark_rows, max_threads,
+    pack_backward_weights, pack_forward_weights, place_backward_weights, place_forward_weights,
+    plan_stack, run_stack, saved_size_of, set_activations, sort_rows, sum_blocks,
 )
-from gru_c._core.core cimport backward as run_backward, forward as run_forward
 from gru_c._core.core cimport sum_steps as core_sum_steps
 from gru_c._core.gemm.context cimport Activation, Activations, Context, View2, real
 from gru_c._core.rnn.call cimport (
-    BACKWARD, FINISHED, FORKED, GO_ON, HELD, INFERENCE, RESET, SILENT,
-    SILENT_REVERSE, STOP, STOPPED, TRAINING, Call, Mode, PackedLayer, Ragged, Status, View3,
+    BACKWARD, FORKED, GO_ON, HELD, INFERENCE, RESET, STOP, STOPPED, TRAINING, Call, Mode,
+    PackedLayer, Ragged, Status, View3,
 )
+from gru_c._core.rnn.stack cimport Stack
 from gru_c._core.sizes cimport LINE, copy_rows, round_up
 
 cnp.import_array()
@@ -210,12 +210,10 @@ cdef void set_sequence_view(View3 *view, cnp.ndarray a, const Shape *shape) noex
         view.step = shape.rows * view.row
 
 
-cdef void set_state_view(View3 *view, cnp.ndarray a, const Shape *shape, Py_ssize_t index) noexcept:
-    """The view of the hidden states of one layer; NULL for None."""
+cdef inline void set_states_view(View3 *view, cnp.ndarray a, const Shape *shape) noexcept:
+    """The view of the hidden states of all layers; NULL for None."""
     cdef bint stacked = shape.form != CELL_FORM
-    set_view(view, a, -1, stacked if shape.row_axis >= 0 else -1)
-    if stacked and a is not None:
-        view.data += index * cnp.PyArray_STRIDE(a, 0)
+    set_view(view, a, 0 if stacked else -1, stacked if shape.row_axis >= 0 else -1)
 
 
 cdef inline char *extreme(cnp.ndarray a, int sign) noexcept:
@@ -349,14 +347,6 @@ cdef cnp.ndarray output_array(requested, RowOptions options, const Shape *shape,
     return out
 
 
-cdef struct Plan:              # bytes of the memory of all calls
-    Py_ssize_t between         # of each buffer between two layers
-    int buffers                # how many of them
-    Py_ssize_t second_dx       # of dx of the second direction
-    Py_ssize_t workspace       # of a call
-    Py_ssize_t size            # of all, but the workspaces of a Carry
-
-
 cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, RowOptions options,
                     cnp.ndarray h_first, cnp.ndarray h_last, TrainingState state,
                     Carry carry) except -1:
@@ -366,40 +356,36 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, R
     saves if it is given a state. A backward of a window is given a `carry`.
     """
     cdef:
-        Py_ssize_t count = shape.calls, directions = shape.directions, index, done
+        Py_ssize_t count = shape.calls
         bint back = whole.mode == BACKWARD
         Call *calls = whole if count == 1 else <Call *> PyMem_RawMalloc(count * sizeof(Call))
         char[SMALL] small
-        Plan plan
+        Stack stack
         void *memory = NULL
         dict grads
         long long due = 0
-        Status status = FINISHED
+        Status status
     whole.poll_argument = &due
     try:
         if calls != NULL:
-            plan_calls(&plan, layers, saved, calls, whole, shape, options, h_first, h_last)
+            describe_calls(calls, layers, saved, whole, shape, options)
+            describe_stack(&stack, shape, options, h_first, h_last)
+            plan_stack(&stack, calls)
             if carry is not None:
-                carry.fit(count, plan.workspace)
-                plan.size -= directions * plan.workspace
-            memory = small if plan.size <= SMALL else PyMem_RawMalloc(plan.size)
+                carry.fit(count, stack.workspace)
+                stack.size -= shape.directions * stack.workspace
+            memory = small if stack.size <= SMALL else PyMem_RawMalloc(stack.size)
         if memory == NULL:
             raise MemoryError("could not allocate the workspace of a call")
-        connect(calls, shape, &plan, memory)
+        connect_stack(&stack, calls, memory)
         if carry is not None:
             carry.connect(calls, count)
         if back:
             grads = consume(saved, calls, whole, state)
         elif state is not None:
-            saved = new_saved(layers, calls, shape, options, &plan, state)
+            saved = new_saved(layers, calls, options, &stack, state)
         with nogil:
-            for done in range(count if directions == 1 else count // 2):
-                index = count - directions * (done + 1) if back else directions * done
-                connect_saved(calls, index)
-                status = (run_backward(&calls[index], directions) if back
-                          else run_forward(&calls[index], directions))
-                if status == STOPPED:
-                    break
+            status = run_stack(&stack, calls)
         if status == STOPPED:
             raise_pending(state)
         if back:
@@ -414,128 +400,36 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, R
     return 0
 
 
-cdef void plan_calls(Plan *plan, tuple layers, list saved, Call *calls, const Call *whole,
-                     const Shape *shape, RowOptions options, cnp.ndarray h_first,
-                     cnp.ndarray h_last) noexcept:
-    """Fill in the calls, except for memory that is to be allocated, and the sizes of that.
-
-    Both directions of a layer read x and write their columns of output. Between layers, rows are
-    packed. In a backward dx of a layer is the d_output of the layer below.
-    """
+cdef void describe_calls(Call *calls, tuple layers, list saved, Call *whole, const Shape *shape,
+                         RowOptions options) noexcept:
+    """What each call is told of its layer, of its rows, and by its forward. `calls` may be whole."""
     cdef:
         Py_ssize_t index
-        bint back = whole.mode == BACKWARD
         Layer layer
         Saved layer_saved
-        Py_ssize_t size
-        Call *call
-    plan[0] = Plan(0, 0, 0, 0, 0)
+    if options is not None:
+        set_options(whole, options)
     for index in range(shape.calls):
-        call = &calls[index]
-        if call != whole:
-            call[0] = whole[0]
-        layer = (<Saved> saved[index]).layer if back else <Layer> layers[index]
-        call.layer, call.reverse = &layer.packed, layer.reverse
-        set_state_view(&call.d_h_n if back else &call.h_0, h_first, shape, index)
-        set_state_view(&call.dh_0 if back else &call.h_n, h_last, shape, index)
-        if options is not None:
-            set_options(call, options, shape, index)
-        if shape.calls > 1:
-            set_between(call, shape, options, index)
-        if back:
+        if calls != whole:
+            calls[index] = whole[0]
+        if whole.mode == BACKWARD:
             layer_saved = saved[index]
-            call.saved = layer_saved.memory.data
-            call.x, call.x_stays = layer_saved.input, layer_saved.x_stays
-        size = workspace_size(call, shape.directions)      # whole lines
-        plan.workspace = max(plan.workspace, size)
-    plan.size = plan.workspace + LINE
-    if shape.calls > 1:
-        plan_buffers(plan, calls, shape, options)
+            layer = layer_saved.layer
+            calls[index].saved = layer_saved.memory.data
+            calls[index].x, calls[index].x_stays = layer_saved.input, layer_saved.x_stays
+        else:
+            layer = layers[index]
+        calls[index].layer, calls[index].reverse = &layer.packed, layer.reverse
 
 
-cdef void set_between(Call *call, const Shape *shape, RowOptions options,
-                      Py_ssize_t index) noexcept:
-    """The views of arrays between layers, without their data; the columns of this direction."""
-    cdef:
-        Py_ssize_t D = shape.directions, H = call.layer.hidden_size
-        Py_ssize_t itemsize = call.layer.context.itemsize, row = D * H * itemsize
-        View3 between
-    if reads_slots(call, shape, options):
-        row = call.layer.ld_h
-    between = View3(NULL, call.rows * row, row, itemsize)
-    if index >= D:
-        call.x, call.dx, call.need_dx = between, between, True
-        call.x_stays = (call.mode == TRAINING and call.input_dropout.data == NULL
-                        and (options is None or not options.has_held_steps))
-    if index % D == 1:
-        row = call.layer.input_size * itemsize
-        call.dx, call.dx_packed = View3(NULL, call.rows * row, row, itemsize), True
-    if index + D < shape.calls:
-        call.output = call.d_output = between
-    if call.output.data != NULL:
-        call.output.data += index % D * H * call.output.column
-    if call.d_output.data != NULL:
-        call.d_output.data += index % D * H * call.d_output.column
-
-
-cdef inline bint reads_slots(const Call *call, const Shape *shape, RowOptions options) noexcept:
-    """Whether a layer that trains reads what the one below saved: its hidden states are output."""
-    return (call.mode == TRAINING and shape.directions == 1
-            and (options is None or options.output_is_h))
-
-
-cdef void plan_buffers(Plan *plan, const Call *calls, const Shape *shape,
-                       RowOptions options) noexcept:
-    """The sizes of arrays between layers. In a backward of one direction one is enough."""
-    cdef:
-        Py_ssize_t D = shape.directions
-        Py_ssize_t rows = shape.steps * shape.rows, row = D * calls.layer.plane
-    if options is not None and options.is_ragged:
-        rows = options.ragged.offsets[shape.steps]
-    if shape.calls > D and not reads_slots(calls, shape, options):
-        plan.between = round_up(rows * row, LINE)
-        if calls.mode != TRAINING:                         # else they are saved
-            plan.buffers = 1 if calls.mode == BACKWARD and D == 1 else 2
-    if calls.mode == BACKWARD and D == 2:
-        row = max(row, calls.layer.input_size * calls.layer.context.itemsize)
-        plan.second_dx = round_up(rows * row, LINE)
-    plan.size = plan.buffers * plan.between + plan.second_dx + D * plan.workspace + LINE
-
-
-cdef void connect(Call *calls, const Shape *shape, const Plan *plan, void *memory) noexcept:
-    """Give the calls their memory: the buffers between layers, which alternate, and workspaces."""
-    cdef:
-        Py_ssize_t D = shape.directions, index
-        char *start = <char *> round_up(<Py_ssize_t> <size_t> memory, LINE)
-        char *second_dx = start + plan.buffers * plan.between
-    calls.workspace = second_dx + plan.second_dx
-    for index in range(1, shape.calls):
-        calls[index].workspace = calls.workspace + index % D * plan.workspace
-        if index % D == 1:
-            calls[index].dx.data = second_dx
-        elif plan.buffers:
-            connect_below(calls, index, D, start + index // D % plan.buffers * plan.between)
-
-
-cdef void connect_below(Call *calls, Py_ssize_t index, Py_ssize_t D, char *buffer) noexcept:
-    """The array between a layer, whose first call is `index`, and the one below it."""
-    cdef:
-        Py_ssize_t i, width = calls.layer.hidden_size * calls.layer.context.itemsize
-    if calls.mode == BACKWARD:
-        calls[index].dx.data = buffer
-    for i in range(D):
-        if calls.mode != BACKWARD:
-            calls[index + i].x.data = buffer
-        calls[index - D + i].output.data = buffer + i * width
-        calls[index - D + i].d_output.data = buffer + i * width
-
-
-cdef inline void connect_saved(Call *calls, Py_ssize_t index) noexcept nogil:
-    """In training, the x of a layer above the first: the hidden states that the one below saved."""
-    if calls[index].mode == TRAINING and index > 0 and calls[index].x.data == NULL:
-        calls[index].x.data = calls[index - 1].h
-        if not calls[index - 1].reverse:
-            calls[index].x.data += calls[index].x.step
+cdef void describe_stack(Stack *stack, const Shape *shape, RowOptions options, cnp.ndarray h_first,
+                         cnp.ndarray h_last) noexcept:
+    stack.count, stack.directions = shape.calls, shape.directions
+    set_states_view(&stack.first_states, h_first, shape)
+    set_states_view(&stack.last_states, h_last, shape)
+    stack.multipliers = NULL if options is None else options.multipliers
+    stack.output_is_h = options is None or options.output_is_h
+    stack.has_held_steps = options is not None and options.has_held_steps
 
 
 cdef inline bint suits(Memory memory, size_t size) noexcept:
@@ -543,33 +437,27 @@ cdef inline bint suits(Memory memory, size_t size) noexcept:
     return size <= memory.size <= 2 * size
 
 
-cdef list new_saved(tuple layers, Call *calls, const Shape *shape, RowOptions options,
-                    const Plan *plan, TrainingState state):
-    """Saved activations with memory; earlier ones give theirs if it suits.
-
-    The first direction of a layer also has the array between that layer and the one below.
-    """
+cdef list new_saved(tuple layers, Call *calls, RowOptions options, const Stack *stack,
+                    TrainingState state):
+    """Saved activations with memory; earlier ones give theirs if it suits."""
     cdef:
         list saved = [], old
         bint has_saved, reuse
-        Py_ssize_t index, D = shape.directions
-        size_t size, between
+        Py_ssize_t index
+        size_t size
         Saved new
     old = state.acquire(&has_saved)
     try:
         reuse = old is not None and len(old) == len(layers) and unshared(old)
         for index in range(len(layers)):
-            size = round_up(saved_size(&calls[index]), LINE)
-            between = plan.between if index >= D and index % D == 0 else 0
+            size = saved_size_of(stack, calls, index)
             new = Saved.__new__(Saved)
             new.layer, new.options = layers[index], options
-            if reuse and suits((<Saved> old[index]).memory, size + between):
+            if reuse and suits((<Saved> old[index]).memory, size):
                 new.memory = (<Saved> old[index]).memory
             else:
-                new.memory = Memory(size + between)
-            calls[index].saved = new.memory.data
-            if between:
-                connect_below(calls, index, D, <char *> new.memory.data + size)
+                new.memory = Memory(size)
+            connect_saved(stack, calls, index, new.memory.data)
             saved.append(new)
     except BaseException:
         state.restore(old, has_saved)

@@ -13,10 +13,11 @@ from gru_c._core.gemm.context cimport (
 )
 from gru_c._core.parallel.pool cimport Barrier, partition, task_t
 from gru_c._core.rnn.call cimport (
-    BACKWARD, FINISHED, FORKED, GO_ON, HELD, INFERENCE, RESET, SILENT, STOP, STOPPED, SUM_LEVELS,
-    TRAINING, Call, PackedLayer, Partition, Ragged, Status, Sums, View3,
+    BACKWARD, FINISHED, FORKED, GO_ON, HELD, INFERENCE, RESET, SILENT, SILENT_REVERSE, STOP,
+    STOPPED, SUM_LEVELS, TRAINING, Call, PackedLayer, Partition, Ragged, Status, Sums, View3,
 )
 from gru_c._core.rnn.layout cimport N_PLANE, Q_PLANE, R_PLANE, Z_PLANE, leading_dimension
+from gru_c._core.rnn.stack cimport Stack
 from gru_c._core.sizes cimport LINE, ceil_div, copy_rows, round_up
 
 include "parallel/pool.pxi"
@@ -29,6 +30,8 @@ include "rnn/packing.pxi"
 include "rnn/forward.pxi"
 include "rnn/backward.pxi"
 include "rnn/weight_gradients.pxi"
+include "rnn/rows.pxi"
+include "rnn/stack.pxi"
 
 
 cdef Status forward(Call *calls, int count) noexcept nogil:

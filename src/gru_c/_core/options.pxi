@@ -11,28 +11,43 @@ cdef class RowOptions:
         cnp.ndarray marks              # or None
         bint output_is_h               # what a layer passes on is its hidden states, all of them
         bint has_held_steps            # some rows hold their state in some steps
-        list multipliers               # of each call: of output, input and h, or None
+        View3 *multipliers             # (calls, 3): of output, input and h; NULL for none
+        list masks                     # the memory of those: three of each call, or None
         tuple arrays                   # the memory of `ragged`
 
     def __init__(self, tuple arranged):
         """`arranged` is from `_options.SequenceOptions.arrange`."""
         cdef:
-            cnp.ndarray order, lengths, offsets
             int found
-        self.arrays, self.marks, self.multipliers = arranged
+        self.arrays, self.marks, self.masks = arranged
         self.is_ragged = self.arrays is not None
         if self.is_ragged:
             order, lengths, offsets = self.arrays
             self.steps = max(1, lengths[0] if len(lengths) else 0)
-            self.ragged = Ragged(<Py_ssize_t *> cnp.PyArray_DATA(order),
-                                 <Py_ssize_t *> cnp.PyArray_DATA(lengths),
-                                 <Py_ssize_t *> cnp.PyArray_DATA(offsets))
+            self.ragged = ragged_of(order, lengths, offsets)
+        if self.masks is not None:
+            self.set_multipliers()
         found = bits_of(self.marks)
         self.has_held_steps = found & HELD != 0
         self.output_is_h = not (
             self.is_ragged or found & RESET
-            or self.multipliers is not None and any(of_output is not None for of_output, *_ in
-                                                    self.multipliers))
+            or self.masks is not None and any(of_output is not None for of_output, *_ in
+                                              self.masks))
+
+    cdef int set_multipliers(self) except -1:
+        """The views of the masks."""
+        cdef Py_ssize_t index
+        self.multipliers = <View3 *> PyMem_RawMalloc(3 * len(self.masks) * sizeof(View3))
+        if self.multipliers == NULL:
+            raise MemoryError("could not allocate the views of dropout masks")
+        for index, (of_output, of_input, of_h) in enumerate(self.masks):
+            set_view(&self.multipliers[3 * index], of_output, 0, 1)
+            set_view(&self.multipliers[3 * index + 1], of_input, -1, 0)
+            set_view(&self.multipliers[3 * index + 2], of_h, -1, 0)
+        return 0
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.multipliers)
 
 
 cdef int bits_of(cnp.ndarray marks) noexcept:
@@ -42,7 +57,7 @@ cdef int bits_of(cnp.ndarray marks) noexcept:
         const unsigned char *mark
         int found = 0
     if marks is not None:
-        mark = <const unsigned char *> cnp.PyArray_DATA(marks)
+        mark = bytes_of(marks)
         for i in range(cnp.PyArray_SIZE(marks)):
             found |= mark[i]
     return found
@@ -51,34 +66,24 @@ cdef int bits_of(cnp.ndarray marks) noexcept:
 def sort_by_length(cnp.ndarray lengths, Py_ssize_t steps):
     """(order, lengths, offsets) of a Ragged, or None if a length is not from 0 to `steps`.
 
-    `lengths` is contiguous, of Py_ssize_t. Rows of one length keep their order.
+    `lengths` is contiguous, of Py_ssize_t.
     """
     cdef:
-        cnp.npy_intp rows = cnp.PyArray_DIM(lengths, 0), ends = steps + 1, row, t
+        cnp.npy_intp rows = cnp.PyArray_DIM(lengths, 0), ends = steps + 1
         cnp.ndarray order = cnp.PyArray_EMPTY(1, &rows, cnp.NPY_INTP, 0)
         cnp.ndarray sorted_ = cnp.PyArray_EMPTY(1, &rows, cnp.NPY_INTP, 0)
         cnp.ndarray offsets = cnp.PyArray_EMPTY(1, &ends, cnp.NPY_INTP, 0)
-        cnp.ndarray firsts = cnp.PyArray_ZEROS(1, &ends, cnp.NPY_INTP, 0)
-        Py_ssize_t *given = <Py_ssize_t *> cnp.PyArray_DATA(lengths)
-        Py_ssize_t *offset = <Py_ssize_t *> cnp.PyArray_DATA(offsets)
-        Py_ssize_t *first = <Py_ssize_t *> cnp.PyArray_DATA(firsts)
-        Py_ssize_t longer = 0, count
-    for row in range(rows):
-        if not 0 <= given[row] <= steps:
-            return None
-        first[given[row]] += 1
-    for t in range(steps, -1, -1):                         # first[t] = rows of more than t steps
-        count, first[t] = first[t], longer
-        longer += count
-    offset[0] = 0
-    for t in range(steps):
-        offset[t + 1] = offset[t] + first[t]
-    for row in range(rows):
-        count = first[given[row]]
-        first[given[row]] += 1
-        (<Py_ssize_t *> cnp.PyArray_DATA(order))[count] = row
-        (<Py_ssize_t *> cnp.PyArray_DATA(sorted_))[count] = given[row]
+        cnp.ndarray firsts = cnp.PyArray_EMPTY(1, &ends, cnp.NPY_INTP, 0)
+        Ragged ragged = ragged_of(order, sorted_, offsets)
+    if not sort_rows(<const Py_ssize_t *> cnp.PyArray_DATA(lengths), rows, steps, &ragged,
+                     <Py_ssize_t *> cnp.PyArray_DATA(firsts)):
+        return None
     return order, sorted_, offsets
+
+
+cdef Ragged ragged_of(cnp.ndarray order, cnp.ndarray lengths, cnp.ndarray offsets) noexcept:
+    return Ragged(<Py_ssize_t *> cnp.PyArray_DATA(order), <Py_ssize_t *> cnp.PyArray_DATA(lengths),
+                  <Py_ssize_t *> cnp.PyArray_DATA(offsets))
 
 
 def marks(cnp.ndarray mask, cnp.ndarray resets, tuple ragged, cnp.npy_intp steps,
@@ -86,65 +91,22 @@ def marks(cnp.ndarray mask, cnp.ndarray resets, tuple ragged, cnp.npy_intp steps
     """The marks of steps and rows; `mask` and `resets` are contiguous bools (T, N), or None."""
     cdef:
         cnp.npy_intp[2] shape = [steps, rows]
-        cnp.ndarray found = cnp.PyArray_ZEROS(2, shape, cnp.NPY_UINT8, 0)
-        const unsigned char *counts = NULL
-        const unsigned char *resets_ = NULL
-        unsigned char *mark = <unsigned char *> cnp.PyArray_DATA(found)
-        Py_ssize_t *order = NULL
-        Py_ssize_t *lengths = NULL
-        Py_ssize_t row, place
-    if mask is not None:
-        counts = <const unsigned char *> cnp.PyArray_DATA(mask)
-    if resets is not None:
-        resets_ = <const unsigned char *> cnp.PyArray_DATA(resets)
+        cnp.ndarray found = cnp.PyArray_EMPTY(2, shape, cnp.NPY_UINT8, 0)
+        Ragged sorted_
     if ragged is not None:
-        order = <Py_ssize_t *> cnp.PyArray_DATA(<cnp.ndarray> ragged[0])
-        lengths = <Py_ssize_t *> cnp.PyArray_DATA(<cnp.ndarray> ragged[1])
-    for row in range(rows):
-        place = row if order == NULL else order[row]
-        mark_row(counts + place if counts != NULL else NULL,
-                 resets_ + place if resets_ != NULL else NULL, rows,
-                 steps if lengths == NULL else lengths[row], mark + row)
+        sorted_ = ragged_of(ragged[0], ragged[1], ragged[2])
+    mark_rows(bytes_of(mask), bytes_of(resets), NULL if ragged is None else &sorted_, steps, rows,
+              bytes_of(found))
     return found
 
 
-cdef void mark_row(const unsigned char *counts, const unsigned char *resets, Py_ssize_t rows,
-                   Py_ssize_t steps, unsigned char *marks) noexcept:
-    """The marks of one row; its steps are `rows` apart."""
-    cdef:
-        Py_ssize_t t
-        bint begun = False
-    for t in range(steps if resets != NULL else 0):
-        if resets[t * rows]:
-            marks[t * rows] |= RESET
-    for t in range(steps if counts != NULL else 0):
-        begun = begun or counts[t * rows]
-        if not counts[t * rows]:
-            marks[t * rows] |= HELD if begun else HELD | SILENT
-    begun = False
-    for t in range(steps - 1 if counts != NULL else -1, -1, -1):
-        begun = begun or counts[t * rows]
-        if not begun:
-            marks[t * rows] |= SILENT_REVERSE
+cdef unsigned char *bytes_of(cnp.ndarray a) noexcept:
+    return NULL if a is None else <unsigned char *> cnp.PyArray_DATA(a)
 
 
-cdef void set_options(Call *call, RowOptions options, const Shape *shape,
-                      Py_ssize_t index) noexcept:
-    """The options of one call; arrays of inner layers are packed."""
-    cdef:
-        Py_ssize_t D = shape.directions
-        tuple multipliers
+cdef void set_options(Call *call, RowOptions options) noexcept:
+    """What all calls are told of their rows."""
     call.has_options = True
-    call.x_packed = call.dx_packed = index >= D
-    call.output_packed = index + D < shape.calls
     if options.is_ragged:
         call.ragged = &options.ragged
-    if options.marks is not None:
-        call.marks = <const unsigned char *> cnp.PyArray_DATA(options.marks)
-    if options.multipliers is not None:
-        multipliers = options.multipliers[index]
-        set_view(&call.dropout, multipliers[0], 0, 1)
-        set_view(&call.input_dropout, multipliers[1], -1, 0)
-        set_view(&call.recurrent_dropout, multipliers[2], -1, 0)
-        if call.dropout.data != NULL:                      # the columns of this direction
-            call.dropout.data += index % D * call.layer.hidden_size * call.layer.context.itemsize
+    call.marks = bytes_of(options.marks)

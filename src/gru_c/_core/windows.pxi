@@ -83,7 +83,7 @@ cdef int run_windows(tuple layers, requested, const Shape *shape, RowOptions opt
         saved.layer, saved.options, saved.shape = layers[0], options, shape[0]
         saved.windows = requested.run_windows(shape.steps, layers, x, h_0, output, h_n,
                                               shape.time_axis == 1,
-                                              (options.arrays, options.marks, options.multipliers))
+                                              (options.arrays, options.marks, options.masks))
         state.keep([saved])
     except MemoryError:
         state.restore(old, has_saved)
