@@ -1,0 +1,192 @@
+"""Make a static library of the C interface, for programs without Python, and what finds it.
+
+    python tools/make_static_library.py OUT [--isa avx2] [--cc CC] [--cflags "FLAGS"]
+
+writes OUT/lib/libgru_c.a, OUT/include/gru_c.h, OUT/lib/pkgconfig/gru_c.pc and
+OUT/lib/cmake/gru_c/gru_c-config.cmake; OUT may be moved. It needs Cython, the headers of Python
+(they are read, nothing of Python is linked), a C compiler (gcc from version 9, or clang) and GNU
+binutils. A program that links the library needs a C library with pthreads and libm.
+
+The kernels for AVX-512, AVX2 and any processor are all in it, and the first call chooses; --isa
+leaves out those that need more. For another machine give its compiler and the prefix of its
+binutils:
+
+    python tools/make_static_library.py OUT --cc aarch64-linux-gnu-gcc --binutils aarch64-linux-gnu-
+
+Python's headers are then those of this machine, so the other has to have the same sizes of C's
+types: 64 bits. --cflags come last, and may turn off what is set here.
+
+The steps: Cython makes C; each file is compiled with a section for each function; a partial link
+keeps what the functions of gru_c.h reach, and drops all else, what needs Python among it; all names
+but those of gru_c.h become local.
+"""
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "gru_c"
+CORE = SOURCE / "_core"
+HEADER = SOURCE / "include" / "gru_c.h"
+CONTEXTS = Path(__file__).resolve().parent / "static_library" / "contexts.c"
+
+# As in setup.py; a section for each function lets the linker drop what needs Python.
+DIRECTIVES = ("language_level=3", "cdivision=True", "boundscheck=False", "wraparound=False",
+              "initializedcheck=False")
+FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-w", "-fPIC",
+         "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections",
+         "-DCYTHON_WITHOUT_ASSERTIONS", "-DNDEBUG"]
+AVX2 = ["-mavx2", "-mfma"]
+ISA_FLAGS = {
+    "baseline": [],
+    "avx2": AVX2,
+    "avx512": [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw"],
+}
+PYTHON = re.compile(r"\b(?:_?Py[A-Z_]|__pyx_)\w*")
+
+PKG_CONFIG = """\
+prefix=${{pcfiledir}}/../..
+
+Name: gru_c
+Description: A gated recurrent unit (GRU) for CPUs
+Version: {version}
+Cflags: -I${{prefix}}/include
+Libs: -L${{prefix}}/lib -lgru_c -lm -pthread
+"""
+CMAKE = """\
+# find_package(gru_c), then target_link_libraries(program gru_c::gru_c).
+include(CMakeFindDependencyMacro)
+find_dependency(Threads)
+get_filename_component(gru_c_PREFIX "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
+if(NOT TARGET gru_c::gru_c)
+  add_library(gru_c::gru_c STATIC IMPORTED)
+  set_target_properties(gru_c::gru_c PROPERTIES
+    IMPORTED_LOCATION "${gru_c_PREFIX}/lib/libgru_c.a"
+    INTERFACE_INCLUDE_DIRECTORIES "${gru_c_PREFIX}/include"
+    INTERFACE_LINK_LIBRARIES "Threads::Threads;m")
+endif()
+"""
+CMAKE_VERSION = """\
+set(PACKAGE_VERSION "{version}")
+if(PACKAGE_FIND_VERSION VERSION_GREATER PACKAGE_VERSION)
+  set(PACKAGE_VERSION_COMPATIBLE FALSE)
+else()
+  set(PACKAGE_VERSION_COMPATIBLE TRUE)
+  if(PACKAGE_FIND_VERSION VERSION_EQUAL PACKAGE_VERSION)
+    set(PACKAGE_VERSION_EXACT TRUE)
+  endif()
+endif()
+"""
+
+
+def run(*command, **options) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True,
+                          check=False, **options)
+    if done.returncode != 0:
+        sys.exit(f"{shlex.join(map(str, command))}\n{done.stderr}")
+    return done.stdout
+
+
+def version() -> str:
+    return re.search(r'__version__.* = "(.+)"', (SOURCE / "_config.py").read_text())[1]
+
+
+def public_names() -> list[str]:
+    """The functions of gru_c.h."""
+    names = re.findall(r"\bF\((gru_\w+)", HEADER.read_text())
+    found = [name for name in names if not name.endswith("_")]
+    found += [name + dtype for name in names if name.endswith("_") for dtype in ("f32", "f64")]
+    return [*found, "gru_status_text"]
+
+
+def instruction_sets(best: str, compiler: list[str]) -> list[str]:
+    """Those that the compiler's target has, up to the best that is wanted."""
+    if "__x86_64__" not in run(*compiler, "-dM", "-E", "-x", "c", os.devnull):
+        return ["baseline"]
+    names = list(ISA_FLAGS)
+    return names[:names.index(best) + 1]
+
+
+def compile_objects(work: Path, compiler: list[str], isas: list[str], flags: list[str]):
+    """Object files of the interface, of the kernels, and of what chooses among these."""
+    modules = {"standalone": []} | {f"kernels_{isa}": ISA_FLAGS[isa] for isa in isas}
+    options = [word for directive in DIRECTIVES for word in ("-X", directive)]
+    includes = [f"-I{CORE}", f"-I{HEADER.parent}", f"-I{sysconfig.get_path('include')}"]
+
+    def to_object(source, name, extra):
+        run(*compiler, *FLAGS, *extra, *flags, *includes, "-c", source, "-o", work / f"{name}.o")
+        return work / f"{name}.o"
+
+    def from_cython(name):
+        run(sys.executable, "-m", "cython", *options, "-I", SOURCE.parent, CORE / f"{name}.pyx",
+            "-o", work / f"{name}.c")
+        return to_object(work / f"{name}.c", name, modules[name])
+
+    with ThreadPoolExecutor(2) as threads:
+        objects = list(threads.map(from_cython, modules))
+    chosen = [f"-DGRU_HAVE_{isa.upper()}" for isa in isas]
+    return [*objects, to_object(CONTEXTS, "contexts", chosen)]
+
+
+def link(work: Path, compiler: list[str], binutils: str, objects: list[Path]) -> Path:
+    """One object file, without Python, in which only the names of gru_c.h are global."""
+    names, whole = public_names(), work / "gru_c.o"
+    (work / "names").write_text("\n".join(names) + "\n")
+    run(*compiler, "-r", "-nostdlib", "-Wl,--gc-sections", *(f"-Wl,-u,{name}" for name in names),
+        *objects, "-o", whole)
+    # Of what was dropped, names are left, those of Python's functions among them. Names of our
+    # functions stay: profilers read them.
+    run(f"{binutils}objcopy", f"--keep-global-symbols={work / 'names'}", "--strip-unneeded",
+        "--wildcard", "--keep-symbol=__pyx_[fv]_*", whole)
+    defined = run(f"{binutils}nm", "--defined-only", whole)
+    python = PYTHON.findall(run(f"{binutils}nm", "-u", whole))
+    missing = [name for name in names if not re.search(rf"\bT {name}$", defined, re.M)]
+    if missing or python:
+        sys.exit(f"not defined: {', '.join([*missing, *python])}")
+    return whole
+
+
+def install(whole: Path, archiver: str, out: Path) -> None:
+    """The archive, the header, and files for pkg-config and CMake."""
+    cmake = out / "lib" / "cmake" / "gru_c"
+    for folder in (out / "include", out / "lib" / "pkgconfig", cmake):
+        folder.mkdir(parents=True, exist_ok=True)
+    library = out / "lib" / "libgru_c.a"
+    library.unlink(missing_ok=True)
+    run(archiver, "rcs", library, whole)
+    shutil.copy(HEADER, out / "include")
+    found = version()
+    (out / "lib" / "pkgconfig" / "gru_c.pc").write_text(PKG_CONFIG.format(version=found))
+    (cmake / "gru_c-config.cmake").write_text(CMAKE)
+    (cmake / "gru_c-config-version.cmake").write_text(CMAKE_VERSION.format(version=found))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("out", type=Path, help="the folder to write")
+    parser.add_argument("--isa", choices=ISA_FLAGS, default="avx512",
+                        help="the most that it may use, default avx512")
+    parser.add_argument("--cc", default=os.environ.get("CC", "cc"), help="default $CC or cc")
+    parser.add_argument("--cflags", default=os.environ.get("CFLAGS", ""), help="default $CFLAGS")
+    parser.add_argument("--binutils", default="", metavar="PREFIX",
+                        help="of ar, nm and objcopy: aarch64-linux-gnu-")
+    options = parser.parse_args()
+    compiler = shlex.split(options.cc)
+    isas = instruction_sets(options.isa, compiler)
+    with tempfile.TemporaryDirectory() as folder:
+        objects = compile_objects(Path(folder), compiler, isas, shlex.split(options.cflags))
+        whole = link(Path(folder), compiler, options.binutils, objects)
+        install(whole, f"{options.binutils}ar", options.out)
+    print(f"{options.out}: gru_c {version()} for {', '.join(isas)}")
+
+
+if __name__ == "__main__":
+    main()
