@@ -1,11 +1,11 @@
 """Build and run every example of examples/embedding against an installed wheel.
 
 `python tools/check_examples.py [WHEEL]`, from anywhere; without WHEEL one is built. Makes a fresh
-virtual environment with the wheel and what the examples want, copies each example out of the
-checkout, and runs the commands of its README.md there: the lines that are indented by four spaces.
-Each example compares its results with those of `gru(x)` itself. Then the Cython package is built
-once more as pip builds by default, in an environment of its own that has only what its
-pyproject.toml requires.
+virtual environment with the wheel and what the examples want, copies examples/ out of the checkout
+(and src/ and tools/, from which those without Python make the static library), and runs the
+commands of each README.md, which are indented by four spaces, in the example's folder. Each example
+compares its results with those of `gru(x)` itself. Then the Cython package is built once more as
+pip builds by default, in an environment of its own that has only what its pyproject.toml requires.
 """
 
 import os
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples" / "embedding"
 WANTED = ("setuptools>=77", "cython>=3.1", "numba", "cffi")
 SHORTER = ("--seconds 60", "--seconds 2")
-GENERATED = shutil.ignore_patterns("build", "*.egg-info", "*.so", "__pycache__")
+GENERATED = shutil.ignore_patterns("build", "*.egg-info", "*.so", "*.o", "__pycache__")
 
 
 def examples() -> list[str]:
@@ -67,7 +67,7 @@ def make_environment(work: Path, wheel: Path | None) -> dict[str, str]:
 
 def check_example(name: str, work: Path, environment: dict[str, str]) -> str:
     """Run the commands of the example `name` in a copy."""
-    return run(commands(name), copy(name, work / "examples"), environment)
+    return run(commands(name), copy(name, work / "examples" / "embedding"), environment)
 
 
 def check_isolated_build(work: Path, environment: dict[str, str]) -> str:
@@ -93,6 +93,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         variables = make_environment(work, wheel)
+        for folder in ("src", "tools"):
+            shutil.copytree(ROOT / folder, work / folder, ignore=GENERATED)
         parts = {name: partial(check_example, name, work, variables) for name in examples()}
         parts["isolated build"] = partial(check_isolated_build, work, variables)
         failed = [name for name, part in parts.items() if not report(name, part)]
