@@ -22,6 +22,7 @@ tool = importlib.util.module_from_spec(specification)
 specification.loader.exec_module(tool)
 
 COMPILED = ("setuptools", "compiler")
+STATIC = {"c_program", "cpp_plugin"}       # link the static library; the tool runs them
 NEEDS = {
     "c_extension": COMPILED,
     "ctypes_script": (),
@@ -54,13 +55,14 @@ def missing(need):
 
 
 def in_place(command):
-    """The command with this Python, and with a build that installs nothing."""
+    """The command with this Python, for a short time, and a build that installs nothing."""
     command = command.replace("pip install --no-build-isolation .",
                               "python setup.py -q build_ext --inplace")
+    command = command.replace("--seconds 2", "--seconds 0.2")
     return re.sub(r"^python\b", shlex.quote(sys.executable), command)
 
 
-@pytest.fixture(scope="module", params=tool.examples())
+@pytest.fixture(scope="module", params=NEEDS)
 def built(request, tmp_path_factory):
     """A built copy of an example: its name, folder and the command that runs it."""
     for need in NEEDS[request.param]:
@@ -72,9 +74,14 @@ def built(request, tmp_path_factory):
     return request.param, folder, last
 
 
+def test_every_example_is_run():
+    assert set(tool.examples()) == NEEDS.keys() | STATIC
+
+
 def environment(*paths):
-    installed = Path(gru_c.__file__).parents[1]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (*paths, installed)))}
+    """In which gru_c is this one, and what is built in place is found."""
+    paths = (*paths, Path(gru_c.__file__).parents[1], "src")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
 
 
 def test_example_agrees_with_python(built):

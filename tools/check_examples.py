@@ -59,9 +59,10 @@ def make_environment(work: Path, wheel: Path | None) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items()
                    if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
     environment["PATH"] = f"{work / 'env' / 'bin'}{os.pathsep}{environment['PATH']}"
+    environment["PIP_QUIET"] = "1"
     wanted = " ".join(f"'{name}'" for name in WANTED)
-    run([f"pip wheel -q -w wheels '{wheel or ROOT}' {wanted}",
-         "pip install -q --no-index --find-links wheels wheels/*.whl"], work, environment)
+    run([f"pip wheel -w wheels '{wheel or ROOT}' {wanted}",
+         "pip install --no-index --find-links wheels wheels/*.whl"], work, environment)
     return environment
 
 
@@ -74,7 +75,7 @@ def check_isolated_build(work: Path, environment: dict[str, str]) -> str:
     """Build cython_package from its own pyproject.toml, from work/wheels alone."""
     offline = {**environment, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(work / "wheels")}
     folder = copy("cython_package", work / "isolated")
-    return run(["pip wheel -q --no-deps -w built .", "ls built"], folder, offline)
+    return run(["pip wheel --no-deps -w built .", "ls built"], folder, offline)
 
 
 def report(name: str, part: Callable[[], str]) -> bool:

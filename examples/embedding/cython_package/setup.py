@@ -6,7 +6,7 @@ from setuptools import Extension, setup
 
 module = Extension(
     "gru_digits.classifier",
-    ["gru_digits/classifier.pyx"],
+    ["src/gru_digits/classifier.pyx"],
     include_dirs=[gru_c.get_include()],
     extra_compile_args=["-O3", "-fopenmp"],                # for prange
     extra_link_args=["-fopenmp"],
