@@ -73,9 +73,21 @@ threads = [threading.Thread(target=target) for target in (call, call, change)]
     setarch -R python -m pytest -q -s -p no:cacheprovider "${files[@]}" -k "$select and not ($slow)"
 }
 
+# The C interface without Python: eight threads that share a model.
+c_threads() {
+    unset LD_PRELOAD
+    local flags="-O1 -g -fno-omit-frame-pointer -fsanitize=thread"
+    python tools/make_static_library.py "$work/static" --cc gcc --cflags "$flags"
+    # shellcheck disable=SC2086
+    gcc -std=c99 $flags -I"$work/static/include" tests/c/threads.c "$work/static/lib/libgru_c.a" \
+        -lm -pthread -o "$work/threads"
+    TSAN_OPTIONS=exitcode=66:halt_on_error=1 setarch -R "$work/threads"
+}
+
 build address "-fsanitize=address,undefined -fno-sanitize-recover=undefined"
 build thread "-fsanitize=thread"
 (addresses "${1:-}")
 echo "AddressSanitizer, UndefinedBehaviorSanitizer: no report"
 (threads "${1:-}")
+(c_threads)
 echo "ThreadSanitizer: no report"

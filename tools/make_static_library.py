@@ -43,7 +43,7 @@ DIRECTIVES = ("language_level=3", "cdivision=True", "boundscheck=False", "wrapar
               "initializedcheck=False")
 FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-w", "-fPIC",
          "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections",
-         "-DCYTHON_WITHOUT_ASSERTIONS", "-DNDEBUG"]
+         "-DCYTHON_WITHOUT_ASSERTIONS", "-DNDEBUG", "-DGRU_C_STANDALONE"]
 AVX2 = ["-mavx2", "-mfma"]
 ISA_FLAGS = {
     "baseline": [],
@@ -115,8 +115,19 @@ def instruction_sets(best: str, compiler: list[str]) -> list[str]:
     return names[:names.index(best) + 1]
 
 
+def copy_public(work: Path) -> Path:
+    """A copy of the package's Cython files, in which C can call the functions of gru_c.h."""
+    copy = work / "src" / "gru_c"
+    shutil.copytree(SOURCE, copy, ignore=lambda folder, names: [
+        name for name in names if "." in name and not name.endswith((".pyx", ".pxd", ".pxi", ".py"))])
+    functions = copy / "_core" / "surface" / "functions.pxi"
+    functions.write_text(re.sub(r"^cdef ", "cdef public ", functions.read_text(), flags=re.M))
+    return copy
+
+
 def compile_objects(work: Path, compiler: list[str], isas: list[str], flags: list[str]):
     """Object files of the interface, of the kernels, and of what chooses among these."""
+    copy = copy_public(work)
     modules = {"standalone": []} | {f"kernels_{isa}": ISA_FLAGS[isa] for isa in isas}
     options = [word for directive in DIRECTIVES for word in ("-X", directive)]
     includes = [f"-I{CORE}", f"-I{HEADER.parent}", f"-I{sysconfig.get_path('include')}"]
@@ -126,8 +137,8 @@ def compile_objects(work: Path, compiler: list[str], isas: list[str], flags: lis
         return work / f"{name}.o"
 
     def from_cython(name):
-        run(sys.executable, "-m", "cython", *options, "-I", SOURCE.parent, CORE / f"{name}.pyx",
-            "-o", work / f"{name}.c")
+        run(sys.executable, "-m", "cython", *options, "-I", copy.parent,
+            copy / "_core" / f"{name}.pyx", "-o", work / f"{name}.c")
         return to_object(work / f"{name}.c", name, modules[name])
 
     with ThreadPoolExecutor(2) as threads:
