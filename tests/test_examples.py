@@ -22,7 +22,7 @@ tool = importlib.util.module_from_spec(specification)
 specification.loader.exec_module(tool)
 
 COMPILED = ("setuptools", "compiler")
-STATIC = {"c_program", "cpp_plugin"}       # link the static library; the tool runs them
+STATIC = {"c_program", "cpp_plugin"}       # tests/test_c_program.py links and runs them
 NEEDS = {
     "c_extension": COMPILED,
     "ctypes_script": (),
