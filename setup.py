@@ -63,24 +63,25 @@ def write_blas_int() -> None:
 
 
 def extension(name: str, flags: list[str]) -> Extension:
-    """The module `name` of _core, with dots where it is in a folder."""
+    """The module `name` of the package, with dots where it is in a folder."""
     return Extension(
-        f"gru_c._core.{name}",
-        [str(CORE / f"{name.replace('.', '/')}.pyx")],
-        include_dirs=[str(CORE), numpy.get_include()],
+        f"gru_c.{name}",
+        [f"src/gru_c/{name.replace('.', '/')}.pyx"],
+        include_dirs=[str(CORE), str(CORE.parent / "include"), numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
         + [("GRU_C_DEBUG", "1")] * DEBUG,
         extra_compile_args=FLAGS + flags,
         # The names of functions stay: tools/count_instructions.py and profilers read them.
         extra_link_args=["-Wl,--strip-debug"] if STRIP else [],
         depends=[str(path) for pattern in ("*.h", "*.pxi", "*.pxd")
-                 for path in CORE.rglob(pattern) if path not in GENERATED],
+                 for path in CORE.parent.rglob(pattern) if path not in GENERATED],
     )
 
 
 write_blas_int()
-modules = [extension(name, []) for name in ("core", "binding", "testing", "gemm.blas")]
-modules += [extension(f"kernels_{isa}", flags) for isa, flags in ISA_FLAGS.items()]
+modules = [extension("cython_gru", [])]
+modules += [extension(f"_core.{name}", []) for name in ("core", "binding", "testing", "gemm.blas")]
+modules += [extension(f"_core.kernels_{isa}", flags) for isa, flags in ISA_FLAGS.items()]
 
 # Time stamps alone would compile C that Cython made with another NumPy, or with other flags.
 made_with = repr((Cython.__version__, numpy.__version__, DIRECTIVES, FLAGS, os.environ.get("CC")))

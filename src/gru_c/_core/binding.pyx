@@ -20,9 +20,9 @@ from gru_c import _checks
 from gru_c._parameters import NAMES, frozen
 
 from gru_c._core.core cimport (
-    connect_saved, connect_stack, fork_count, init_layer, mark_rows, max_threads,
+    connect_saved, connect_stack, context_of, fork_count, init_layer, mark_rows, max_threads,
     pack_backward_weights, pack_forward_weights, place_backward_weights, place_forward_weights,
-    plan_stack, run_stack, saved_size_of, set_activations, sort_rows, sum_blocks,
+    plan_stack, run_stack, saved_size_of, set_activations, set_contexts, sort_rows, sum_blocks,
 )
 from gru_c._core.core cimport sum_steps as core_sum_steps
 from gru_c._core.gemm.context cimport Activation, Activations, Context, View2, real
@@ -248,6 +248,7 @@ cdef inline void init_call(Call *call, Mode mode, const Shape *shape) noexcept:
     """Set what the calls of all layers share. Arrays of a sequence are absent."""
     call.mode, call.steps, call.rows = mode, shape.steps, shape.rows
     call.x_stays = call.reverse = call.accumulate = call.has_options = False
+    call.states_are_slots = call.flush_denormals = False
     call.need_dx = call.need_grads = True
     call.blocks_done = call.blocks_left = 0
     call.output.data = call.d_output.data = call.dx.data = NULL

@@ -1,7 +1,11 @@
 """What the rest of `_core` calls: packing, sizes, the two entries, threads. See rnn/call.pxd."""
 
+from libc.stddef cimport ptrdiff_t
+
+from gru_c.cython_gru cimport gru_model, gru_options, gru_stream
+
 from gru_c._core.gemm.context cimport Activations, Context, real
-from gru_c._core.rnn.call cimport Call, PackedLayer, Ragged, Status
+from gru_c._core.rnn.call cimport Call, Mode, PackedLayer, Ragged, Status
 from gru_c._core.rnn.stack cimport Stack
 
 cdef void init_layer(PackedLayer *layer, const Context *context, Py_ssize_t input_size,
@@ -39,3 +43,52 @@ cdef Py_ssize_t sum_blocks(Py_ssize_t steps, Py_ssize_t rows, const Ragged *ragg
 
 cdef int max_threads() noexcept nogil
 cdef int fork_count() noexcept nogil
+
+# The contexts in use: those that Python binds, or the best of a program without Python.
+cdef void set_contexts(const Context *of_float) noexcept nogil
+cdef const Context *context_of(size_t itemsize) noexcept nogil
+
+# The functions of gru_c.h for any dtype
+cdef const char *status_text(int status) noexcept nogil
+cdef int model_size(size_t itemsize, Py_ssize_t input_size, Py_ssize_t hidden_size,
+                    const gru_options *options, size_t *size) noexcept nogil
+cdef int model_init(size_t itemsize, void *memory, size_t size, Py_ssize_t input_size,
+                    Py_ssize_t hidden_size, const gru_options *options,
+                    gru_model **model) noexcept nogil
+cdef int model_new(size_t itemsize, Py_ssize_t input_size, Py_ssize_t hidden_size,
+                   const gru_options *options, gru_model **model) noexcept nogil
+cdef int model_pack(gru_model *model, Py_ssize_t index, const real *weight_ih,
+                    const real *weight_hh, const real *bias_ih, const real *bias_hh) noexcept nogil
+cdef int model_free(gru_model *model) noexcept nogil
+cdef int model_shape(const gru_model *model, ptrdiff_t *shape) noexcept nogil
+cdef int workspace_size_for(size_t itemsize, const gru_model *model, int which, Py_ssize_t steps,
+                            Py_ssize_t rows, int threads, const gru_options *options,
+                            size_t *size) noexcept nogil
+cdef int saved_size_for(size_t itemsize, const gru_model *model, Py_ssize_t steps, Py_ssize_t rows,
+                        const gru_options *options, size_t *size) noexcept nogil
+cdef int forward_for(size_t itemsize, Mode mode, const gru_model *model, Py_ssize_t steps,
+                     Py_ssize_t rows, const void *x, const void *h_0, void *output, void *h_n,
+                     void *saved, size_t saved_bytes, void *workspace, size_t workspace_bytes,
+                     int threads, const gru_options *options) noexcept nogil
+cdef int backward_for(size_t itemsize, const gru_model *model, Py_ssize_t steps, Py_ssize_t rows,
+                      const void *d_output, const void *d_h_n, void *dx, void *dh_0,
+                      void *const *gradients, void *saved, size_t saved_bytes, void *workspace,
+                      size_t workspace_bytes, int threads,
+                      const gru_options *options) noexcept nogil
+cdef int stream_size(size_t itemsize, const gru_model *model, Py_ssize_t rows,
+                     Py_ssize_t max_steps, int threads, const gru_options *options,
+                     size_t *size) noexcept nogil
+cdef int stream_init(size_t itemsize, void *memory, size_t size, const gru_model *model,
+                     Py_ssize_t rows, Py_ssize_t max_steps, int threads,
+                     const gru_options *options, gru_stream **stream) noexcept nogil
+cdef int stream_new(size_t itemsize, const gru_model *model, Py_ssize_t rows, Py_ssize_t max_steps,
+                    int threads, const gru_options *options, gru_stream **stream) noexcept nogil
+cdef int stream_free(gru_stream *stream) noexcept nogil
+cdef int stream_run(size_t itemsize, gru_stream *stream, Py_ssize_t steps, const void *x,
+                    void *output) noexcept nogil
+cdef int stream_reset(size_t itemsize, gru_stream *stream,
+                      const unsigned char *rows) noexcept nogil
+cdef int stream_get_state(size_t itemsize, const gru_stream *stream, void *state) noexcept nogil
+cdef int stream_set_state(size_t itemsize, gru_stream *stream, const void *state) noexcept nogil
+cdef int stream_copy_rows(size_t itemsize, gru_stream *stream,
+                          const ptrdiff_t *source) noexcept nogil

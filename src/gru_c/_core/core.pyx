@@ -5,10 +5,23 @@ files included here: threads, products, the recurrent layer (rnn/*.pxi, whose ci
 too). At the end are functions for Python: threads and instruction sets.
 """
 
+from libc.math cimport INFINITY, fabs, isfinite
+from libc.stddef cimport ptrdiff_t
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
+from gru_c.cython_gru cimport (
+    GRU_ACTIVATION_DEFAULT, GRU_ACTIVATION_ELU, GRU_ACTIVATION_LEAKY_RELU, GRU_ACTIVATION_LINEAR,
+    GRU_ACTIVATION_RELU, GRU_ACTIVATION_SIGMOID, GRU_ACTIVATION_TANH, GRU_ALREADY_PACKED,
+    GRU_BACKWARD, GRU_BAD_LENGTHS, GRU_BAD_OPTION, GRU_BAD_OPTIONS_SIZE, GRU_BAD_ROW, GRU_BAD_SIZE,
+    GRU_BAD_THREADS, GRU_INFERENCE, GRU_MEMORY_TOO_SMALL, GRU_MISALIGNED, GRU_NO_TRAINING,
+    GRU_NOT_A_MODEL, GRU_NOT_A_STREAM, GRU_NOT_CAUSAL, GRU_NOT_PACKED, GRU_NOT_SAVED,
+    GRU_NULL_POINTER, GRU_OK, GRU_OTHER_DTYPE, GRU_OUT_OF_MEMORY, GRU_TRAINING, gru_model,
+    gru_options, gru_stream,
+)
+
 from gru_c._core.gemm.context cimport (
-    PANEL_BYTES, Activations, Context, GateView, Micropanels, PackedMatrix, Pointwise, Prefetch,
+    PANEL_BYTES, Activation, Activations, Context, GateView, Micropanels, PackedMatrix, Pointwise, Prefetch,
     View2, real, rows_t,
 )
 from gru_c._core.parallel.pool cimport Barrier, partition, task_t
@@ -19,6 +32,9 @@ from gru_c._core.rnn.call cimport (
 from gru_c._core.rnn.layout cimport N_PLANE, Q_PLANE, R_PLANE, Z_PLANE, leading_dimension
 from gru_c._core.rnn.stack cimport Stack
 from gru_c._core.sizes cimport LINE, ceil_div, copy_rows, round_up
+from gru_c._core.surface.types cimport (
+    MODEL_TAG, STREAM_TAG, Model, Request, Rows, SavedCall, SavedHead, Stream,
+)
 
 include "parallel/pool.pxi"
 include "gemm/pack.pxi"
@@ -32,6 +48,10 @@ include "rnn/backward.pxi"
 include "rnn/weight_gradients.pxi"
 include "rnn/rows.pxi"
 include "rnn/stack.pxi"
+include "surface/model.pxi"
+include "surface/calls.pxi"
+include "surface/stream.pxi"
+include "surface/status.pxi"
 
 
 cdef Status forward(Call *calls, int count) noexcept nogil:
@@ -39,7 +59,7 @@ cdef Status forward(Call *calls, int count) noexcept nogil:
     place_forward(&calls[0])
     if count == 2:
         place_forward(&calls[1])
-    return run_calls(forward_rank, calls, count)
+    return run_calls_in_mode(forward_rank, calls, count)
 
 
 cdef inline void place_forward(Call *call) noexcept nogil:
@@ -47,7 +67,7 @@ cdef inline void place_forward(Call *call) noexcept nogil:
     if call.mode == TRAINING:
         place_saved(call, call.saved)
     place_workspace(call, call.workspace)
-    if call.mode == INFERENCE and call.steps == 1:
+    if call.mode == INFERENCE and call.steps == 1 and not call.states_are_slots:
         use_states_in_place(call)
 
 
@@ -59,9 +79,25 @@ cdef Status backward(Call *calls, int count) noexcept nogil:
     for i in range(count):
         place_saved(&calls[i], calls[i].saved)
         place_workspace(&calls[i], calls[i].workspace)
-    status = run_calls(backward_rank, calls, count)
+    status = run_calls_in_mode(backward_rank, calls, count)
     if count == 2 and calls.need_dx and status == FINISHED:
         add_input_gradients(&calls[0], &calls[1])
+    return status
+
+
+cdef inline Status run_calls_in_mode(task_t task, Call *calls, int count) noexcept nogil:
+    """Run calls, if they ask for it with denormal numbers as zeros; a team follows the caller."""
+    cdef:
+        unsigned long mode
+        Status status
+    if not calls.flush_denormals:
+        return run_calls(task, calls, count)
+    mode = get_fp_mode()
+    if mode & FLUSH_DENORMALS == FLUSH_DENORMALS:
+        return run_calls(task, calls, count)
+    set_fp_mode(mode | FLUSH_DENORMALS)
+    status = run_calls(task, calls, count)
+    set_fp_mode(mode)
     return status
 
 
@@ -144,12 +180,10 @@ def instruction_sets():
 
 def initialize(int available, size_t blas_get_num_threads):
     """Once, at import: the number of processors, and the address of BLAS's thread count or 0."""
-    limits.available = max(1, min(available, MAX_THREADS))
+    start_pool(available)
     if blas_get_num_threads:
         limits.get_blas_threads = <int (*)() noexcept nogil> <void *> blas_get_num_threads
         limits.blas_at_start = limits.get_blas_threads()
-    clear_pool()
-    pthread_atfork(NULL, NULL, clear_pool)
 
 
 def set_num_threads(count):

@@ -1,12 +1,8 @@
 # A layer: its parameters as arrays, and packed.
 
-cdef const Context *contexts = NULL              # of float and double: what layers are packed for
-
-
 def bind(capsule):
     """Layers made from now on use the contexts in `capsule`."""
-    global contexts
-    contexts = <const Context *> PyCapsule_GetPointer(capsule, "gru_c.contexts")
+    set_contexts(<const Context *> PyCapsule_GetPointer(capsule, "gru_c.contexts"))
 
 
 @cython.final
@@ -36,7 +32,7 @@ cdef class Layer:
         self.names, self.reverse, self.activations = names, reverse, activations
         self.dtype = self.weights["weight_hh"].dtype
         self.type_number = self.dtype.num
-        init_layer(&self.packed, &contexts[self.dtype.itemsize == sizeof(double)],
+        init_layer(&self.packed, context_of(self.dtype.itemsize),
                    self.weights["weight_ih"].shape[1], self.weights["weight_hh"].shape[1],
                    reset_after)
         if activations is not None:

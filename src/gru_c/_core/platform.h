@@ -25,6 +25,7 @@ static inline int gru_extensions(void)
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") ? 2 : 1;
 }
 #define GRU_FP_MODE 0xe040u         /* flush to zero, rounding, denormals are zero */
+#define GRU_FLUSH_DENORMALS 0x8040u
 static inline unsigned long gru_get_fp_mode(void) { return __builtin_ia32_stmxcsr() & GRU_FP_MODE; }
 static inline void gru_set_fp_mode(unsigned long mode)
 {
@@ -34,6 +35,7 @@ static inline void gru_set_fp_mode(unsigned long mode)
 #elif defined(__aarch64__)
 static inline int gru_extensions(void) { return 0; }
 #define GRU_FP_MODE 0x07c80007ul    /* AHP, DN, FZ, rounding, FZ16, and FEAT_AFP's NEP, AH, FIZ */
+#define GRU_FLUSH_DENORMALS 0x01000000ul
 static inline unsigned long gru_fpcr(void)
 {
     unsigned long value;
@@ -50,6 +52,7 @@ static inline void gru_set_fp_mode(unsigned long mode)
 #else
 #include <fenv.h>
 static inline int gru_extensions(void) { return 0; }
+#define GRU_FLUSH_DENORMALS 0ul      /* not known here */
 static inline unsigned long gru_get_fp_mode(void) { return (unsigned long)fegetround(); }
 static inline void gru_set_fp_mode(unsigned long mode) { fesetround((int)mode); }
 #define gru_cpu_pause() ((void)0)

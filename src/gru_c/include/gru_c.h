@@ -129,7 +129,7 @@ typedef struct gru_options {
  *                  When all layers have theirs, the model never changes again.
  *   model_new      The same as model_init, in memory from malloc, which gru_model_free frees.
  *
- *   workspace_size Bytes of the workspace of a gru_pass: one step is GRU_INFERENCE with steps = 1. Enough
+ *   workspace_size Bytes of the workspace of `which_pass`: one step is GRU_INFERENCE with steps = 1. Enough
  *                  for any lengths, mask and resets, if options has such; for fewer threads, too.
  *   saved_size     Bytes of what gru_forward_training leaves for gru_backward. The same is true.
  *   step           h_next (L D, N, H) from x (N, I) and h (L D, N, H), or NULL for zeros; h_next may be h.
@@ -164,7 +164,7 @@ typedef struct gru_options {
                            const REAL *weight_hh, const REAL *bias_ih, const REAL *bias_hh))             \
     F(gru_model_new_##T, (ptrdiff_t input_size, ptrdiff_t hidden_size, const gru_options *options,       \
                           gru_model **model))                                                            \
-    F(gru_workspace_size_##T, (const gru_model *model, int pass, ptrdiff_t steps, ptrdiff_t rows,        \
+    F(gru_workspace_size_##T, (const gru_model *model, int which_pass, ptrdiff_t steps, ptrdiff_t rows,        \
                                int threads, const gru_options *options, size_t *size))                   \
     F(gru_saved_size_##T, (const gru_model *model, ptrdiff_t steps, ptrdiff_t rows,                      \
                            const gru_options *options, size_t *size))                                    \

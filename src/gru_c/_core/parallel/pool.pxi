@@ -50,6 +50,7 @@ cdef extern from "platform.h" nogil:
     long long processor_nanoseconds "gru_processor_nanoseconds"()
     unsigned long get_fp_mode "gru_get_fp_mode"()
     void set_fp_mode "gru_set_fp_mode"(unsigned long)
+    const unsigned long FLUSH_DENORMALS "GRU_FLUSH_DENORMALS"
 
 cdef enum:
     MAX_THREADS = 64           # of a team
@@ -105,6 +106,13 @@ cdef void clear_pool() noexcept nogil:
     pool.poll_time = MAX_POLL
     pool.times_alone = 1
     forks += 1
+
+
+cdef void start_pool(int available) noexcept nogil:
+    """Once, before the first task: the number of processors."""
+    limits.available = max(1, min(available, <int> MAX_THREADS))
+    clear_pool()
+    pthread_atfork(NULL, NULL, clear_pool)
 
 
 # ---- waiting -----------------------------------------------------------------------------------

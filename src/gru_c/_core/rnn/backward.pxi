@@ -250,7 +250,7 @@ cdef void store_gradients(const Call *call, const Partition *part) noexcept nogi
         const char *dbias = call.dbias + first * itemsize                  # planes n r z q
         int[3] planes = [R_PLANE, Z_PLANE, N_PLANE]        # the order of the biases
         int[3] hidden_planes = [R_PLANE, Z_PLANE, Q_PLANE if layer.reset_after else N_PLANE]
-    while row < part.row_end:
+    while row < part.row_end and call.dh_0.data != NULL:
         count = row_run(call, False, row, part.row_end)
         copy_matrix(count, H, itemsize, View2(call.dh + row * layer.ld_h, layer.ld_h), itemsize,
                     view_rows(call, &call.dh_0, False, 0, row), call.dh_0.column)

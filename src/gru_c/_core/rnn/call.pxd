@@ -103,6 +103,10 @@ cdef struct Call:
     # marks hold rows.
     bint x_stays
     View3 h_0                  # (N, H), or NULL for zeros. May be h_n
+    # h_0 and h_n are slots of h: rows ld_h apart, zeros after the H units. The first step reads
+    # h_0; the steps after it alternate. The last writes h_n if they are odd in number, else h_0.
+    # Only of INFERENCE, without options.
+    bint states_are_slots
     View3 output               # (T, N, H), contiguous columns, or NULL
     View3 h_n                  # (N, H), or NULL
     View3 d_output             # (T, N, H), or NULL for zeros
@@ -112,7 +116,7 @@ cdef struct Call:
     # side by side, the second has a buffer here, which is added to dx of the first.
     View3 dx
     bint need_dx
-    View3 dh_0                 # (N, H)
+    View3 dh_0                 # (N, H), or NULL
     char *dweight_ih           # (3H, I), C order
     char *dweight_hh           # (3H, H)
     char *dbias_ih             # (3H), or both NULL
@@ -146,6 +150,9 @@ cdef struct Call:
     # two of them, by whole lines.
     void *workspace
     int max_threads            # >= 1, for all calls that run side by side
+    # Numbers below the smallest normal count as zero: on many processors arithmetic with them is
+    # slow. The mode of the threads is restored. Not with `poll`, which would run in it.
+    bint flush_denormals
     # Called on the calling thread after each chunk of steps, in a forward after that of each block
     # of rows. Or NULL; the plan sets it to NULL in a short call.
     poll_t poll

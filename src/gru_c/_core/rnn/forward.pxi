@@ -293,6 +293,8 @@ cdef inline Py_ssize_t steps_of(const Call *call, Py_ssize_t row) noexcept nogil
 cdef void load_state(const Call *call, const Partition *part) noexcept nogil:
     """The slot of h that the first step of a row reads = h_0, or zeros."""
     cdef Py_ssize_t row = part.row, count, steps
+    if call.states_are_slots:
+        return
     if not call.has_options:
         load_state_rows(call, row, part.row_end - row, call.steps)
         return
@@ -336,7 +338,7 @@ cdef void reset_and_drop_first(const Call *call, Py_ssize_t row, Py_ssize_t rows
 cdef void store_state(const Call *call, const Partition *part) noexcept nogil:
     """h_n = the slot of h that the last step of a row wrote."""
     cdef Py_ssize_t row = part.row, count
-    if call.h_n.data == NULL:
+    if call.h_n.data == NULL or call.states_are_slots:
         return
     if not call.has_options:
         store_state_rows(call, row, part.row_end - row, call.steps)

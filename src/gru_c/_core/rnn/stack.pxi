@@ -6,28 +6,40 @@
 
 cdef void plan_stack(Stack *stack, Call *calls) noexcept nogil:
     """Fill in the calls, except for memory that is to be allocated, and the sizes of that."""
-    cdef:
-        Py_ssize_t index, size
-        Call *call
+    cdef Py_ssize_t index
+    begin_plan(stack)
+    for index in range(stack.count):
+        plan_in_stack(stack, &calls[index], index)
+    end_plan(stack, calls)
+
+
+cdef inline void begin_plan(Stack *stack) noexcept nogil:
     stack.between = stack.second_dx = stack.workspace = 0
     stack.buffers = 0
-    for index in range(stack.count):
-        call = &calls[index]
-        if call.mode == BACKWARD:
-            call.d_h_n = states_of(&stack.first_states, index)
-            call.dh_0 = states_of(&stack.last_states, index)
-        else:
-            call.h_0 = states_of(&stack.first_states, index)
-            call.h_n = states_of(&stack.last_states, index)
-        if call.has_options:
-            set_row_options(stack, call, index)
-        if stack.count > 1:
-            set_between(stack, call, index)
-        size = workspace_size(call, stack.directions)      # whole lines
-        stack.workspace = max(stack.workspace, size)
+
+
+cdef void plan_in_stack(Stack *stack, Call *call, Py_ssize_t index) noexcept nogil:
+    """Fill in one call."""
+    cdef Py_ssize_t size
+    if call.mode == BACKWARD:
+        call.d_h_n = states_of(&stack.first_states, index)
+        call.dh_0 = states_of(&stack.last_states, index)
+    else:
+        call.h_0 = states_of(&stack.first_states, index)
+        call.h_n = states_of(&stack.last_states, index)
+    if call.has_options:
+        set_row_options(stack, call, index)
+    if stack.count > 1:
+        set_between(stack, call, index)
+    size = workspace_size(call, <int> stack.directions)    # whole lines
+    stack.workspace = max(stack.workspace, size)
+
+
+cdef inline void end_plan(Stack *stack, const Call *first) noexcept nogil:
+    """The size of all, from the first call."""
     stack.size = stack.workspace + LINE
     if stack.count > 1:
-        plan_buffers(stack, calls)
+        plan_buffers(stack, first)
 
 
 cdef inline View3 states_of(const View3 *states, Py_ssize_t index) noexcept nogil:

@@ -41,7 +41,10 @@ cdef size_t place_workspace(Call *call, void *memory) noexcept nogil:
     """Place the buffers of this call alone."""
     cdef size_t end = whole_lines(<size_t> memory)
     if call.mode == INFERENCE:                             # two steps of h, a chunk of gates and x
-        place_two(call, call.h_slots, &end)
+        if call.states_are_slots:
+            call.h_slots[0], call.h_slots[1] = call.h_0.data, call.h_n.data
+        else:
+            place_two(call, call.h_slots, &end)
         call.gates = place(&end, call.chunk * call.rows * call.layer.ld_gates)
         place_input(call, &end, call.chunk * call.rows)
     elif call.mode == BACKWARD:

@@ -1,0 +1,1 @@
+"""gru_c can be cimported: see cython_gru.pxd."""

@@ -1,0 +1,1 @@
+"""The C interface: what gru_c.h declares, over the calls of a model."""
