@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples" / "embedding"
-WANTED = ("setuptools>=77", "cython>=3.1", "numba", "cffi")
+WANTED = ("setuptools>=77", "cython>=3.1", "numba", "cffi", "safetensors")
 SHORTER = ("--seconds 60", "--seconds 2")
 GENERATED = shutil.ignore_patterns("build", "*.egg-info", "*.so", "*.o", "__pycache__")
 
