@@ -107,6 +107,13 @@ def excerpts():
             yield pytest.param(match["path"], match["code"], id=f"{path.name}:{line}")
 
 
+def test_code_that_does_not_run_here_is_an_excerpt():
+    text = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(?!python)\w+\n", text, re.MULTILINE)
+    assert len(blocks) > 6
+    assert re.findall(r"^<!-- from .* -->\n(```(?!python)\w+\n)", text, re.MULTILINE) == blocks
+
+
 @pytest.mark.parametrize(("name", "code"), list(excerpts()))
 def test_excerpt_stands_in_its_file(name, code):
     source = "\n" + (ROOT / name).read_text(encoding="utf-8")
