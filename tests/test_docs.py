@@ -220,5 +220,5 @@ def test_floor_plan_has_each_file_of_the_core_once():
 def test_options_touch_lines_that_are_there():
     rows = re.findall(r"^\| .* \| `([\w/.]+)` \| `([^`]+)` \|$",
                       FLOOR_PLAN.read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(rows) >= 3
+    assert rows
     assert [row for row in rows if not stands(row[1], (CORE / row[0]).read_text())] == []

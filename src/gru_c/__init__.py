@@ -8,11 +8,12 @@ from gru_c.cell import GRUCell
 from gru_c.complexity import complexity
 from gru_c.gru import GRU, ReverseGRU
 from gru_c.sequences import pad_sequences, unpad_sequences
+from gru_c.stream import Stream
 
 _SUBPACKAGES = ("datasets", "interop", "learn")            # imported when they are asked for
 
 __all__ = [
-    "GRU", "GRUCell", "ReverseGRU", "__version__", "complexity", "get_num_threads",
+    "GRU", "GRUCell", "ReverseGRU", "Stream", "__version__", "complexity", "get_num_threads",
     "pad_sequences", "set_num_threads", "show_config", "unpad_sequences",
 ]
 

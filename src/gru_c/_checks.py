@@ -238,6 +238,14 @@ def refuse_input_size(x: np.ndarray, input_size: int) -> Never:
                      f"expected {input_size} (input of shape {x.shape})")
 
 
+def refuse_stream_input(x: np.ndarray, expected: tuple) -> Never:
+    """Of a stream, whose batch size is fixed; "T" stands for any number."""
+    if x.ndim == len(expected) and x.shape[-1] != expected[-1]:
+        refuse_input_size(x, expected[-1])
+    words = ", ".join(map(str, expected)) + ("," if len(expected) == 1 else "")
+    raise ValueError(f"input has shape {x.shape}, expected ({words})")
+
+
 def refuse_no_steps(x: np.ndarray) -> Never:
     """T = 0."""
     raise ValueError("Expected sequence length to be larger than 0 in RNN "
@@ -287,6 +295,28 @@ def refuse_output(out: np.ndarray, name: str, expected: tuple, dtype: np.dtype) 
         raise TypeError(f"{name} dtype ({out.dtype}) does not match weight dtype ({dtype})")
     shape(out, expected, name)
     raise ValueError(f"{name} is read-only")
+
+
+def output(out, name: str, expected: tuple, dtype: np.dtype) -> None:
+    """Refuse what cannot take a result."""
+    if type(out) is not np.ndarray:
+        refuse_other_output(out, name)
+    if out.dtype != dtype or out.shape != expected or not out.flags.writeable:
+        refuse_output(out, name, expected, dtype)
+
+
+def rows(value, count: int, name: str) -> np.ndarray:
+    """Indices of rows, from 0 to count - 1, or a mask of all rows."""
+    a = np.atleast_1d(any_array(value, name))
+    if a.dtype == bool:
+        shape(a, (count,), name)
+        return np.flatnonzero(a)
+    if a.ndim != 1 or a.dtype.kind not in "iu" and a.size:
+        raise TypeError(f"{name} should be indices of rows or a mask, got an array of "
+                        f"{a.dtype} of shape {a.shape}")
+    if a.size and not 0 <= a.min() <= a.max() < count:
+        raise IndexError(f"{name} should be from 0 to {count - 1}, got {a.tolist()}")
+    return a.astype(np.intp)
 
 
 def refuse_overlap(out: np.ndarray, h_n_out: np.ndarray) -> None:

@@ -12,6 +12,7 @@ from gru_c._core import BATCH_FIRST, SEQUENCE, STEPS, Layer, backward, forward
 from gru_c._module import Module
 from gru_c._options import Dropout, SequenceOptions
 from gru_c._parameters import NAMES, frozen, initial, shapes
+from gru_c.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -394,6 +395,35 @@ class GRU(Module):
             raise ValueError("step needs one direction: with bidirectional=True the reverse "
                              "direction begins at the last step, which a stream has not seen")
         return forward(self._layers, x_t, h, out, STEPS, None)
+
+    def stream(self, batch_size: Integer | None = None, num_threads: Integer = 1) -> Stream:
+        """Hidden states that stay between steps, for sequences that arrive step by step.
+
+        Parameters
+        ----------
+        batch_size : int, optional
+            N; without it, arrays have no axis of rows.
+        num_threads : int
+            Threads that a call of the stream may use.
+
+        Returns
+        -------
+        Stream
+            All its states are zero. It computes with the weights that the model has at each call.
+
+        Raises
+        ------
+        ValueError
+            The model has a direction that begins at the last step.
+
+        Examples
+        --------
+        >>> import numpy as np, gru_c
+        >>> stream = gru_c.GRU(3, 4, rng=0).stream()
+        >>> stream.step(np.ones(3, np.float32)).shape
+        (4,)
+        """
+        return Stream(self, batch_size, num_threads)
 
     # ---- parameters --------------------------------------------------------------------------
 

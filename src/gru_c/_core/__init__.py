@@ -17,6 +17,7 @@ from gru_c._core.binding import BATCH_FIRST, CELL, SEQUENCE, STEP
 # isort: split
 from gru_c._core.binding import (
     Carry,
+    CoreStream,
     Layer,
     TrainingState,
     backward,
@@ -94,6 +95,7 @@ __all__ = [
     "SEQUENCE",
     "STEPS",
     "Carry",
+    "CoreStream",
     "Layer",
     "TrainingState",
     "backward",

@@ -8,8 +8,11 @@ MemoryError leaves the model as it was. A cell is a sequence of one step.
 cimport cython
 cimport numpy as cnp
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
-from cpython.pycapsule cimport PyCapsule_GetPointer
-from cpython.ref cimport Py_REFCNT
+from cpython.pycapsule cimport (
+    PyCapsule_GetContext, PyCapsule_GetPointer, PyCapsule_New, PyCapsule_SetContext,
+)
+from cpython.ref cimport Py_INCREF, Py_REFCNT, Py_XDECREF, PyObject
+from libc.stddef cimport ptrdiff_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
@@ -19,10 +22,14 @@ import threading
 from gru_c import _checks
 from gru_c._parameters import NAMES, frozen
 
+from gru_c.cython_gru cimport GRU_BAD_SIZE, gru_model, gru_stream
+
 from gru_c._core.core cimport (
     connect_saved, connect_stack, context_of, fork_count, init_layer, mark_rows, max_threads,
     pack_backward_weights, pack_forward_weights, place_backward_weights, place_forward_weights,
-    plan_stack, run_stack, saved_size_of, set_activations, set_contexts, sort_rows, sum_blocks,
+    plan_stack, run_stack, saved_size_of, set_activations, set_contexts, sort_rows,
+    stream_copy_rows, stream_get_state, stream_init, stream_reset, stream_run, stream_set_state,
+    stream_size, sum_blocks,
 )
 from gru_c._core.core cimport sum_steps as core_sum_steps
 from gru_c._core.gemm.context cimport Activation, Activations, Context, View2, real
@@ -32,6 +39,7 @@ from gru_c._core.rnn.call cimport (
 )
 from gru_c._core.rnn.stack cimport Stack
 from gru_c._core.sizes cimport LINE, copy_rows, round_up
+from gru_c._core.surface.types cimport MODEL_TAG, Model, Stream
 
 cnp.import_array()
 
@@ -64,6 +72,8 @@ cdef struct Shape:             # of a call
 include "options.pxi"
 include "saved.pxi"
 include "layer.pxi"
+include "handle.pxi"
+include "stream.pxi"
 include "signals.pxi"
 include "windows.pxi"
 
@@ -403,7 +413,7 @@ cdef int run_layers(tuple layers, list saved, Call *whole, const Shape *shape, R
 
 cdef void describe_calls(Call *calls, tuple layers, list saved, Call *whole, const Shape *shape,
                          RowOptions options) noexcept:
-    """What each call is told of its layer, of its rows, and by its forward. `calls` may be whole."""
+    """What each call is told of its layer, its rows and its forward. `calls` may be `whole`."""
     cdef:
         Py_ssize_t index
         Layer layer

@@ -21,13 +21,14 @@ from gru_c.cython_gru cimport (
 )
 
 from gru_c._core.gemm.context cimport (
-    PANEL_BYTES, Activation, Activations, Context, GateView, Micropanels, PackedMatrix, Pointwise, Prefetch,
-    View2, real, rows_t,
+    PANEL_BYTES, Activation, Activations, Context, GateView, Micropanels, PackedMatrix, Pointwise,
+    Prefetch, View2, real, rows_t,
 )
 from gru_c._core.parallel.pool cimport Barrier, partition, task_t
 from gru_c._core.rnn.call cimport (
     BACKWARD, FINISHED, FORKED, GO_ON, HELD, INFERENCE, RESET, SILENT, SILENT_REVERSE, STOP,
-    STOPPED, SUM_LEVELS, TRAINING, Call, PackedLayer, Partition, Ragged, Status, Sums, View3,
+    STOPPED, SUM_LEVELS, TRAINING, Call, Mode, PackedLayer, Partition, Ragged, Status, Sums,
+    View3,
 )
 from gru_c._core.rnn.layout cimport N_PLANE, Q_PLANE, R_PLANE, Z_PLANE, leading_dimension
 from gru_c._core.rnn.stack cimport Stack
@@ -135,36 +136,6 @@ cdef void run_pair(void *argument, int rank, int team) noexcept nogil:
             pair.calls[1].poll = NULL
             pair.calls[1].beside = &pair.calls[0]
         pair.task(&pair.calls[1], rank - first, team - first)
-
-
-cdef public size_t gru_c_step(const void *contexts, Py_ssize_t input_size, Py_ssize_t hidden_size,
-                              Py_ssize_t rows, const void *const *arrays,
-                              void *memory) noexcept nogil:
-    """One step from C in float32. Returns the bytes of memory; runs if `memory` is not NULL.
-
-    `arrays`: weight_ih, weight_hh, bias_ih, bias_hh, x, h, and h_next, which is written.
-    """
-    cdef:
-        PackedLayer layer
-        Call call
-        Py_ssize_t item = sizeof(float), x_row = input_size * item, h_row = hidden_size * item
-        size_t weights, size
-    init_layer(&layer, <const Context *> contexts, input_size, hidden_size, True)
-    weights = place_forward_weights(&layer, memory)
-    memset(&call, 0, sizeof(Call))
-    call.layer, call.mode, call.steps, call.rows = &layer, INFERENCE, 1, rows
-    call.x = View3(<char *> arrays[4], rows * x_row, x_row, item)
-    call.h_0 = View3(<char *> arrays[5], 0, h_row, item)
-    call.h_n = View3(<char *> arrays[6], 0, h_row, item)
-    call.max_threads = 1
-    size = weights + workspace_size(&call, 1)
-    if memory != NULL:
-        memset(memory, 0, weights)
-        pack_forward_weights(&layer, <const float *> arrays[0], <const float *> arrays[1],
-                             <const float *> arrays[2], <const float *> arrays[3])
-        call.workspace = <char *> memory + weights
-        forward(&call, 1)
-    return size
 
 
 # ---- for Python ----------------------------------------------------------------------------------

@@ -4,10 +4,10 @@
     connect_stack(stack, calls, memory)  gives them `stack.size` bytes of memory, of any alignment
     run_stack(stack, calls)              runs all
 
-`calls` are in the order of the parameters: both directions of layer 0, then those of layer 1. Before
-the plan the caller fills in each as rnn/call.pxd says, but what this sets: states, multipliers, the
-workspace, and of all arrays but those of the first and the last layer everything. A call in TRAINING
-or BACKWARD is given `saved` before it runs.
+`calls` are in the order of the parameters: both directions of layer 0, then those of layer 1.
+Before the plan the caller fills in each as rnn/call.pxd says. The plan sets the states, the
+multipliers, the workspace, and the arrays between layers. A call in TRAINING or BACKWARD is given
+`saved` before it runs.
 """
 
 from gru_c._core.rnn.call cimport View3

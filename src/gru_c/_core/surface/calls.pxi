@@ -27,7 +27,7 @@ cdef int check_request(Request *request, size_t itemsize) noexcept nogil:
     if request.mode != INFERENCE and not model.training:
         return GRU_NO_TRAINING
     bytes_of_row = 16.0 * itemsize * model.count * (model.input_size + 2.0 * model.hidden_size + 64)
-    if bytes_of_row * (request.steps + 2) * (request.rows + 1) > <double> PTRDIFF_MAX:
+    if bytes_of_row * (2.0 + request.steps) * (1.0 + request.rows) > <double> PTRDIFF_MAX:
         return GRU_BAD_SIZE
     if options.x_stays and (options.lengths != NULL or options.mask != NULL
                             or options.dropout_masks != NULL):
@@ -120,7 +120,8 @@ cdef void fill_rows(const Request *request, Rows *rows) noexcept nogil:
         Ragged *ragged = &rows.ragged if rows.is_ragged else NULL
         Py_ssize_t index
     if rows.is_ragged:
-        sort_rows(<const Py_ssize_t *> options.lengths, request.rows, request.steps, ragged, rows.firsts)
+        sort_rows(<const Py_ssize_t *> options.lengths, request.rows, request.steps, ragged,
+                  rows.firsts)
     if rows.marks != NULL:
         mark_rows(options.mask, options.resets, ragged, request.steps, request.rows, rows.marks)
     for index in range(request.model.count if rows.multipliers != NULL else 0):

@@ -41,6 +41,8 @@ cdef int gru_saved_size_f32(const gru_model *model, ptrdiff_t steps, ptrdiff_t r
 cdef int gru_step_f32(const gru_model *model, ptrdiff_t rows, const float *x, const float *h,
                       float *h_next, void *workspace, size_t workspace_size, int threads,
                       const gru_options *options) noexcept nogil:
+    if h_next == NULL:
+        return GRU_NULL_POINTER
     return forward_for(sizeof(float), INFERENCE, model, 1, rows, x, h, NULL, h_next, NULL, 0,
                        workspace, workspace_size, threads, options)
 
@@ -153,6 +155,8 @@ cdef int gru_saved_size_f64(const gru_model *model, ptrdiff_t steps, ptrdiff_t r
 cdef int gru_step_f64(const gru_model *model, ptrdiff_t rows, const double *x, const double *h,
                       double *h_next, void *workspace, size_t workspace_size, int threads,
                       const gru_options *options) noexcept nogil:
+    if h_next == NULL:
+        return GRU_NULL_POINTER
     return forward_for(sizeof(double), INFERENCE, model, 1, rows, x, h, NULL, h_next, NULL, 0,
                        workspace, workspace_size, threads, options)
 

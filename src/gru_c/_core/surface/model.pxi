@@ -116,7 +116,7 @@ cdef int describe_model(Model *model, size_t itemsize, Py_ssize_t input_size,
     """All of a model but its memory."""
     cdef:
         Py_ssize_t layers = options.num_layers if options.num_layers != 0 else 1, D
-        double units = hidden_size, inputs = max(input_size, 2 * hidden_size)
+        double units = hidden_size, inputs = max(<double> input_size, 2.0 * hidden_size)
     if input_size < 1 or hidden_size < 1 or not 0 < layers <= MAX_LAYERS:
         return GRU_BAD_SIZE
     if options.bidirectional and options.reverse:

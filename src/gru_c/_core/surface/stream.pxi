@@ -1,6 +1,6 @@
 # Streams: the hidden states of N rows between calls, with calls planned once.
 #
-# The states of all layers lie in two slots, which the steps read and write in turn, so none is copied.
+# The states of all layers lie in two slots, which steps read and write in turn: none is copied.
 
 
 cdef int stream_place(Stream *stream, const gru_options *options, size_t *end) noexcept nogil:
@@ -24,8 +24,12 @@ cdef int stream_place(Stream *stream, const gru_options *options, size_t *end) n
     stream.x, stream.output = request.x, request.output
     if request.options.x_step == 0 and request.options.x_row == 0:
         stream.x = row_major(stream, model.input_size)
+    else:                                                  # of any number of steps, as in C order
+        stream.x.step = request.options.x_step * model.context.itemsize
     if request.options.output_step == 0 and request.options.output_row == 0:
         stream.output = row_major(stream, model.hidden_size)
+    else:
+        stream.output.step = request.options.output_step * model.context.itemsize
     stream.calls = <Call *> place(end, model.count * sizeof(Call))
     stream.states[0] = place(end, states)
     stream.states[1] = place(end, states)
@@ -244,6 +248,8 @@ cdef int stream_get_state(size_t itemsize, const gru_stream *stream, void *state
         return status
     if state == NULL:
         return GRU_NULL_POINTER
+    if misaligned(itemsize, state, NULL):
+        return GRU_MISALIGNED
     width = given.model.hidden_size * itemsize
     copy_rows(given.stack.count * given.rows, width, given.states[given.slot],
               given.model.layers.ld_h, state, width)
@@ -259,6 +265,8 @@ cdef int stream_set_state(size_t itemsize, gru_stream *stream, const void *state
         return status
     if state == NULL:
         return GRU_NULL_POINTER
+    if misaligned(itemsize, state, NULL):
+        return GRU_MISALIGNED
     width = given.model.hidden_size * itemsize
     copy_rows(given.stack.count * given.rows, width, state, width, given.states[given.slot],
               given.model.layers.ld_h)
