@@ -9,6 +9,7 @@
     plots.py      ratio by shape, roofline        footprint.py memory, sizes, import time
     machine.py    environment and versions        processor.py its name, a folder of results
     ratios.py     gru_c over itself: ragged over padded, two directions over one
+    step.py       one step of a stream, from each language; step_ways.py, step_*: its loops
 
 Imports nothing heavy: limits are set in the environment of a worker before it imports anything.
 """

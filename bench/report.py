@@ -298,7 +298,7 @@ are those of the matrix products. The roofline, a lower bound of the time, is de
 environment variables of each library hold it to AVX2; ONNX Runtime and XLA heed none."""
 
 
-def _machine(results: dict[str, Any]) -> str:
+def machine_lines(results: dict[str, Any]) -> str:
     m = results["machine"]
     caches = ", ".join(f"{name} {size}" for name, size in m["caches"].items())
     return bullets([
@@ -335,7 +335,7 @@ def document(results: dict[str, Any], images: dict[str, str]) -> str:
     ]
     titled = summary_of(results, all_rows) | {
         "How it was measured": [_runs(results), METHOD],
-        "Machine and versions": [_machine(results)],
+        "Machine and versions": [machine_lines(results)],
         "Plots": [f"![{title}]({path})" for title, path in images.items()],
         "Tables": [STARRED],
     }

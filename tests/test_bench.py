@@ -10,12 +10,13 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import gru_c
 
 bench = pytest.importorskip("bench", reason="bench/ is not here")
-for name in ("__main__", "ratios", "worker"):  # with all that they import
+for name in ("__main__", "ratios", "step", "worker"):  # with all that they import
     importlib.import_module(f"bench.{name}")
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -706,3 +707,116 @@ def test_a_wrong_result_is_an_error_and_is_not_timed(kind):
     assert events["wrong"]["event"] == "error"
     assert "output is off by 1.0e-03" in events["wrong"]["reason"]
     assert events["gru_c"]["event"] == "record" and events["gru_c"]["caller"] == "Python"
+
+
+# ---- one step ----------------------------------------------------------------------------------
+
+LARGE = "1,1,80,256"
+STEP_TIMES = {  # nanoseconds at two sizes
+    ("C", 1): (150, 5000),
+    ("C", 2): (152, 4000),
+    ("Python", 1): (1200, 7000),
+    (bench.step.WITHIN, 1): (60, 4950),
+    (bench.step.ONEDNN, 1): (1000, 4999),
+    (bench.step.ONNX[0], 1): (9000, 20000),
+}
+
+
+@pytest.fixture
+def stepped(results):
+    """Results of `python -m bench.step`."""
+    records = [
+        {"shape": label, "way": way, "threads": threads, "best": 1e-9 * taken,
+         "median": 1.1e-9 * taken, "rounds": 5}
+        for (way, threads), both in STEP_TIMES.items()
+        for label, taken in zip(("1,1,1,8", LARGE), both, strict=True)]
+    return results | {"records": records, "missing": {"Numba": "numba is not installed"}}
+
+
+def test_claims_of_a_step(stepped):
+    times = bench.step.times_of(stepped, "best")
+    values = {claim.what.partition(":")[0]: claim.values(times) for claim in bench.step.CLAIMS}
+    assert values["overhead from C, ns"] == {"1,1,1,8": 90, LARGE: 50}
+    assert values["overhead from Python, ns"] == {"1,1,1,8": 1140, LARGE: 2050}
+    assert values["oneDNN / C"] == {"1,1,1,8": 6.67, LARGE: 1}
+    assert values["C, 2 threads / 1 thread"] == {"1,1,1,8": 1.01, LARGE: 0.8}
+    assert values["oneDNN / C, 2 threads"] == {}
+    assert bench.step.missed(times) == [
+        "overhead from Python, ns: at most 1000 with one input: 1140 at 1,1,1,8",
+        f"oneDNN / C: above 1: 1.00 at {LARGE}"]
+
+
+def test_two_threads_are_never_slower(stepped):
+    for record in stepped["records"]:
+        if record["threads"] == 2:
+            record["best"] *= 1.05
+    found = bench.step.missed(bench.step.times_of(stepped, "best"))
+    assert [line for line in found if line.startswith("C, 2 threads / 1 thread")] == [
+        "C, 2 threads / 1 thread: at most 1 (to 3%): 1.06 at 1,1,1,8"]
+
+
+def test_tables_of_a_step(stepped):
+    assert bench.step.table_of_times(stepped, "best")[:3] == [
+        ["one step, ns", "1,1,1,8", LARGE], ["C", "150", "5000"], ["C, 2 threads", "152", "4000"]]
+    assert bench.step.table_of_times(stepped, "median")[1] == ["C", "165", "5500"]
+    verdicts = {line[0].partition(":")[0]: line[-1]
+                for line in bench.step.table_of_claims(stepped, "best")[1:]}
+    assert verdicts == {
+        "overhead from C, ns": "met", "overhead from Python, ns": "MISSED",
+        "oneDNN / C": "MISSED", "C, 2 threads / 1 thread": "met",
+        "ONNX Runtime, run / Python": "met"}
+
+
+def test_a_way_that_one_size_lacks_has_a_gap(stepped):
+    del stepped["records"][1]  # C at the large size
+    assert bench.step.table_of_times(stepped, "best")[1] == ["C", "150", "-"]
+    assert bench.step.table_of_claims(stepped, "best")[1][1:] == ["90", "-", "met"]
+
+
+def test_page_of_a_step(stepped, tmp_path, capsys):
+    file, page = tmp_path / "steps.json", tmp_path / "made" / "page.md"
+    file.write_text(json.dumps(stepped))
+    assert bench.step.main(["--show", str(file), "--report", str(page)]) == 1  # a claim is missed
+    assert "| C | 150 | 5000 |" in page.read_text()
+    for said in (page.read_text(), capsys.readouterr().out):
+        assert "not measured: Numba: numba is not installed" in said and "MISSED" in said
+    for record in stepped["records"]:
+        if record["way"] == "Python" and record["shape"] != LARGE:
+            record["best"] = 1e-6  # 2050 ns at the large size are not judged
+        elif record["way"] == bench.step.ONEDNN:
+            record["best"] *= 2
+    file.write_text(json.dumps(stepped))
+    assert bench.step.main(["--show", str(file)]) == 0
+
+
+def test_a_way_is_checked_and_others_go_on(results, monkeypatch):
+    def right(problem, threads):
+        def run(passes, output=None):
+            if output is not None:
+                output[:] = bench.peers.truth(problem)["output"][:, 0]
+
+        return {"right": run}
+
+    def wrong(problem, threads):
+        run = right(problem, threads)["right"]
+
+        def ends_early(passes, output=None):
+            run(passes, output)
+            if output is not None:
+                output[-1] = np.nan
+
+        return {"wrong": ends_early}
+
+    def absent(problem, threads):
+        raise bench.peers.Unsupported("not installed")
+
+    makers = {"right": right, "wrong": wrong, "absent": absent}
+    monkeypatch.setattr(bench.step, "MAKERS", makers)
+    made = results | {"records": [], "errors": [], "missing": {}}
+    bench.step.measure(made, (2, 3), steps=4, seconds=0, rounds=1)
+    [found] = made["records"]
+    assert (found["way"], found["shape"], found["threads"]) == ("right", "1,1,2,3", 1)
+    assert found["best"] >= 0
+    assert made["missing"] == {"absent": "not installed"}
+    [error] = made["errors"]
+    assert error["library"] == "wrong" and "off by nan" in error["reason"]

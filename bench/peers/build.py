@@ -15,15 +15,19 @@ from ..processor import cpuinfo
 from .base import Unsupported
 
 
-def shared_library(source: Path, flags: Sequence[str]) -> Path:
-    """Path of `source` compiled with `flags`; the name carries a hash of all that went into it."""
+def shared_library(source: Path, flags: Sequence[str], headers: Sequence[Path] = ()) -> Path:
+    """Path of `source` compiled with `flags`; the name carries a hash of all that went into it.
+
+    `headers` are those of its files that may change while flags and versions stay.
+    """
     variable, usual = ("CXX", "c++") if source.suffix == ".cpp" else ("CC", "cc")
     program = shutil.which(os.environ.get(variable, "")) or shutil.which(usual)
     if program is None:
         raise Unsupported(f"no compiler found for {source.name} (set ${variable})")
     # What -march=native depends on: a cache on a shared disk is not used on another processor.
     native = [cpuinfo().get(name, sys.platform) for name in ("model name", "flags", "Features")]
-    key = "\0".join([program, source.read_text(), *flags, *native])
+    texts = [path.read_text() for path in (source, *headers)]
+    key = "\0".join([program, *texts, *flags, *native])
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gru_c-bench"
     target = cache / f"{source.stem}-{digest}.so"

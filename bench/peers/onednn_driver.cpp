@@ -189,6 +189,44 @@ struct Gru {
     }
 };
 
+// One step after the other, of a Gru of one layer with T = 1. What a step puts out is the state of the
+// next one: two buffers change places, and x alone is copied. The arguments are made once, which
+// primitive::execute would do in each call.
+struct Steps {
+    Layer &layer;
+    dnnl_stream_t queue;
+    memory other_h, other_output; // the buffers of layer.output and layer.h0 in each other's place
+    std::vector<dnnl_exec_arg_t> args[2];
+
+    explicit Steps(Gru &gru)
+        : layer(gru.layers.front())
+        , queue(gru.queue.get())
+        , other_h(layer.state(), layer.cpu, layer.output.get_data_handle())
+        , other_output(layer.outputs(), layer.cpu, layer.h0.get_data_handle()) {
+        Args forth = layer.forward_args, back = layer.forward_args;
+        back[DNNL_ARG_SRC_ITER] = other_h;
+        back[DNNL_ARG_DST_LAYER] = other_output;
+        for (const auto &arg : forth) args[0].push_back({arg.first, arg.second.get()});
+        for (const auto &arg : back) args[1].push_back({arg.first, arg.second.get()});
+    }
+
+    // From a state of zeros; `output` (steps, N, H) or null.
+    void run(int steps, const float *x, float *output) {
+        const dnnl_primitive_t primitive = layer.forward.get();
+        void *const x_t = layer.x.get_data_handle();
+        const size_t x_bytes = layer.x.get_desc().get_size();
+        std::memset(layer.h0.get_data_handle(), 0, layer.h0.get_desc().get_size());
+        for (int t = 0; t < steps; t++) {
+            std::memcpy(x_t, x + t * (x_bytes / sizeof(float)), x_bytes);
+            const auto &now = args[t % 2];
+            error::wrap_c_api(
+                    dnnl_primitive_execute(primitive, queue, (int)now.size(), now.data()), "step");
+            error::wrap_c_api(dnnl_stream_wait(queue), "step");
+            if (output) output = copy(output, t % 2 ? other_output : layer.output);
+        }
+    }
+};
+
 // Least seconds a call over `repeats` batches of `number` calls.
 template <typename Call>
 double best_time(int repeats, int number, Call call) {
@@ -252,6 +290,15 @@ void gru_set_input(Gru *gru, const float *x, const float *h0, const float *d_out
 
 int gru_time(Gru *gru, int repeats, int number, double *seconds) {
     return guarded(gru, [=] { *seconds = best_time(repeats, number, [=] { gru->run(); }); });
+}
+
+// `passes` times `steps` steps of x (steps, N, I), each pass from a state of zeros; `output`
+// (steps, N, H) or null.
+int gru_steps(Gru *gru, int passes, int steps, const float *x, float *output) {
+    return guarded(gru, [=] {
+        Steps stream(*gru);
+        for (int pass = 0; pass < passes; pass++) stream.run(steps, x, output);
+    });
 }
 
 void gru_output(Gru *gru, float *output) { copy(output, gru->layers.back().output); }

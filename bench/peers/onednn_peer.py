@@ -45,7 +45,9 @@ def _driver() -> ctypes.CDLL:
         function = getattr(driver, f"gru_{name}")
         function.restype, function.argtypes = None, [ctypes.c_void_p] * count
     timed = [ctypes.c_int, ctypes.c_int, ctypes.POINTER(ctypes.c_double)]
-    for name, arguments in {"time": timed, "gradients": [ctypes.c_void_p] * 5}.items():
+    stepped = [ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+    can_fail = {"time": timed, "steps": stepped, "gradients": [ctypes.c_void_p] * 5}
+    for name, arguments in can_fail.items():
         function = getattr(driver, f"gru_{name}")
         function.argtypes = [ctypes.c_void_p, *arguments]
         function.errcheck = _raise
@@ -107,6 +109,12 @@ class Peer(PeerBase):
         seconds = ctypes.c_double()
         self.driver.gru_time(self.handle, repeats, number, ctypes.byref(seconds))
         return seconds.value
+
+    def stream(self, x: np.ndarray, passes: int = 1, output: np.ndarray | None = None) -> None:
+        """The steps of x (T, N, I) one by one, the state fed back, in a loop in C++; the peer has
+        T = 1. Each pass begins with a state of zeros."""
+        to = None if output is None else _address(output)
+        self.driver.gru_steps(self.handle, passes, len(x), _address(x), to)
 
     def output(self):
         T, N, _, H = self.shape.sizes

@@ -311,7 +311,7 @@ def rows(value, count: int, name: str) -> np.ndarray:
     if a.dtype == bool:
         shape(a, (count,), name)
         return np.flatnonzero(a)
-    if a.ndim != 1 or a.dtype.kind not in "iu" and a.size:
+    if a.ndim != 1 or (a.dtype.kind not in "iu" and a.size):
         raise TypeError(f"{name} should be indices of rows or a mask, got an array of "
                         f"{a.dtype} of shape {a.shape}")
     if a.size and not 0 <= a.min() <= a.max() < count:

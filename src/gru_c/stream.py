@@ -114,8 +114,8 @@ class Stream(CoreStream):
         steps = x.shape[1 if swapped else 0] if x.ndim == 2 + len(rows) else -1
         expected = (*rows, steps) if swapped else (steps, *rows)
         if x.shape != (*expected, self.model.input_size):
-            _checks.refuse_stream_input(
-                x, tuple("T" if n == steps else n for n in expected) + (self.model.input_size,))
+            any_steps = (*rows, "T") if swapped else ("T", *rows)
+            _checks.refuse_stream_input(x, (*any_steps, self.model.input_size))
         shape = (*expected, self.model.hidden_size)
         if out is not None:
             _checks.output(out, "out", shape, self.model.dtype)

@@ -236,7 +236,8 @@ BREAKS = [
     Break("marks-of-another-row", CORE + "rnn/rows.pxi",
           "place = row if ragged == NULL else ragged.order[row]", "place = row", FAMILY),
     Break("marks-past-the-end", CORE + "rnn/rows.pxi",
-          "steps if ragged == NULL else ragged.lengths[row], marks + row", "steps, marks + row", FAMILY),
+          "steps if ragged == NULL else ragged.lengths[row], marks + row", "steps, marks + row",
+          FAMILY),
     Break("never-silent-in-reverse", CORE + "rnn/rows.pxi",
           "marks[t * rows] |= SILENT_REVERSE", "pass", FAMILY),
     # ---- the thread pool

@@ -4,8 +4,8 @@
 cdef class Handle:
     """The weights of a model at one moment, for the functions of gru_c.h.
 
-    It keeps them alive: hold it as long as C may use `address`. The model may be deleted, or get new
-    weights, which are those of a new handle. Any number of threads may use a handle.
+    It keeps them alive: hold it as long as C may use `address`. The model may be deleted, or get
+    new weights, which are those of a new handle. Any number of threads may use a handle.
 
     Attributes
     ----------
