@@ -6,13 +6,12 @@ import sys
 import gru_c
 import numpy as np
 
-api = gru_c.ctypes_api()                                   # every function of gru_c.h
-GRU_INFERENCE = 0
+api = gru_c.ctypes_api()               # every function and every constant of gru_c.h
 
 
 def check(status: int) -> None:
     """Raise what a status other than GRU_OK says."""
-    if status != 0:
+    if status != api.GRU_OK:
         raise RuntimeError(api.gru_status_text(status).decode())
 
 
@@ -21,12 +20,12 @@ def forward(model, x, lengths, hidden: int):
     steps, rows, _ = x.shape
     options = api.Options(lengths=lengths.ctypes.data)     # struct_size is set already
     size = ctypes.c_size_t()
-    check(api.gru_workspace_size_f32(model, GRU_INFERENCE, steps, rows, 1, ctypes.byref(options),
+    check(api.gru_workspace_size_f32(model, api.GRU_INFERENCE, steps, rows, 1, options,
                                      ctypes.byref(size)))
     workspace = np.empty(size.value, np.uint8)
     output = np.empty((steps, rows, hidden), np.float32)
     check(api.gru_forward_f32(model, steps, rows, x.ctypes.data, None, output.ctypes.data, None,
-                              workspace.ctypes.data, size.value, 1, ctypes.byref(options)))
+                              workspace.ctypes.data, size.value, 1, options))
     return output
 
 
@@ -42,17 +41,19 @@ def stream(model, x, hidden: int):
     return output
 
 
-def step_with_cffi(model: int, x, h, workspace):
-    """The state after one step, h (1, N, H), of no steps before it."""
+def step_with_cffi(handle, x, hidden: int):
+    """The state (1, N, H) after one step from zeros."""
     import cffi
 
     ffi = cffi.FFI()
-    step = ffi.cast(
-        "int (*)(void *, ptrdiff_t, float *, float *, float *, void *, size_t, int, void *)",
-        api.address("gru_step_f32"))
-    check(step(ffi.cast("void *", model), len(x), ffi.from_buffer("float[]", x), ffi.NULL,
-               ffi.from_buffer("float[]", h), ffi.from_buffer(workspace), workspace.size, 1,
-               ffi.NULL))
+    ffi.cdef(api.cdef)
+    functions = ffi.cast("const gru_api *", api.table)
+    model = ffi.cast("const gru_model *", handle.address)
+    size, h = ffi.new("size_t *"), np.empty((1, len(x), hidden), np.float32)
+    check(functions.gru_workspace_size_f32(model, api.GRU_INFERENCE, 1, len(x), 1, ffi.NULL, size))
+    check(functions.gru_step_f32(model, len(x), ffi.from_buffer("float[]", x), ffi.NULL,
+                                 ffi.from_buffer("float[]", h), ffi.new("char[]", size[0]), size[0],
+                                 1, ffi.NULL))
     return h
 
 
@@ -62,8 +63,7 @@ def main() -> int:
     lengths = np.array([50, 7, 0, 23], np.intp)
     expected, _ = gru(x)
     expected_ragged, _ = gru(x, lengths=lengths)
-    handle = gru.handle()
-    model = handle.address
+    model = gru.handle()               # ctypes takes it as a pointer; it keeps the weights alive
 
     good = np.array_equal(forward(model, x, lengths, 32), expected_ragged)
     print("forward with lengths:", "the bits of gru(x)" if good else "differs")
@@ -71,7 +71,7 @@ def main() -> int:
     print("stream:", "the bits of gru(x)" if same else "differs")
     good = good and same
     try:
-        h = step_with_cffi(model, x[0], np.empty((1, 4, 32), np.float32), np.empty(10**6, np.uint8))
+        h = step_with_cffi(model, x[0], 32)
     except ModuleNotFoundError:
         print("cffi is not installed")
     else:

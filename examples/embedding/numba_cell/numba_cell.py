@@ -63,11 +63,11 @@ def main() -> int:
     handle = gru.handle()                  # keep it as long as its address is in use
     api = gru_c.ctypes_api()
     size = ctypes.c_size_t()
-    api.gru_workspace_size_f32(handle.address, 0, 1, 1, 1, None, ctypes.byref(size))
+    api.gru_workspace_size_f32(handle, api.GRU_INFERENCE, 1, 1, 1, None, ctypes.byref(size))
     workspace = np.empty(size.value, np.uint8)
     predictions = np.empty_like(signal)
     status = predict(handle.address, workspace, signal, weight, predictions)
-    if status != 0:
+    if status != api.GRU_OK:
         print(api.gru_status_text(status).decode())
         return 1
 
