@@ -78,6 +78,11 @@ def test_every_example_is_run():
     assert set(tool.examples()) == NEEDS.keys() | STATIC
 
 
+def test_the_tool_reports_what_fails(tmp_path):
+    assert tool.report("passes", lambda: tool.run(["true"], tmp_path, environment()))
+    assert not tool.report("fails", lambda: tool.run(["false", "true"], tmp_path, environment()))
+
+
 def environment(*paths):
     """In which gru_c is this one, and what is built in place is found."""
     paths = (*paths, Path(gru_c.__file__).parents[1], "src")

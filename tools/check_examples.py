@@ -5,7 +5,8 @@ virtual environment with the wheel and what the examples want, copies examples/ 
 (and src/ and tools/, from which those without Python make the static library), and runs the
 commands of each README.md, which are indented by four spaces, in the example's folder. Each example
 compares its results with those of `gru(x)` itself. Then the Cython package is built once more as
-pip builds by default, in an environment of its own that has only what its pyproject.toml requires.
+pip builds by default, in an environment of its own that has only what its pyproject.toml requires,
+and the examples of docs/embedding.md are run.
 """
 
 import os
@@ -78,6 +79,17 @@ def check_isolated_build(work: Path, environment: dict[str, str]) -> str:
     return run(["pip wheel --no-deps -w built .", "ls built"], folder, offline)
 
 
+def check_documentation(work: Path, environment: dict[str, str]) -> str:
+    """Run the blocks of Python in docs/embedding.md that are not parts of an example."""
+    text = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
+    blocks = [code for mark, code in re.findall(
+        r"^([^\n]*)\n```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) if "<!-- from" not in mark]
+    for i, code in enumerate(blocks):
+        (work / f"block_{i}.py").write_text(code)
+    return run([f"python -W error block_{i}.py" for i in range(len(blocks))]
+               + [f"echo {len(blocks)} blocks"], work, environment)
+
+
 def report(name: str, part: Callable[[], str]) -> bool:
     """Run one part, print how it went, return whether it passed."""
     start = time.perf_counter()
@@ -98,6 +110,7 @@ def main() -> int:
             shutil.copytree(ROOT / folder, work / folder, ignore=GENERATED)
         parts = {name: partial(check_example, name, work, variables) for name in examples()}
         parts["isolated build"] = partial(check_isolated_build, work, variables)
+        parts["docs/embedding.md"] = partial(check_documentation, work, variables)
         failed = [name for name, part in parts.items() if not report(name, part)]
     print("failed:" if failed else f"all {len(parts)} passed", *failed)
     return 1 if failed else 0
