@@ -82,8 +82,8 @@ def check_isolated_build(work: Path, environment: dict[str, str]) -> str:
 def check_documentation(work: Path, environment: dict[str, str]) -> str:
     """Run the blocks of Python in docs/embedding.md that are not parts of an example."""
     text = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
-    blocks = [code for mark, code in re.findall(
-        r"^([^\n]*)\n```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) if "<!-- from" not in mark]
+    found = re.findall(r"^([^\n]*)\n```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    blocks = [code for mark, code in found if not mark.startswith("<!-- from")]
     for i, code in enumerate(blocks):
         (work / f"block_{i}.py").write_text(code)
     return run([f"python -W error block_{i}.py" for i in range(len(blocks))]
