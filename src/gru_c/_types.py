@@ -5,7 +5,7 @@ whatever makes it at run time.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Never, SupportsIndex, TypeAlias, TypedDict
+from typing import Any, Never, Self, SupportsIndex, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -61,6 +61,17 @@ class Handle:
     num_layers: int
     directions: int
     training: bool
+
+
+class CoreStream:
+    """The compiled base of a Stream, and what Stream calls of it."""
+
+    def __new__(cls, model: object, batch_size: int | None, num_threads: int) -> Self: ...
+    def _run(self, x: Array, output: Array) -> None: ...
+    def _reset(self, rows: Array | None) -> None: ...
+    def _copy_rows(self, source: Array) -> None: ...
+    def _get_state(self, state: Array) -> None: ...
+    def _set_state(self, state: Array) -> None: ...
 
 
 class OptionsOfEquations(TypedDict, total=False):

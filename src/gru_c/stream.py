@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_c import _checks
-from gru_c._core import CoreStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import ArrayLike
 
-    from gru_c._types import Array, Integer
+    from gru_c._types import Array, CoreStream, Integer
     from gru_c.gru import GRU
+else:
+    from gru_c._core import CoreStream
 
 
 class Stream(CoreStream):

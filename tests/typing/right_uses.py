@@ -225,6 +225,24 @@ def saved(path: Path) -> None:
     assert_type(SequenceClassifier.load(b"model.npz", max_bytes=10**6), SequenceClassifier)
 
 
+def streams(gru: gru_c.GRU, x: NDArray[np.float32]) -> None:
+    stream = gru.stream(batch_size=2)
+    assert_type(stream, gru_c.Stream)
+    assert_type(stream.step(x[0], out=x[0]), Array)
+    assert_type(stream.run(x), Array)
+    assert_type(stream.state, Array)
+    stream.reset(rows=[0])
+
+
+def in_other_languages(gru: gru_c.GRU, cell: gru_c.GRUCell) -> None:
+    assert_type(gru_c.get_include(), str)
+    handle, api = gru.eval().handle(), gru_c.ctypes_api()
+    assert_type(handle.address + cell.handle().hidden_size, int)
+    assert_type(api.address("gru_step_f32") + api.table, int)
+    assert_type(api.cdef, str)
+    print(api.gru_model_free(handle), api.GRU_OK, api.Options(num_layers=2))
+
+
 def by_hand(x: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
     model = SequenceClassifier(8, 16, 10).train()
     flat, gradients = FlatArrays(model.state_dict()), FlatArrays(model.state_dict())

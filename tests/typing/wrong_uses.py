@@ -109,3 +109,7 @@ Adam(images, betas=0.9)                            # error: arg-type, reportArgu
 model.save(3)                                      # error: arg-type, reportArgumentType
 model.save("model", {"epoch": 3})                  # error: dict-item, reportArgumentType
 load_digits(True)                                  # error: call-arg, reportCallIssue
+
+gru_c.get_include(1)                               # error: call-arg, reportCallIssue
+print(gru.handle().adress)                         # error: attr-defined, reportAttributeAccessIssue
+gru.stream("2")                                    # error: arg-type, reportArgumentType
