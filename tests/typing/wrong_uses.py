@@ -111,5 +111,5 @@ model.save("model", {"epoch": 3})                  # error: dict-item, reportArg
 load_digits(True)                                  # error: call-arg, reportCallIssue
 
 gru_c.get_include(1)                               # error: call-arg, reportCallIssue
-print(gru.handle().adress)                         # error: attr-defined, reportAttributeAccessIssue
+print(gru.handle().name)                           # error: attr-defined, reportAttributeAccessIssue
 gru.stream("2")                                    # error: arg-type, reportArgumentType
