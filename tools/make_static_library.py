@@ -118,7 +118,8 @@ def copy_public(work: Path) -> Path:
     """A copy of the package's Cython files, in which C can call the functions of gru_c.h."""
     copy = work / "src" / "gru_c"
     shutil.copytree(SOURCE, copy, ignore=lambda folder, names: [
-        name for name in names if "." in name and not name.endswith((".pyx", ".pxd", ".pxi", ".py"))])
+        name for name in names
+        if "." in name and not name.endswith((".pyx", ".pxd", ".pxi", ".py"))])
     functions = copy / "_core" / "surface" / "functions.pxi"
     functions.write_text(re.sub(r"^cdef ", "cdef public ", functions.read_text(), flags=re.M))
     return copy

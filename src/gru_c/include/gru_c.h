@@ -13,8 +13,8 @@
  * Arrays are in C order. A function that ends in _f32 takes float, one that ends in _f64 double, and
  * each refuses a model of the other.
  *
- * Every function returns a status, GRU_OK or one that gru_status_text explains, and nothing has been
- * written where it is not GRU_OK. No function takes the GIL, prints, or sets anything for the process.
+ * Every function returns a status, GRU_OK or one that gru_status_text explains. Where it is not GRU_OK,
+ * nothing has been written but perhaps the workspace. No function takes the GIL, prints, or sets anything for the process.
  * Only those named _new allocate. A pointer may be NULL only where this says "or NULL". Arrays must be
  * aligned as their type is. Arrays that are written must not overlap another unless this says so.
  * All memory belongs to the caller. A pointer to freed or foreign memory is undefined behaviour.
@@ -50,7 +50,7 @@ enum gru_status {
     GRU_ALREADY_PACKED,    /* this layer has its weights */
     GRU_NO_TRAINING,       /* the model was made without options.training */
     GRU_NOT_SAVED,         /* `saved` is from no gru_forward_training of this model and these sizes */
-    GRU_MEMORY_TOO_SMALL,  /* the memory given is smaller than its size query says */
+    GRU_MEMORY_TOO_SMALL,  /* the memory given is not enough; what its size query says always is */
     GRU_OUT_OF_MEMORY,     /* malloc failed */
     GRU_NOT_A_STREAM,      /* no stream of this library */
     GRU_NOT_CAUSAL,        /* a stream has one direction, from the first step to the last */
@@ -96,7 +96,8 @@ typedef struct gru_options {
     double recurrent_activation_beta;
     double clip; /* arguments of activations are held between -clip and clip; 0: they are not */
 
-    /* ---- of a call; a backward and the size queries need them as the forward has them */
+    /* ---- of a call. A size query needs to know which of these four there are, not what is in them. A
+     * backward has them from its forward, and reads the arrays of dropout_masks again */
     const ptrdiff_t *lengths;    /* (N) or NULL: the steps of each row, 0 to T, in any order. Nothing past
                                     a row's end is read; output and dx are zero there */
     const unsigned char *mask;   /* (T, N) or NULL: 0 where a step does not count: the state is held */

@@ -80,16 +80,26 @@ cdef void project_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
                 else max(<Py_ssize_t> 0, min(part.row_end, active_rows(call, t)) - part.row))
         x = input_rows(call, t, part.row)
         gates = gate_rows(call, call.gates, t, part.row)
+        if call.merged:
+            project_merged(call, rows, x, gates)
+            t += steps
+            continue
         for plane in range(3):
             if streams:                                    # each product prefetches the next panels
                 prefetch = prefetch_panels(&layer.w_ih[plane], part.panel + 1, part.panel_end)
             gemm(&layer.w_ih[plane], part.panel, part.panel_end, rows, x,
                  bias_row(layer, plane), plane_of(gates, plane),
                  &prefetch if streams or call.mode == TRAINING else NULL)
-        if call.merged and layer.reset_after:              # the product with h adds to q, too
-            layer.context.store_rows(rows, layer.plane, bias_row(layer, Q_PLANE).data, 0,
-                                     plane_of(gates, Q_PLANE).data, gates.ld)
         t += steps
+
+
+cdef void project_merged(const Call *call, Py_ssize_t rows, View2 x, GateView gates) noexcept nogil:
+    """The same of rows that adjoin, in one product."""
+    cdef const PackedLayer *layer = call.layer
+    gemm_merged(&layer.w_ih_merged, rows, x, bias_row(layer, N_PLANE), plane_of(gates, N_PLANE))
+    if layer.reset_after:                                  # the product with h adds to q, too
+        layer.context.store_rows(rows, layer.plane, bias_row(layer, Q_PLANE).data, 0,
+                                 plane_of(gates, Q_PLANE).data, gates.ld)
 
 
 cdef Py_ssize_t adjoining_steps(const Call *call, Py_ssize_t t, Py_ssize_t stop,
@@ -167,7 +177,7 @@ cdef void project_state(const Call *call, GateView gates, const char *h_in, Py_s
         Prefetch prefetch
     if call.merged:
         c = plane_of(gates, R_PLANE)
-        gemm(&layer.w_hh_merged, 0, ceil_div(layer.w_hh_merged.n, PANEL_BYTES), rows, h, c, c, NULL)
+        gemm_merged(&layer.w_hh_merged, rows, h, c, c)
         return
     size = next_gates.size // panels
     for gate in range(count):                              # the planes r, z, q
@@ -180,6 +190,12 @@ cdef void project_state(const Call *call, GateView gates, const char *h_in, Py_s
         gemm(&layer.w_hh[gate], panel, panel + 1, rows, h,
              bias_row(layer, Q_PLANE) if gate == 2 else c, c,
              &prefetch if streams or gate == 2 and call.mode == TRAINING else NULL)
+
+
+cdef inline void gemm_merged(const PackedMatrix *b, Py_ssize_t rows, View2 a, View2 c_init,
+                             View2 c) noexcept nogil:
+    """C = C_INIT + A . B, of all panels, which are few."""
+    gemm(b, 0, ceil_div(b.n, PANEL_BYTES), rows, a, c_init, c, NULL)
 
 
 cdef void store_output(const Call *call, const char *h, Py_ssize_t t,
@@ -405,7 +421,7 @@ cdef void copy_step(const Call *call, Py_ssize_t t, const Partition *part) noexc
 
 cdef void clear_padding(const Call *call, Py_ssize_t t, Py_ssize_t stop,
                         const Partition *part) noexcept nogil:
-    """Zero the half line of padding that products do not write.
+    """Zero the half line of padding that products do not write; merged ones do.
 
     The pointwise functions read it, and fresh memory may hold denormals.
     """
@@ -413,7 +429,7 @@ cdef void clear_padding(const Call *call, Py_ssize_t t, Py_ssize_t stop,
         const PackedLayer *layer = call.layer
         Py_ssize_t computed = layer.w_ih[0].n_computed, row, row_end = part.row_end, plane
         GateView gates
-    if computed == layer.plane or part.panel_end * PANEL_BYTES < layer.plane:
+    if computed == layer.plane or call.merged or part.panel_end * PANEL_BYTES < layer.plane:
         return
     while t < stop:
         gates = gate_rows(call, call.gates, t, part.row)

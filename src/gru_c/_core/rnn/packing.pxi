@@ -1,7 +1,7 @@
 # Packing of a layer: its sizes, where its packed matrices are, and how they are filled.
 
 cdef enum:
-    MERGED_UNITS = 32              # the most units of a layer whose products with h are merged
+    MERGED_UNITS = 32              # the most units of a layer whose products are merged
 
 
 cdef void init_layer(PackedLayer *layer, const Context *context, Py_ssize_t input_size,
@@ -36,9 +36,8 @@ cdef size_t place_forward_weights(PackedLayer *layer, void *memory) noexcept nog
     for i in range(3):
         place_matrix(layer, &layer.w_hh[i], 1, layer.hidden_size, width, &end)
     if layer.plane <= MERGED_UNITS * layer.context.itemsize:
-        place_matrix(layer, &layer.w_hh_merged, 1, layer.hidden_size,
-                     merged_gates(layer) * layer.plane, &end)
-        place(&end, layer.hidden_size * merged_gates(layer) * layer.plane)
+        place_merged(layer, &layer.w_ih_merged, layer.input_size, 3, &end)
+        place_merged(layer, &layer.w_hh_merged, layer.hidden_size, merged_gates(layer), &end)
     return end - <size_t> memory + LINE
 
 
@@ -59,6 +58,13 @@ cdef Py_ssize_t merged_gates(const PackedLayer *layer) noexcept nogil:
     return 3 if layer.reset_after else 2
 
 
+cdef void place_merged(const PackedLayer *layer, PackedMatrix *packed, Py_ssize_t k,
+                       Py_ssize_t gates, size_t *end) noexcept nogil:
+    """Place a merged matrix, and behind it room for it before it is packed."""
+    place_matrix(layer, packed, 1, k, gates * layer.plane, end)
+    place(end, k * packed.n)
+
+
 cdef void place_matrix(const PackedLayer *layer, PackedMatrix *packed, Py_ssize_t segments,
                        Py_ssize_t k, Py_ssize_t width, size_t *end) noexcept nogil:
     """Place (segments * k) rows of `width` bytes; the segments multiply planes of the gates."""
@@ -74,12 +80,13 @@ cdef void pack_forward_weights(PackedLayer *layer, const real *weight_ih, const 
     """B[k, j] = W[j, k] for each gate of the stack r z n. The memory must be zeroed."""
     cdef:
         Py_ssize_t inputs = layer.input_size, H = layer.hidden_size, i
-        Py_ssize_t[3] gates = [2, 0, 1]                    # of the planes n r z
+        Py_ssize_t[3] gates = [2, 0, 1], in_order = [0, 1, 2]      # of the planes n r z; r z q
     for i in range(3):
         pack_b(&layer.w_ih[i], 0, weight_ih + gates[i] * H * inputs, 1, inputs, H)
         pack_b(&layer.w_hh[i], 0, weight_hh + i * H * H, 1, H, H)
     if layer.w_hh_merged.data != NULL:
-        pack_merged(layer, weight_hh)
+        pack_merged(layer, &layer.w_ih_merged, gates, weight_ih)
+        pack_merged(layer, &layer.w_hh_merged, in_order, weight_hh)
     if bias_ih != NULL:
         merge_bias(layer, bias_ih, bias_hh)
 
@@ -99,17 +106,18 @@ cdef void merge_bias(PackedLayer *layer, const real *bias_ih, const real *bias_h
             bias[j] += bias_hh[2 * H + j]
 
 
-cdef void pack_merged(PackedLayer *layer, const real *weight_hh) noexcept nogil:
-    """Pack W_hr, W_hz and, with reset_after, W_hn side by side, each with its padding."""
+cdef void pack_merged(const PackedLayer *layer, PackedMatrix *packed, const Py_ssize_t *gates,
+                      const real *weight) noexcept nogil:
+    """Pack those of the stacked `gates` that the matrix has side by side, each with its padding."""
     cdef:
-        Py_ssize_t H = layer.hidden_size, P = layer.plane // sizeof(real), gate, j, k
-        Py_ssize_t gates = merged_gates(layer)
-        real *b = <real *> (layer.w_hh_merged.data + round_up(H * layer.w_hh_merged.n, LINE))
-    for gate in range(gates):
+        Py_ssize_t H = layer.hidden_size, P = layer.plane // sizeof(real), i, j, k
+        Py_ssize_t columns = packed.n // sizeof(real)
+        real *b = <real *> (packed.data + round_up(packed.k * packed.n, LINE))
+    for i in range(columns // P):
         for j in range(H):
-            for k in range(H):
-                b[(k * gates + gate) * P + j] = weight_hh[(gate * H + j) * H + k]
-    pack_b(&layer.w_hh_merged, 0, b, gates * P, 1, gates * P)
+            for k in range(packed.k):
+                b[k * columns + i * P + j] = weight[(gates[i] * H + j) * packed.k + k]
+    pack_b(packed, 0, b, columns, 1, columns)
 
 
 cdef void pack_backward_weights(PackedLayer *layer, const real *weight_ih,

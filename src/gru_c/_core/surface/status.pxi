@@ -32,7 +32,7 @@ cdef const char *status_text(int status) noexcept nogil:
         return ("`saved` is not from a gru_forward_training of this model with these sizes, or "
                 "a backward has used it")
     if status == GRU_MEMORY_TOO_SMALL:
-        return "the memory is smaller than its size query says"
+        return "the memory is not enough: take what the size query says"
     if status == GRU_OUT_OF_MEMORY:
         return "there is not enough memory"
     if status == GRU_NOT_A_STREAM:
