@@ -276,9 +276,11 @@ def test_ten_thousand_steps_make_no_system_call(program):
 
 
 def test_silence_takes_no_longer_than_samples(program):
-    """The promise is 1.1; the least of some attempts, since other processes disturb the clock."""
-    ratio = min(float(run(program("steps"), "silence").split()[0]) for _ in range(3))
-    assert ratio <= 1.2
+    """The promise is 1.1; the least of some attempts, since other processes disturb the clock. Some
+    processors are as fast with denormal numbers: there it counts that there are none."""
+    attempts = [run(program("steps"), "silence").split() for _ in range(3)]
+    assert min(float(ratio) for ratio, _ in attempts) <= 1.2
+    assert {int(denormal) for _, denormal in attempts} == {0}
 
 
 # ---- the examples --------------------------------------------------------------------------------
