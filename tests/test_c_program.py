@@ -252,6 +252,10 @@ def test_threads_that_share_a_model_get_the_bits_of_one(program):
     assert run(program("threads")) == b"0 results with other bits\n"
 
 
+def test_a_forked_child_starts_threads_of_its_own(program):
+    assert run(program("threads"), "fork") == b"0 results with other bits\n"
+
+
 @pytest.mark.skipif(CXX is None, reason="no C++ compiler")
 def test_the_header_is_cpp_too(program):
     program("threads", compiler=(CXX, "-x", "c++", *CXX_FLAGS))

@@ -117,6 +117,7 @@ static void refuse_models(void)
     REFUSED(GRU_MEMORY_TOO_SMALL, NAME(gru_model_init)(out.memory, 0, I, H, &o, &out.model));
     REFUSED(GRU_NULL_POINTER, NAME(gru_model_new)(I, H, &o, NULL));
     REFUSED(GRU_BAD_SIZE, NAME(gru_model_new)(I, 0, &o, &out.model));
+    REFUSED(GRU_OUT_OF_MEMORY, NAME(gru_model_new)(I, 1 << 22, &o, &out.model)); /* 211 TB or more */
     REFUSED(GRU_NULL_POINTER, gru_model_shape(NULL, (ptrdiff_t *)out.memory));
     CHECK(NAME(gru_model_init)(out.memory, size, I, H, &o, &model));
     memcpy(&before, &out, sizeof out);
