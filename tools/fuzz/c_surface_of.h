@@ -36,6 +36,7 @@ static void NAME(make)(NAME(subject) *s)
     draw_model_options(&s->options);
     s->I = 1 + pick(one_in(4) ? 70 : 12);
     s->H = 1 + pick(one_in(4) ? 70 : 20);
+    if (one_in(30)) s->H = LARGE + pick(100);              /* enough work for several threads */
     s->L = s->options.num_layers ? s->options.num_layers : 1;
     s->D = 1 + s->options.bidirectional;
     s->allocated = one_in(2);
@@ -114,7 +115,8 @@ static void NAME(draw)(const NAME(subject) *s, NAME(arguments) *a)
     int in_order = one_in(2);
     ptrdiff_t width = s->D * s->H;
     a->T = 1 + pick(one_in(8) ? 60 : 8);
-    a->N = one_in(8) ? pick(40) : pick(7);
+    a->N = pick(one_in(8) ? 40 : 7);
+    if (s->H >= LARGE) a->N += 20;
     a->threads = 1 + pick(3);
     a->state = s->L * s->D * a->N * s->H;
     zero_options(&a->options);
@@ -226,7 +228,7 @@ static void NAME(fuzz_forward)(const NAME(subject) *s)
     memcpy(a.h_n, a.h_0, (size_t)a.state * sizeof(REAL));
     a.h_0 = a.h_n;                                         /* in place */
     a.threads = 1 + pick(a.threads);
-    NAME(make_workspace)(s, &a, GRU_INFERENCE);
+    if (one_in(2)) NAME(make_workspace)(s, &a, GRU_INFERENCE); /* that of more threads is enough */
     NAME(spoil_x)(s, &a, (REAL)1e30);
     RIGHT(NAME(call_forward)(s->model, &a));
     REQUIRE(memcmp(output, a.output.data, bytes) == 0);
