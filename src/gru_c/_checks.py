@@ -246,6 +246,11 @@ def refuse_stream_input(x: np.ndarray, expected: tuple) -> Never:
     raise ValueError(f"input has shape {x.shape}, expected ({words})")
 
 
+def refuse_rows(rows: int) -> Never:
+    """Of a stream that no machine can hold."""
+    raise MemoryError(f"a stream of {_short(rows)} rows is too large")
+
+
 def refuse_no_steps(x: np.ndarray) -> Never:
     """T = 0."""
     raise ValueError("Expected sequence length to be larger than 0 in RNN "
