@@ -541,7 +541,7 @@ def test_reset_without_a_batch_size():
 
 WRONG_ROWS = [
     ([5], IndexError, "from 0 to 4, got [5]"), ([-1], IndexError, "from 0 to 4, got [-1]"),
-    ([0, 2**63], IndexError, "from 0 to 4"), (-5, IndexError, "from 0 to 4"),
+    (np.array([2**63], np.uint64), IndexError, "from 0 to 4"), (-5, IndexError, "from 0 to 4"),
     ([1.0], TypeError, "indices of rows or a mask, got an array of float64 of shape (1,)"),
     ("1", TypeError, "indices of rows or a mask"), ([2**70], TypeError, "indices of rows or"),
     ([[1, 2]], TypeError, "got an array of int64 of shape (1, 2)"),
@@ -747,14 +747,12 @@ def test_a_subclass_is_copied_whole(copied):
     assert_same_array(other.step(x), want)
 
 
-def test_two_streams_of_one_model_keep_it_in_common():
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
+def test_two_streams_of_one_model_keep_it_in_common(copied):
     gru = model()
-    streams = pickle.loads(pickle.dumps([gru.stream(2), gru.stream(3)]))
-    assert streams[0].model is streams[1].model
-    gru.live = gru.stream(3)                               # a cycle
-    other = copy.deepcopy(gru)
-    assert other.live.model is other
-    assert pickle.loads(pickle.dumps(gru)).live.batch_size == 3
+    streams = copied([gru.stream(2), gru, gru.stream(3)])
+    assert streams[0].model is streams[1] is streams[2].model
+    assert streams[1] is not gru
 
 
 # ---- threads -------------------------------------------------------------------------------------
@@ -1168,7 +1166,7 @@ print(count(lambda: np.empty(10_000)), count(lambda: step(x, out=out)), count(la
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc is counted in glibc")
-@pytest.mark.parametrize("hidden, rows", [(8, None), (16, 1), (40, 3), (300, 1), (256, 20)])
+@pytest.mark.parametrize("hidden, rows", [(8, None), (40, 3), (256, 1), (64, 20)])
 def test_ten_thousand_steps_allocate_their_results_alone(failing_malloc, hidden, rows):
     """The library counts the calls of malloc and its kin down. NumPy keeps small arrays."""
     path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -1234,3 +1232,79 @@ def test_ten_thousand_steps_make_no_system_call(hidden, rows):
         pytest.skip("no seccomp")
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
     assert run("getpid").returncode == -signal.SIGKILL     # it does look
+
+
+# ---- time ----------------------------------------------------------------------------------------
+
+def fading_model(dtype):
+    """Without input, n is about 0 and z near 1: h decays by 1/400 in a step. In denormal numbers of
+    float64, that lasts 14,000 steps."""
+    gru, bias = gru_c.GRU(4, 64, dtype=dtype, rng=0).eval(), np.zeros(192, dtype)
+    bias[64:128] = 6
+    gru.bias_ih_l0, gru.bias_hh_l0 = bias, 0 * bias
+    return gru
+
+
+def test_silence_takes_no_longer_than_sound(dtype):
+    """The promise is 1.1. Ten minutes of silence are like any block of it in which h is denormal."""
+    gru, steps = fading_model(dtype), 500
+    tiny = np.finfo(dtype).smallest_normal
+    silent = np.zeros((steps, 1, 4), dtype), np.full((1, 1, 64), tiny / 8, dtype)
+    fading = silent[0], np.full((1, 1, 64), 1.5 * tiny, dtype)
+    sound = normal(steps, 1, 4, dtype=dtype), np.full((1, 1, 64), 0.5, dtype)
+    stream, out, times = gru.stream(1), np.empty((1, 64), dtype), np.full(3, np.inf)
+
+    def seconds(x, h):
+        stream.state, step = h, stream.step
+        start = time.perf_counter()
+        for x_t in x:
+            step(x_t, out=out)
+        return time.perf_counter() - start
+
+    for _ in range(60):                                    # others run on this machine, too
+        times = np.minimum(times, [seconds(*each) for each in (silent, fading, sound)])
+        if times[:2].max() <= 1.1 * times[2]:
+            break
+    assert times[:2].max() <= 1.3 * times[2]
+    seconds(*silent)
+    assert not stream.state.any()
+
+
+@linux
+@pytest.mark.parametrize("inputs, hidden, layers, rows", [(4, 256, 2, 64), (900, 16, 1, 100),
+                                                          (8, 512, 1, 1)])
+def test_the_first_step_touches_no_new_memory(inputs, hidden, layers, rows):
+    """Page faults of the first step and run: none. It is no slower than later steps."""
+    import resource
+
+    gru, faults = gru_c.GRU(inputs, hidden, layers, rng=0), []
+    x, out = normal(40, rows, inputs), np.ones((40, rows, hidden), F32)
+
+    def count(call):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        call()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    for _ in range(10):
+        stream = gru.stream(rows)
+        faults.append((count(lambda: stream.step(x[0], out[0])),  # noqa: B023
+                       count(lambda: stream.run(x, out))))  # noqa: B023
+        kept = np.ones(2**20, np.uint8)                    # so that memory is not used again
+        del stream, kept
+    assert min(faults) == (0, 0)
+
+
+def test_the_first_step_is_like_the_thousandth():
+    gru, x, times = model(1, 40, 1), normal(1, 1), np.full(2, np.inf)
+    out = np.empty((1, 40), F32)
+    for _ in range(100):
+        step, now = gru.stream(1).step, [time.perf_counter()]
+        step(x, out=out)
+        now.append(time.perf_counter())
+        for _ in range(20):
+            step(x, out=out)
+        now.append(time.perf_counter())
+        step(x, out=out)
+        now.append(time.perf_counter())
+        times = np.minimum(times, np.diff(now)[::2])
+    assert times[0] <= 3 * times[1]

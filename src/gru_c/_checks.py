@@ -319,9 +319,9 @@ def rows(value, count: int, name: str) -> np.ndarray:
     if a.ndim != 1 or (a.dtype.kind not in "iu" and a.size):
         raise TypeError(f"{name} should be indices of rows or a mask, got an array of "
                         f"{a.dtype} of shape {a.shape}")
-    if a.size and not 0 <= a.min() <= a.max() < count:
+    if np.flatnonzero((a < 0) | (a >= count)).size:        # a reduction may lose a MemoryError
         raise IndexError(f"{name} should be from 0 to {count - 1}, got {a.tolist()}")
-    return a.astype(np.intp)
+    return a.astype(np.intp, order="C")
 
 
 def refuse_overlap(out: np.ndarray, h_n_out: np.ndarray) -> None:

@@ -174,13 +174,12 @@ class Stream(CoreStream):
         >>> stream.state.ravel()
         array([3., 3., 1.], dtype=float32)
         """
-        order = np.arange(self.batch_size or 1)
-        places = order if target is None else _checks.rows(target, len(order), "target")
-        sources = _checks.rows(source, len(order), "source")
-        if len(sources) not in (1, len(places)):
-            raise ValueError(f"source has {len(sources)} rows, but there are {len(places)} to set")
-        order[places] = sources
-        self._copy_rows(order)
+        count = self.batch_size or 1
+        targets = np.arange(count) if target is None else _checks.rows(target, count, "target")
+        sources = _checks.rows(source, count, "source")
+        if len(sources) not in (1, len(targets)):
+            raise ValueError(f"source has {len(sources)} rows, but there are {len(targets)} to set")
+        self._copy_rows(np.arange(count), targets, sources)
 
     @property
     def state(self) -> Array:

@@ -189,11 +189,19 @@ cdef class CoreStream:
         stream_reset(self.itemsize(), <gru_stream *> self.stream, bytes_of(rows))
         self.busy = False
 
-    def _copy_rows(self, cnp.ndarray source):
-        """source (N) of Py_ssize_t, from 0 to N - 1."""
+    def _copy_rows(self, cnp.ndarray order, cnp.ndarray targets, cnp.ndarray sources):
+        """order (N) is 0 to N - 1; there are as many sources as targets, or one. All are
+        Py_ssize_t. NumPy's own assignment may fail, without memory, with other errors."""
+        cdef:
+            Py_ssize_t *source_of = <Py_ssize_t *> cnp.PyArray_DATA(order)
+            const Py_ssize_t *source = <const Py_ssize_t *> cnp.PyArray_DATA(sources)
+            const Py_ssize_t *target = <const Py_ssize_t *> cnp.PyArray_DATA(targets)
+            bint one = cnp.PyArray_SIZE(sources) == 1
+            Py_ssize_t i
+        for i in range(cnp.PyArray_SIZE(targets)):
+            source_of[target[i]] = source[0 if one else i]
         self.begin()
-        stream_copy_rows(self.itemsize(), <gru_stream *> self.stream,
-                         <const ptrdiff_t *> cnp.PyArray_DATA(source))
+        stream_copy_rows(self.itemsize(), <gru_stream *> self.stream, source_of)
         self.busy = False
 
     @property
