@@ -183,14 +183,14 @@ def test_out_may_be_the_input(rows, dtype):
     gru = model(8, 8, 2, dtype=dtype)
     x = normal(6, *(() if rows is None else (rows,)), 8, dtype=dtype)
     want, _ = gru(x)
-    stream, given = gru.stream(rows), x.copy()
-    for x_t in given:
+    stream, both = gru.stream(rows), x.copy()
+    for x_t in both:
         assert stream.step(x_t, out=x_t) is x_t
-    assert_same_array(given, want)
+    assert_same_array(both, want)
     stream.reset()
-    given = x.copy()
-    assert stream.run(given, out=given) is given
-    assert_same_array(given, want)
+    both = x.copy()
+    assert stream.run(both, out=both) is both
+    assert_same_array(both, want)
 
 
 @pytest.mark.parametrize("shift", [-20, -8, -1, 1, 3, 8, 20])
@@ -203,8 +203,8 @@ def test_out_may_overlap_the_input(sizes, shift):
     stream, memory = gru.stream(3), np.zeros(400, F32)
     x_t = memory[150:150 + 3 * inputs].reshape(3, inputs)
     out = memory[150 + shift:150 + shift + 3 * hidden].reshape(3, hidden)
-    for given, expected in zip(x, want, strict=True):
-        x_t[...] = given
+    for numbers, expected in zip(x, want, strict=True):
+        x_t[...] = numbers
         stream.step(x_t, out)
         assert_same_array(out, expected)
     stream.reset()
@@ -325,9 +325,9 @@ WRONG_STEPS = [
 def test_a_step_that_is_refused_changes_nothing(rows, x_t, error, words):
     stream = at_state(model().stream(rows))
     before, out = stream.state, np.zeros((17,) if rows is None else (rows, 17), F32)
-    for given in ({}, {"out": out}):
+    for options in ({}, {"out": out}):
         with pytest.raises(error) as caught:
-            stream.step(x_t, **given)
+            stream.step(x_t, **options)
         assert str(caught.value).startswith(words)
     assert_same_array(stream.state, before)
     assert not out.any()
@@ -347,7 +347,7 @@ def test_a_step_that_is_refused_changes_nothing(rows, x_t, error, words):
 def test_a_chunk_that_is_refused_changes_nothing(options, rows, shape, words):
     stream = at_state(model(**options).stream(rows))
     before = stream.state
-    with pytest.raises(ValueError) as caught:              # noqa: PT011
+    with pytest.raises(ValueError) as caught:
         stream.run(np.zeros(shape, F32))
     assert str(caught.value).startswith(words)
     with pytest.raises(TypeError, match="input dtype"):
@@ -1246,7 +1246,7 @@ def fading_model(dtype):
 
 
 def test_silence_takes_no_longer_than_sound(dtype):
-    """The promise is 1.1. Ten minutes of silence are like any block of it in which h is denormal."""
+    """The promise is 1.1. Ten minutes are like any block of them in which h is denormal."""
     gru, steps = fading_model(dtype), 500
     tiny = np.finfo(dtype).smallest_normal
     silent = np.zeros((steps, 1, 4), dtype), np.full((1, 1, 64), tiny / 8, dtype)
@@ -1277,21 +1277,18 @@ def test_the_first_step_touches_no_new_memory(inputs, hidden, layers, rows):
     """Page faults of the first step and run: none. It is no slower than later steps."""
     import resource
 
-    gru, faults = gru_c.GRU(inputs, hidden, layers, rng=0), []
+    gru = gru_c.GRU(inputs, hidden, layers, rng=0)
     x, out = normal(40, rows, inputs), np.ones((40, rows, hidden), F32)
 
-    def count(call):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        call()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    def faults_of(stream):
+        counts = [resource.getrusage(resource.RUSAGE_SELF).ru_minflt]
+        for call in (partial(stream.step, x[0], out[0]), partial(stream.run, x, out)):
+            call()
+            counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+        return counts[2] - counts[1], counts[1] - counts[0]
 
-    for _ in range(10):
-        stream = gru.stream(rows)
-        faults.append((count(lambda: stream.step(x[0], out[0])),  # noqa: B023
-                       count(lambda: stream.run(x, out))))  # noqa: B023
-        kept = np.ones(2**20, np.uint8)                    # so that memory is not used again
-        del stream, kept
-    assert min(faults) == (0, 0)
+    streams = [gru.stream(rows) for _ in range(10)]        # all alive: none has another's memory
+    assert min(map(faults_of, streams)) == (0, 0)
 
 
 def test_the_first_step_is_like_the_thousandth():

@@ -77,7 +77,7 @@ class Stream(CoreStream):
 
     def __new__(cls, model: GRU, batch_size: Integer | None = None,
                 num_threads: Integer = 1) -> Stream:
-        from gru_c.gru import GRU                          # which imports this file
+        from gru_c.gru import GRU  # which imports this file
 
         if not isinstance(model, GRU):
             raise TypeError(f"model should be a GRU, got: {type(model).__name__}")

@@ -145,13 +145,13 @@ cdef class CoreStream:
         """Steps in C order, time-major, of checked shapes. Handlers of signals run in between."""
         cdef:
             Py_ssize_t steps = cnp.PyArray_DIM(x, 0), done = 0, now
-            Py_ssize_t piece = max(<Py_ssize_t> 1, SIGNAL_WORK // (self.work * self.max_steps))
+            Py_ssize_t most = max(<Py_ssize_t> 1, SIGNAL_WORK // (self.work * self.max_steps))
             char *x_data = <char *> cnp.PyArray_DATA(x)
             char *output_data = <char *> cnp.PyArray_DATA(output)
             bint raised = False
         self.begin()
         while done < steps and not raised:
-            now = min(piece * self.max_steps, steps - done)
+            now = min(most * self.max_steps, steps - done)
             self.run_steps(now, x_data + done * self.stream.x.step,
                            output_data + done * self.stream.output.step)
             done += now
@@ -201,7 +201,8 @@ cdef class CoreStream:
         for i in range(cnp.PyArray_SIZE(targets)):
             source_of[target[i]] = source[0 if one else i]
         self.begin()
-        stream_copy_rows(self.itemsize(), <gru_stream *> self.stream, source_of)
+        stream_copy_rows(self.itemsize(), <gru_stream *> self.stream,
+                         <const ptrdiff_t *> source_of)
         self.busy = False
 
     @property
