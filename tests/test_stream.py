@@ -178,23 +178,27 @@ def test_out_may_be_the_input(rows, dtype):
     assert_same_array(both, want)
 
 
-@pytest.mark.parametrize("shift", [-20, -8, -1, 1, 3, 8, 20])
-@pytest.mark.parametrize("sizes", [(8, 8), (5, 12), (12, 5)], ids=str)
-def test_out_may_overlap_the_input(sizes, shift):
-    inputs, hidden = sizes
-    gru = model(inputs, hidden)
-    x = normal(4, 3, inputs)
+@pytest.mark.parametrize("shift", [-200, -20, -1, 1, 3, 8, 20, 200])
+@pytest.mark.parametrize("sizes", [(8, 8, 2), (5, 12, 1), (12, 5, 1)], ids=str)
+@pytest.mark.parametrize("rows", [3, 210])
+def test_out_may_overlap_the_input(rows, sizes, shift):
+    """Of many rows, some are read after the output of others is written."""
+    inputs, hidden, _ = sizes
+    gru = model(*sizes)
+    x = normal(4, rows, inputs)
     want, _ = gru(x)
-    stream, memory = gru.stream(3), np.zeros(400, F32)
-    x_t = memory[150:150 + 3 * inputs].reshape(3, inputs)
-    out = memory[150 + shift:150 + shift + 3 * hidden].reshape(3, hidden)
+    stream, memory = gru.stream(rows), np.zeros(400 + 48 * rows, F32)
+
+    def place(start, *shape):
+        return memory[start:start + np.prod(shape)].reshape(shape)
+
+    x_t, out = place(200, rows, inputs), place(200 + shift, rows, hidden)
     for numbers, expected in zip(x, want, strict=True):
         x_t[...] = numbers
         stream.step(x_t, out)
         assert_same_array(out, expected)
     stream.reset()
-    chunk = memory[150:150 + 12 * inputs].reshape(4, 3, inputs)
-    out = memory[150 + shift:150 + shift + 12 * hidden].reshape(4, 3, hidden)
+    chunk, out = place(200, 4, rows, inputs), place(200 + shift, 4, rows, hidden)
     chunk[...] = x
     assert_same_array(stream.run(chunk, out), want)
 
