@@ -35,7 +35,7 @@ from .timing import Contender, run_rounds
 
 SIZES = ((1, 8), (1, 16), (1, 40), (80, 256))  # I, H
 STEPS = 1000
-TOLERANCE = 1e-5  # of the largest state
+TOLERANCE = 1e-5  # of the largest state; METHOD says so
 ALIKE = 1.03  # two times of the same code may be so far apart
 
 # ---- measuring ---------------------------------------------------------------------------------
@@ -219,20 +219,23 @@ def table_of_claims(made: dict[str, Any], field: str) -> Table:
 METHOD = f"""\
 One row of float32, the same weights and {STEPS} inputs for all. All ways to take a step are in one
 process. Their states after each step are compared with `gru_c.reference` in float64 before anything
-is timed, and once more afterwards: a difference above {TOLERANCE:.0e} is an error. Then they take
-turns: rounds of short bursts in rotating order, each after a pause until no thread of the process
-computes. The least time of a burst's three batches is kept, a batch being whole passes over all
-steps; the tables have the least and the median of all rounds. A way more than four times slower
-than the fastest takes part in every fourth round.
+is timed, and once more afterwards: a difference above 1e-5 of the largest state is an error. Then
+they take turns: rounds of short bursts in rotating order, each after a pause until no thread of the
+process computes. A burst is the least of three batches, a batch whole passes over all steps; the
+tables have the least and the median of all bursts. A way more than four times slower than the
+fastest takes part in every fourth round.
 
 A step takes its input from an array and puts its state where the caller can read it; the next one
 goes on from there. gru_c's streams keep the state themselves: from C through the capsule, from
 Cython by `cimport`, from Numba by the address of the same function, from Python with
 `stream.step(x_t, out=out)`. oneDNN executes a primitive of one step in a loop in C++, its arguments
-made beforehand, ONNX Runtime's session is called from Python: both exchange two buffers, so that no
-state is copied (`run` makes new arrays). "{WITHIN}" is the time of one `gru_forward_f32` over all
-steps, divided by them. There the input's weights are read once in many steps; a step alone reads
-them itself, so with many inputs the overhead holds that time and is not judged."""
+made beforehand; ONNX Runtime's session is called from Python. Both exchange two buffers, so that no
+state is copied (`run` makes new arrays).
+
+"{WITHIN}" is the time of one `gru_forward_f32` over all steps,
+divided by them; the overhead of a step is its time less this one. The call reads the input's
+weights once in many steps. A step alone reads them itself, so with many inputs its overhead holds
+that time and is not judged."""
 
 
 def blocks(made: dict[str, Any]) -> dict[str, list[Block]]:
@@ -292,7 +295,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
             made["peers"][name] = peers.load(name).version()
     folder = given.output or results.folder_of(made)
     path = folder / ("partial.json" if given.smoke else "steps.json")
-    steps, *limits = (50, 0, 1) if given.smoke else (STEPS, given.seconds, given.rounds)
+    steps, *limits = (20, 0, 1) if given.smoke else (STEPS, given.seconds, given.rounds)
     watch = machine.Watch()
     for sizes in SIZES:
         print("measuring", label_of(*sizes), file=sys.stderr, flush=True)
@@ -307,7 +310,6 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
 def main(arguments: list[str]) -> int:
     given = parser().parse_args(arguments)
     made = results.load(given.show) if given.show else run(given)
-    print(text(made))
     if given.report is not None:
         page = given.report
         if page == Path():
@@ -315,6 +317,7 @@ def main(arguments: list[str]) -> int:
             page = machine.ROOT / "docs" / "performance" / "steps" / name
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(document(made))
+    print(text(made))
     slow = [] if given.smoke else missed(times_of(made, "best"))
     return 1 if made["errors"] or slow or not made["records"] else 0
 

@@ -23,13 +23,29 @@ int driver_stream(gru_stream *stream, ptrdiff_t passes, ptrdiff_t steps, ptrdiff
     return status;
 }
 
+/* A model of one layer, or NULL; the weights as gru_model_pack_f32 takes them. */
+gru_model *driver_model(ptrdiff_t inputs, ptrdiff_t hidden, const float *weight_ih,
+                        const float *weight_hh, const float *bias_ih, const float *bias_hh)
+{
+    gru_model *model = NULL;
+    if (gru_model_new_f32(inputs, hidden, NULL, &model) != GRU_OK) return NULL;
+    if (gru_model_pack_f32(model, 0, weight_ih, weight_hh, bias_ih, bias_hh) == GRU_OK) return model;
+    gru_model_free(model);
+    return NULL;
+}
+
 /* One call a pass, with one thread. `output` is (steps, H). */
 int driver_forward(const gru_model *model, ptrdiff_t passes, ptrdiff_t steps, const float *x,
-                   float *output, void *workspace, size_t workspace_size)
+                   float *output)
 {
-    int status = GRU_OK;
+    void *workspace;
+    size_t size;
+    int status = gru_workspace_size_f32(model, GRU_INFERENCE, steps, 1, 1, NULL, &size);
+    if (status != GRU_OK) return status;
+    workspace = malloc(size);
+    if (workspace == NULL) return GRU_OUT_OF_MEMORY;
     for (ptrdiff_t pass = 0; pass < passes; pass++)
-        status |= gru_forward_f32(model, steps, 1, x, NULL, output, NULL, workspace, workspace_size,
-                                  1, NULL);
+        status |= gru_forward_f32(model, steps, 1, x, NULL, output, NULL, workspace, size, 1, NULL);
+    free(workspace);
     return status;
 }

@@ -43,43 +43,27 @@ def address(array: np.ndarray) -> int:
     return array.ctypes.data
 
 
-def rows_of(x: np.ndarray) -> list[np.ndarray]:
-    """The input of each step (1, I), as a caller from Python has it."""
-    return [row[None] for row in x]
-
-
 # ---- gru_c -------------------------------------------------------------------------------------
 
 
-class Model:
-    """A model of gru_c.h with the weights of a problem; it lives as long as the process."""
+def model_of(problem: Problem):
+    """A gru_c.GRU with the weights of a problem."""
+    import gru_c
 
-    def __init__(self, problem: Problem):
-        import gru_c
+    (_, _, I), H = problem["x"].shape, problem["h_0"].shape[2]  # noqa: E741
+    gru = gru_c.GRU(I, H, rng=0).eval()
+    gru.load_state_dict({f"{name}_l0": problem[f"{name}_l0"] for name in WEIGHT_NAMES})
+    return gru
 
-        self.functions = gru_c.ctypes_api()
-        weights = [problem[f"{name}_l0"] for name in WEIGHT_NAMES]
-        self.x, self.hidden = np.ascontiguousarray(problem["x"][:, 0]), weights[1].shape[1]
-        self.handle = self._made("model_new", self.x.shape[1], self.hidden, None)
-        self.call("model_pack", self.handle, 0, *map(address, weights))
 
-    def call(self, name: str, *arguments) -> None:
-        check(getattr(self.functions, f"gru_{name}_f32")(*arguments))
+class Steps:
+    """A stream for the functions of gru_c.h, the steps that it takes, and where their states go."""
 
-    def _made(self, name: str, *arguments) -> int:
-        """What a function puts where its last argument points."""
-        made = ctypes.c_void_p()
-        self.call(name, *arguments, ctypes.byref(made))
-        return made.value
-
-    def stream(self, threads: int) -> int:
-        return self._made("stream_new", self.handle, 1, 1, threads, None)
-
-    def workspace(self) -> np.ndarray:
-        """For a call of all steps with one thread."""
-        size = ctypes.c_size_t()
-        self.call("workspace_size", self.handle, 0, len(self.x), 1, 1, None, ctypes.byref(size))
-        return np.empty(size.value, np.uint8)
+    def __init__(self, problem: Problem, threads: int):
+        self.stream = model_of(problem).stream(num_threads=threads)
+        self.address = self.stream.address
+        self.x = np.ascontiguousarray(problem["x"][:, 0])
+        self.hidden = self.stream.model.hidden_size
 
     def place(self, output: np.ndarray | None) -> np.ndarray:
         """(steps, H), or (1, H) for states that go to one place."""
@@ -111,33 +95,35 @@ def _driver() -> ctypes.CDLL:
     ctypes.PyDLL(path).driver_import()  # which raises its ImportError
     driver = ctypes.CDLL(path)
     pointer, count = ctypes.c_void_p, ctypes.c_ssize_t
+    driver.driver_model.argtypes = [count, count, *[pointer] * 4]
+    driver.driver_model.restype = pointer
     driver.driver_stream.argtypes = [pointer, count, count, count, pointer, pointer, count]
-    driver.driver_forward.argtypes = [pointer, count, count, pointer, pointer, pointer,
-                                      ctypes.c_size_t]
+    driver.driver_forward.argtypes = [pointer, count, count, pointer, pointer]
     return driver
 
 
 def from_c(problem: Problem, threads: int) -> Ways:
-    driver, model = _driver(), Model(problem)
-    stream = model.stream(threads)
+    driver, steps = _driver(), Steps(problem, threads)
 
     def run(passes, output=None):
-        place = model.place(output)
-        check(driver.driver_stream(stream, passes, *model.x.shape, address(model.x),
-                                   address(place), model.stride(place)))
+        place = steps.place(output)
+        check(driver.driver_stream(steps.address, passes, *steps.x.shape, address(steps.x),
+                                   address(place), steps.stride(place)))
 
     return {"C": run}
 
 
 def within_a_call(problem: Problem, threads: int) -> Ways:
     """A step as a part of one call of all steps, from C."""
-    driver, model = _driver(), Model(problem)
-    workspace, states = model.workspace(), np.empty((len(model.x), model.hidden), np.float32)
+    driver, x = _driver(), np.ascontiguousarray(problem["x"][:, 0])
+    weights = [problem[f"{name}_l0"] for name in WEIGHT_NAMES]
+    sizes = x.shape[1], weights[1].shape[1]
+    model = driver.driver_model(*sizes, *map(address, weights))  # for the life of the process
+    states = np.empty((len(x), sizes[1]), np.float32)
 
     def run(passes, output=None):
         to = states if output is None else output
-        check(driver.driver_forward(model.handle, passes, len(model.x), address(model.x),
-                                    address(to), address(workspace), workspace.size))
+        check(driver.driver_forward(model, passes, len(x), address(x), address(to)))
 
     return {WITHIN: run}
 
@@ -166,10 +152,9 @@ def _cython_loop() -> ModuleType:
 
 
 def from_cython(problem: Problem, threads: int) -> Ways:
-    loop, model = _cython_loop().run, Model(problem)
-    stream = model.stream(threads)
+    loop, steps = _cython_loop().run, Steps(problem, threads)
     return {"Cython": lambda passes, output=None: check(
-        loop(stream, passes, model.x, model.place(output)))}
+        loop(steps.address, passes, steps.x, steps.place(output)))}
 
 
 @functools.cache
@@ -198,25 +183,19 @@ def _numba_loop() -> Callable[..., int]:
 
 
 def from_numba(problem: Problem, threads: int) -> Ways:
-    loop, model = _numba_loop(), Model(problem)
-    stream, x = model.stream(threads), model.x
+    loop, steps = _numba_loop(), Steps(problem, threads)
 
     def run(passes, output=None):
-        place = model.place(output)
-        check(loop(stream, passes, len(x), address(x), x.strides[0], address(place),
-                   x.itemsize * model.stride(place)))
+        x, place = steps.x, steps.place(output)
+        check(loop(steps.address, passes, len(x), address(x), x.strides[0], address(place),
+                   x.itemsize * steps.stride(place)))
 
     return {"Numba": run}
 
 
 def from_python(problem: Problem, threads: int) -> Ways:
-    import gru_c
-
-    (_, _, I), H = problem["x"].shape, problem["h_0"].shape[2]  # noqa: E741
-    gru = gru_c.GRU(I, H, rng=0).eval()
-    gru.load_state_dict({f"{name}_l0": problem[f"{name}_l0"] for name in WEIGHT_NAMES})
-    stream, rows = gru.stream(threads=threads), rows_of(problem["x"][:, 0])
-    out = np.empty((1, H), np.float32)
+    stream = model_of(problem).stream(num_threads=threads)
+    rows, out = list(problem["x"][:, 0]), np.empty(stream.model.hidden_size, np.float32)
 
     def run(passes, output=None):
         step = stream.step
@@ -227,7 +206,7 @@ def from_python(problem: Problem, threads: int) -> Ways:
                     step(x_t, out=out)
             else:
                 for x_t, h_t in zip(rows, output, strict=True):
-                    step(x_t, out=h_t[None])
+                    step(x_t, out=h_t)
 
     return {"Python": run}
 
@@ -250,7 +229,8 @@ def onednn(problem: Problem, threads: int) -> Ways:
 def onnxruntime(problem: Problem, threads: int) -> Ways:
     """The session's `run`, and with I/O binding."""
     peers.load("onnxruntime").version()
-    peer, rows = _peer("onnxruntime", problem, threads), rows_of(problem["x"])
+    peer = _peer("onnxruntime", problem, threads)
+    rows = list(problem["x"][:, None])  # (1, 1, I)
     return dict(zip(ONNX, (_plain(peer, rows), _bound(peer, rows)), strict=True))
 
 

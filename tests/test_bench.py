@@ -820,3 +820,14 @@ def test_a_way_is_checked_and_others_go_on(results, monkeypatch):
     assert made["missing"] == {"absent": "not installed"}
     [error] = made["errors"]
     assert error["library"] == "wrong" and "off by nan" in error["reason"]
+
+
+def test_steps_from_python_are_right_and_begin_with_zeros():
+    problem = bench.step.problem_of(3, 5, steps=7)
+    truth = bench.peers.truth(problem)["output"][:, 0]
+    [run] = bench.step.MAKERS["Python"](problem, 1).values()
+    for _ in range(2):
+        run(3)
+        bench.step.check(run, truth)
+    with pytest.raises(RuntimeError, match="off by"):
+        bench.step.check(run, truth + 1e-3)

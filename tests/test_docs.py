@@ -1,7 +1,11 @@
 """The documents: their examples run, and what docs/gru_backward.md quotes stands in the source.
 
 Examples are the ```python blocks of README.md and docs/. Each runs in a namespace of its own,
-unless the comment `<!-- no test -->` stands before it: tests/test_interop_*_live.py run those.
+unless the comment `<!-- no test -->` stands before it: tests/test_interop_*_live.py run those. With
+`<!-- needs NAME -->` before it, it is skipped where the package NAME is not installed.
+
+Blocks of any language with `<!-- from FILE -->` before them are parts of that file, a line `...`
+standing for what was left out; those of Python do not run here, but with the file.
 
 Quotations name the functions that they come from, in a comment before them:
 
@@ -39,8 +43,11 @@ SOURCES = {
     "weight_gradients": CORE / "rnn" / "weight_gradients.pxi",
 }
 EXAMPLE = re.compile(
-    r"^(?:<!-- (?P<skip>no test) -->\s*)?^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```",
+    r"^(?:<!-- (?:(?P<skip>no test|from [^\n]*)|needs (?P<needs>\w+)) -->\s*)?"
+    r"^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```",
     re.MULTILINE | re.DOTALL)
+EXCERPT = re.compile(r"^<!-- from (?P<path>\S+) -->\n```\w+\n(?P<code>.*?)^```",
+                     re.MULTILINE | re.DOTALL)
 TABLE = "| formula | NumPy | Cython |\n"
 QUOTATION = re.compile(
     r"^<!-- quoted from (?P<names>[^\n]*) -->\n"
@@ -62,12 +69,14 @@ def examples():
         for match in found:
             if not match["skip"]:
                 line = line_number(text, match.start("code"))
-                yield pytest.param(path, line, textwrap.dedent(match["code"]),
+                yield pytest.param(path, line, textwrap.dedent(match["code"]), match["needs"],
                                    id=f"{path.name}:{line}")
 
 
-@pytest.mark.parametrize(("path", "line", "code"), list(examples()))
-def test_example_runs(path, line, code, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("path", "line", "code", "needs"), list(examples()))
+def test_example_runs(path, line, code, needs, tmp_path, monkeypatch):
+    if needs:
+        pytest.importorskip(needs)
     monkeypatch.chdir(tmp_path)
     # Empty lines first, so that a traceback shows lines of the document.
     program = compile("\n" * (line - 1) + code, path, "exec", dont_inherit=True)
@@ -84,6 +93,34 @@ def test_examples_of_other_frameworks_are_run_beside_them():
                 if "<!-- no test -->" in path.read_text(encoding="utf-8")]
     assert len(skipping) > 3
     assert [name for name in skipping if f'"{name}"' not in live] == []
+
+
+# ---- excerpts ----------------------------------------------------------------------------------
+
+def excerpts():
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        found = list(EXCERPT.finditer(text))
+        assert len(found) == text.count("<!-- from "), f"{path}: an excerpt without a block"
+        for match in found:
+            line = line_number(text, match.start("code"))
+            yield pytest.param(match["path"], match["code"], id=f"{path.name}:{line}")
+
+
+def test_code_that_does_not_run_here_is_an_excerpt():
+    text = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(?!python)\w+\n", text, re.MULTILINE)
+    assert len(blocks) > 6
+    assert re.findall(r"^<!-- from .* -->\n(```(?!python)\w+\n)", text, re.MULTILINE) == blocks
+
+
+@pytest.mark.parametrize(("name", "code"), list(excerpts()))
+def test_excerpt_stands_in_its_file(name, code):
+    source = "\n" + (ROOT / name).read_text(encoding="utf-8")
+    for part in re.split(r"^\.\.\.\n", code, flags=re.MULTILINE):
+        _, found, rest = source.partition("\n" + part)
+        assert found, f"{name} does not have these lines, or has them before others:\n{part}"
+        source = "\n" + rest
 
 
 # ---- quotations --------------------------------------------------------------------------------

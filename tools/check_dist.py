@@ -8,20 +8,25 @@ from pathlib import Path
 
 WHEEL_LIMIT = 1_500_000        # bytes, without the data
 DATA_LIMIT = 150_000
+EMBEDDING = ("__init__.pxd", "cython_gru.pxd", "include/gru_c.h", "share/pkgconfig/gru_c.pc",
+             "share/cmake/gru_c/gru_cConfig.cmake", "share/cmake/gru_c/gru_cConfigVersion.cmake")
 NEEDED = {
     ".whl": ("gru_c/py.typed", "gru_c/_core/core.pxd", "gru_c/_core/rnn/call.pxd",
-             "gru_c/datasets/digits.npz", "gru_c/datasets/CREDITS.md"),
+             "gru_c/_core/surface/types.pxd", "gru_c/datasets/digits.npz",
+             "gru_c/datasets/CREDITS.md", *(f"gru_c/{name}" for name in EMBEDDING)),
     ".gz": ("setup.py", "src/gru_c/_core/core.pyx", "src/gru_c/_core/kernels.h",
             "src/gru_c/_core/gemm/microkernel.h", "src/gru_c/_core/parallel/pool.pxi",
             "src/gru_c/_core/rnn/forward.pxi", "src/gru_c/_core/vmath/math.h", "LICENSE",
-            "src/gru_c/datasets/digits.npz", "tests/test_numerics.py", "tests/c/step.c"),
+            "src/gru_c/datasets/digits.npz", "tests/test_numerics.py", "tests/c/step.c",
+            *(f"src/gru_c/{name}" for name in EMBEDDING)),
 }
-# What is generated or compiled; in a wheel no sources but the .pxd files.
+# What is generated or compiled; in a wheel no sources but the .pxd files and gru_c.h.
 UNWANTED = {
-    ".whl": r".*\.(c|h|pxi|pyx|html|pyc)",
+    ".whl": r"(?!gru_c/include/).*\.(c|h|pxi|pyx|html|pyc)",
     ".gz": r"src/.*\.c|.*\.(html|pyc|so)|.*/(blas_int\.pxi|core\.h|kernels_\w+\.h)",
 }
-MODULES = ("core", "binding", "testing", "gemm/blas", "kernels_baseline")
+MODULES = ("cython_gru", "_core/core", "_core/binding", "_core/testing", "_core/gemm/blas",
+           "_core/kernels_baseline")
 
 
 def sizes(path: Path) -> dict[str, int]:
@@ -40,7 +45,7 @@ def check(path: Path) -> list[str]:
                  if re.fullmatch(UNWANTED[path.suffix], name)]
     if path.suffix == ".whl":
         problems += [f"{path.name} lacks the module {name}" for name in MODULES
-                     if not any(member.startswith(f"gru_c/_core/{name}.") and
+                     if not any(member.startswith(f"gru_c/{name}.") and
                                 member.endswith(".so") for member in members)]
         data = sum(size for name, size in members.items() if name.startswith("gru_c/datasets/"))
         rest = path.stat().st_size - data

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from gru_c import _checks
+from gru_c._core import Handle as CoreHandle
 from gru_c._core import TrainingState, swap
 from gru_c._exchange import Exchange
 from gru_c._parameters import frozen
@@ -17,7 +18,7 @@ from gru_c._parameters import frozen
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from gru_c._types import Array
+    from gru_c._types import Array, Handle
 
 FIXED = frozenset(("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dtype",
                    "reset_after", "bidirectional", "dropout", "input_dropout", "recurrent_dropout",
@@ -155,6 +156,30 @@ class Module(Exchange):
         if grads is None:
             raise RuntimeError("no gradients yet: call backward first")
         return grads
+
+    def handle(self) -> Handle:
+        """The weights as they are now, for C: a ``const gru_model *`` for the functions of gru_c.h.
+
+        Nothing is packed again: the memory is shared with the model, which never writes to it. The
+        handle keeps it alive, and does not change with the model; ask again after new weights or
+        another mode. In training mode it has the weights of the backward, too. What is no part of
+        the equations, `batch_first` and dropout, is not in it.
+
+        Returns
+        -------
+        Handle
+            With the attributes `address`, `capsule`, `dtype`, `input_size`, `hidden_size`,
+            `num_layers`, `directions` and `training`. `ctypes_api` takes it as it is.
+
+        Examples
+        --------
+        >>> import gru_c
+        >>> handle = gru_c.GRU(3, 4, num_layers=2).eval().handle()
+        >>> handle.num_layers, handle.dtype, handle.training
+        (2, dtype('float32'), False)
+        """
+        handle: Handle = CoreHandle(self._layers)
+        return handle
 
     def __getstate__(self) -> dict[str, Any]:
         """For copy and pickle: the model without what belongs to one run."""

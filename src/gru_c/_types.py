@@ -50,6 +50,19 @@ class ReadOnlyBias:
     def __set__(self, instance: object, value: Never) -> None: ...
 
 
+class Handle:
+    """What `handle` of a model returns: its weights at one moment, for C."""
+
+    address: int
+    capsule: object
+    dtype: np.dtype[Any]
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    directions: int
+    training: bool
+
+
 class OptionsOfEquations(TypedDict, total=False):
     """Arguments of a GRU that neither its parameters nor its equations tell; a cell has some."""
 

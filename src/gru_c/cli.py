@@ -14,6 +14,7 @@ import io
 import json
 import math
 import os
+import shlex
 import sys
 import tempfile
 import zipfile
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gru_c import _cli_files, complexity, show_config
+from gru_c import _cli_files, complexity, embedding, show_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +58,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(f"error: {name}{str(error).splitlines()[0] if str(error) else ''}", FAILED)
 
 
+class _Print(argparse.Action):
+    """Print the constant and exit: as action="version", which breaks long lines."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, nargs=0, default=argparse.SUPPRESS, **options)
+
+    def __call__(self, parser, *_):
+        print(self.const)
+        parser.exit()
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all subcommands; each sets ``run``, a function of the arguments."""
     parser = argparse.ArgumentParser(
@@ -64,6 +76,13 @@ def build_parser() -> argparse.ArgumentParser:
         description="Train a GRU on handwritten digits, use it, count what it costs; say what is "
         "in the file of a model, and convert it.",
     )
+    add = parser.add_argument
+    add("--includes", action=_Print, const=f"-I{shlex.quote(embedding.get_include())}",
+        help="print the compiler's option for the folder of gru_c.h")
+    add("--cmakedir", action=_Print, const=embedding.get_cmake_dir(),
+        help="print the folder of gru_cConfig.cmake")
+    add("--pkgconfigdir", action=_Print, const=embedding.get_pkgconfig_dir(),
+        help="print the folder of gru_c.pc")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     train = commands.add_parser(

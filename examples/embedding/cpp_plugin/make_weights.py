@@ -6,9 +6,8 @@ layer from its hidden units to one output. A file holds the GRU alone, written b
 
 import sys
 
-import numpy as np
-
 import gru_c
+import numpy as np
 
 
 def declare(name, array):

@@ -18,6 +18,7 @@ from gru_c._core.binding import BATCH_FIRST, CELL, SEQUENCE, STEP
 from gru_c._core.binding import (
     Carry,
     CoreStream,
+    Handle,
     Layer,
     TrainingState,
     backward,
@@ -96,6 +97,7 @@ __all__ = [
     "STEPS",
     "Carry",
     "CoreStream",
+    "Handle",
     "Layer",
     "TrainingState",
     "backward",

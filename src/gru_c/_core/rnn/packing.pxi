@@ -80,13 +80,13 @@ cdef void pack_forward_weights(PackedLayer *layer, const real *weight_ih, const 
     """B[k, j] = W[j, k] for each gate of the stack r z n. The memory must be zeroed."""
     cdef:
         Py_ssize_t inputs = layer.input_size, H = layer.hidden_size, i
-        Py_ssize_t[3] gates = [2, 0, 1], in_order = [0, 1, 2]      # of the planes n r z; r z q
+        Py_ssize_t[3] gates = [2, 0, 1]                    # of the planes n r z
     for i in range(3):
         pack_b(&layer.w_ih[i], 0, weight_ih + gates[i] * H * inputs, 1, inputs, H)
         pack_b(&layer.w_hh[i], 0, weight_hh + i * H * H, 1, H, H)
     if layer.w_hh_merged.data != NULL:
-        pack_merged(layer, &layer.w_ih_merged, gates, weight_ih)
-        pack_merged(layer, &layer.w_hh_merged, in_order, weight_hh)
+        pack_merged(&layer.w_ih_merged, layer.w_ih)
+        pack_merged(&layer.w_hh_merged, layer.w_hh)
     if bias_ih != NULL:
         merge_bias(layer, bias_ih, bias_hh)
 
@@ -106,18 +106,20 @@ cdef void merge_bias(PackedLayer *layer, const real *bias_ih, const real *bias_h
             bias[j] += bias_hh[2 * H + j]
 
 
-cdef void pack_merged(const PackedLayer *layer, PackedMatrix *packed, const Py_ssize_t *gates,
-                      const real *weight) noexcept nogil:
-    """Pack those of the stacked `gates` that the matrix has side by side, each with its padding."""
+cdef void pack_merged(PackedMatrix *packed, const PackedMatrix *gates) noexcept nogil:
+    """Put the packed matrices of gates, of one panel each, side by side."""
     cdef:
-        Py_ssize_t H = layer.hidden_size, P = layer.plane // sizeof(real), i, j, k
-        Py_ssize_t columns = packed.n // sizeof(real)
-        real *b = <real *> (packed.data + round_up(packed.k * packed.n, LINE))
-    for i in range(columns // P):
-        for j in range(H):
-            for k in range(packed.k):
-                b[k * columns + i * P + j] = weight[(gates[i] * H + j) * packed.k + k]
-    pack_b(packed, 0, b, columns, 1, columns)
+        Py_ssize_t nr = micropanel_width(gates.context, gates.n), k = packed.k, i, first, width
+        View2 b = View2(packed.data + round_up(k * packed.n, LINE), packed.n)
+    for i in range(packed.n // nr):
+        first = i * nr
+        copy_rows(k, nr, gates[first // gates.n].data + first % gates.n * k, nr, b.data + first,
+                  b.ld)
+    for i in range(ceil_div(packed.n, PANEL_BYTES)):
+        first = i * PANEL_BYTES
+        width = min(<Py_ssize_t> PANEL_BYTES, packed.n - first)
+        pack_panel(packed.context, k, width, width, View2(b.data + first, b.ld),
+                   packed.data + k * first)
 
 
 cdef void pack_backward_weights(PackedLayer *layer, const real *weight_ih,

@@ -1,0 +1,393 @@
+"""gru_c from other languages: where its header is, its functions by ctypes and cffi, handles of
+models, threads that share one, Numba and SciPy.
+"""
+
+import ctypes
+import gc
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+from c_calls import Calls, address, api, checked, handled, packed
+from family import arguments, build, case, cases
+from helpers import F32, F64, assert_same_bits, at_once, normal, python, run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gru_c
+from gru_c import GRU, GRUCell, ReverseGRU, cython_gru, embedding
+
+INCLUDE = Path(gru_c.get_include())
+SHARE = INCLUDE.parent / "share"
+COMPILER = shutil.which(os.environ.get("CC") or "cc")
+
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler")
+drawing = settings(deadline=None, derandomize=True, database=None, max_examples=60)
+
+
+def output_of(*command, **environment):
+    return subprocess.run(command, capture_output=True, text=True, check=True,
+                          env=os.environ | environment).stdout
+
+
+# ---- where things are ----------------------------------------------------------------------------
+
+def test_the_header_is_in_the_folder():
+    assert "gru_options" in (INCLUDE / "gru_c.h").read_text()
+
+
+def test_nothing_is_imported_before_it_is_asked_for():
+    assert python("import sys, gru_c\n"
+                  "assert not {'gru_c.embedding', 'gru_c.cython_gru'} & set(sys.modules)\n"
+                  "gru_c._C_API, gru_c.get_include, gru_c.ctypes_api") == ""
+
+
+def test_the_capsule_can_be_imported_first():
+    """As C does it, in an interpreter that has not imported gru_c."""
+    assert python("import ctypes\n"
+                  "get = ctypes.pythonapi.PyCapsule_Import\n"
+                  "get.restype, get.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_int]\n"
+                  "found = get(b'gru_c._C_API', 0)\n"
+                  "import gru_c\n"
+                  "assert found == gru_c.ctypes_api().table") == ""
+
+
+@pytest.mark.parametrize(("option", "expected"), [
+    ("--includes", f"-I{INCLUDE}"), ("--cmakedir", embedding.get_cmake_dir()),
+    ("--pkgconfigdir", embedding.get_pkgconfig_dir())])
+def test_the_command_prints_folders(option, expected):
+    """On one line, however narrow the terminal is."""
+    found = output_of(sys.executable, "-m", "gru_c", option, COLUMNS="20")
+    assert found == f"{expected}\n"
+
+
+@pytest.fixture
+def moved(tmp_path):
+    """The folders that C programs use, copied to another place, with a space in its name."""
+    for name in ("include", "share"):
+        shutil.copytree(INCLUDE.parent / name, tmp_path / "a folder" / name)
+    return tmp_path / "a folder"
+
+
+@pytest.mark.skipif(shutil.which("pkg-config") is None, reason="no pkg-config")
+def test_pkg_config(moved):
+    def found(option):
+        return output_of("pkg-config", option, "gru_c",
+                         PKG_CONFIG_PATH=str(moved / "share" / "pkgconfig")).strip()
+
+    folder = found("--cflags").removeprefix("-I").replace("\\ ", " ")
+    assert Path(folder).resolve() == moved / "include"
+    assert found("--modversion") == gru_c.__version__
+
+
+CMAKE_PROJECT = """\
+cmake_minimum_required(VERSION 3.15)
+project(example C)
+find_package(gru_c {version} CONFIG REQUIRED)
+add_library(example OBJECT example.c)
+target_link_libraries(example PRIVATE gru_c::headers)
+message(STATUS "gru_c is ${{gru_c_VERSION}}")
+"""
+
+
+def configure(folder, prefix, version):
+    """The project that wants this version, configured; what cmake said."""
+    folder.mkdir()
+    (folder / "CMakeLists.txt").write_text(CMAKE_PROJECT.format(version=version))
+    (folder / "example.c").write_text('#include "gru_c.h"\nint version = GRU_ABI_VERSION;\n')
+    return subprocess.run(["cmake", "-S", folder, "-B", folder / "build", f"-Dgru_c_DIR={prefix}"],
+                          capture_output=True, text=True, check=False)
+
+
+@needs_compiler
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="no cmake")
+def test_cmake(moved, tmp_path):
+    prefix = moved / "share" / "cmake" / "gru_c"
+    for version in ("", "0.0.1", gru_c.__version__):
+        folder = tmp_path / f"wants-{version}"
+        done = configure(folder, prefix, version)
+        assert done.returncode == 0, done.stderr
+        assert f"gru_c is {gru_c.__version__}\n" in done.stdout
+    output_of("cmake", "--build", str(folder / "build"))
+    newer = configure(tmp_path / "newer", prefix, "99.0")
+    assert newer.returncode != 0
+    assert f"version: {gru_c.__version__}" in newer.stderr
+
+
+# ---- ctypes and cffi -----------------------------------------------------------------------------
+
+LAYOUT = """\
+#include <stdio.h>
+#include "gru_c.h"
+#define SHOW(member) printf("%zu\\n", offsetof(gru_options, member));
+int main(void)
+{{
+    {members}
+    printf("%zu\\n", sizeof(gru_options));
+    {constants}
+    return 0;
+}}
+"""
+
+
+@needs_compiler
+def test_options_and_constants_are_those_of_a_c_compiler(tmp_path):
+    members = [name for name, _ in api.Options._fields_]
+    constants = {name: value for name, value in vars(api).items() if name.startswith("GRU_")}
+    source, program = tmp_path / "layout.c", tmp_path / "layout"
+    source.write_text(LAYOUT.format(
+        members="".join(f"SHOW({name})" for name in members),
+        constants="".join(f'printf("%d\\n", {name});' for name in constants)))
+    subprocess.run([COMPILER, f"-I{INCLUDE}", source, "-o", program], check=True)
+    found = [int(line) for line in output_of(program).split()]
+    assert found == [*(getattr(api.Options, name).offset for name in members),
+                     ctypes.sizeof(api.Options), *constants.values()]
+    assert len(members) == 29
+    assert len(constants) == 1 + 19 + 3 + 13
+
+
+def test_options():
+    assert api.Options().struct_size == ctypes.sizeof(api.Options)
+    assert api.Options(num_layers=2, clip=0.5).clip == 0.5
+    with pytest.raises(AttributeError, match="bidirektional"):
+        api.Options(bidirektional=1)
+    with pytest.raises(AttributeError, match="bidirektional"):
+        api.Options().bidirektional = 1
+
+
+def test_names():
+    assert api is gru_c.ctypes_api()
+    for name, (place, _) in cython_gru.entries().items():
+        assert ctypes.cast(getattr(api, name), ctypes.c_void_p).value == place
+        assert api.address(name) == place
+    with pytest.raises(AttributeError, match=r"gru_c\.h of this version .* has no 'gru_forwards'"):
+        api.gru_forwards  # noqa: B018
+    with pytest.raises(AttributeError, match="has no function 'GRU_OK'"):
+        api.address("GRU_OK")
+
+
+def test_arguments():
+    shape, handle = (ctypes.c_ssize_t * 5)(), GRU(3, 4).handle()
+    for model in (handle, handle.address, ctypes.c_void_p(handle.address)):
+        shape[:] = [0] * 5
+        checked(api.gru_model_shape(model, ctypes.byref(shape)))
+        assert list(shape) == [3, 4, 1, 1, 4]
+    assert api.gru_model_shape(None, shape) == api.GRU_NULL_POINTER
+    assert api.gru_status_text(api.GRU_NOT_A_MODEL).startswith(b"no model")
+    with pytest.raises(ctypes.ArgumentError):
+        api.gru_model_shape(handle, np.empty(5))           # not an address
+    with pytest.raises(TypeError, match="takes"):
+        api.gru_model_shape(handle)
+
+
+def test_cffi():
+    ffi = pytest.importorskip("cffi").FFI()
+    ffi.cdef(api.cdef)
+    functions = ffi.cast("const gru_api *", api.table)
+    assert functions.struct_size == ffi.sizeof("gru_api")
+    assert functions.abi_version == api.GRU_ABI_VERSION
+    assert ffi.string(functions.version).decode() == gru_c.__version__
+    assert ffi.sizeof("gru_options") == ctypes.sizeof(api.Options)
+    for name in cython_gru.entries():
+        assert int(ffi.cast("uintptr_t", getattr(functions, name))) == api.address(name)
+    shape, handle = ffi.new("ptrdiff_t[5]"), GRU(3, 4).handle()
+    assert functions.gru_model_shape(ffi.cast("gru_model *", handle.address), shape) == ffi.typeof(
+        "enum gru_status").relements["GRU_OK"]
+    assert list(shape) == [3, 4, 1, 1, 4]
+
+
+# ---- results -------------------------------------------------------------------------------------
+
+@drawing
+@given(cases(reverse=True), st.sampled_from([F32, F64]), st.sampled_from([1, 2]), st.booleans())
+def test_every_option_by_handle_and_by_packing(case, dtype, threads, by_handle):
+    """The bits of Python: forward, training and backward."""
+    gru = build(case, dtype)
+    with nullcontext(handled(gru, threads)) if by_handle else packed(gru, threads) as calls:
+        call = arguments(gru, case)
+        assert_same_bits(calls.train_on(call), run(gru, **call))
+        call = {name: value for name, value in arguments(gru, case, backward=False).items()
+                if name != "dropout_masks"}
+        output, h_n = gru.eval()(**call)
+        assert_same_bits(calls.forward_of(call), {"output": output, "h_n": h_n})
+
+
+one_direction = st.builds(
+    case, st.integers(1, 7), st.integers(1, 9), st.tuples(st.integers(1, 33), st.integers(1, 33)),
+    seed=st.integers(0, 999), layers=st.integers(1, 3), bias=st.booleans(),
+    reset_after=st.booleans(), absent=st.sampled_from([(), ("h_0",)]),
+    activation=st.sampled_from(["tanh", "relu", "elu"]), clip=st.sampled_from([None, 2.0]))
+
+
+@drawing
+@given(one_direction, st.sampled_from([F32, F64]), st.sampled_from([1, 2]), st.integers(1, 4),
+       st.integers(0, 7), st.booleans())
+def test_streams_by_handle_and_by_packing(case, dtype, threads, max_steps, begin, by_handle):
+    gru = build(case, dtype).eval()
+    call = arguments(gru, case, backward=False)
+    output, h_n = gru(**call)
+    with nullcontext(handled(gru, threads)) if by_handle else packed(gru, threads) as calls:
+        found = calls.stream_of(call, max_steps, min(begin, len(call["x"])))
+    assert_same_bits(found, {"output": output, "h_n": h_n})
+
+
+# ---- handles -------------------------------------------------------------------------------------
+
+def test_attributes_of_a_handle():
+    gru = GRU(3, 4, num_layers=2, bidirectional=True, dtype=F64, bias=False)
+    handle = gru.handle()
+    assert (handle.input_size, handle.hidden_size, handle.num_layers, handle.directions) == (
+        3, 4, 2, 2)
+    assert (handle.dtype, handle.training) == (F64, True)
+    assert gru.eval().handle().training is False
+    assert repr(handle) == (f"<Handle at {handle.address:#x}: float64, input_size=3, hidden_size=4,"
+                            " num_layers=2, directions=2, training=True>")
+    with pytest.raises(AttributeError):
+        handle.training = False
+
+
+@pytest.mark.parametrize("kind", [GRUCell, GRU, ReverseGRU])
+def test_every_model_has_a_handle(kind, dtype):
+    """A cell is a layer of one step; what runs backwards has no streams."""
+    model = kind(3, 17, dtype=dtype, rng=0).eval()
+    gru = GRU(3, 17, dtype=dtype) if kind is GRUCell else model
+    x, h = normal(1, 5, 3, dtype=dtype), normal(1, 5, 17, dtype=dtype)
+    found = Calls(model.handle(), gru).forward_of({"x": x, "h_0": h})["h_n"][0]
+    expected = model(x[0], h[0]) if kind is GRUCell else model(x, h)[1][0]
+    assert found.tobytes() == expected.tobytes()
+    stream, suffix = ctypes.c_void_p(), "f32" if dtype == F32 else "f64"
+    status = getattr(api, f"gru_stream_new_{suffix}")(model.handle(), 1, 1, 1, None,
+                                                      ctypes.byref(stream))
+    assert status == (api.GRU_NOT_CAUSAL if kind is ReverseGRU else api.GRU_OK)
+    checked(api.gru_stream_free(stream))
+
+
+def test_a_step_is_that_of_the_cell(dtype):
+    cell = GRUCell(3, 17, dtype=dtype, rng=0)
+    calls = Calls(cell.handle(), GRU(3, 17, dtype=dtype))
+    x, h = normal(5, 3, dtype=dtype), normal(5, 17, dtype=dtype)
+    workspace = calls.memory("workspace_size", api.GRU_INFERENCE, 1, 5, 1, None)
+    expected = cell(x, h)
+    calls.step(calls.model, 5, address(x), address(h), address(h), address(workspace),
+               workspace.size, 1, None)                    # h_next may be h
+    assert h.tobytes() == expected.tobytes()
+
+
+def test_a_handle_outlives_its_model():
+    gru = GRU(40, 70, num_layers=2, rng=0)
+    call = {"x": normal(7, 3, 40)}
+    expected, calls = run(gru, **call), handled(gru)
+    del gru
+    gc.collect()
+    others = [GRU(40, 70, num_layers=2, rng=seed) for seed in range(1, 20)]   # in freed memory
+    assert_same_bits(calls.train_on(call), expected)
+    capsule = calls.model.capsule
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    calls.model = get(capsule, b"gru_c.model")             # the capsule alone is left
+    gc.collect()
+    others += [GRU(40, 70, num_layers=2, rng=seed) for seed in range(1, 20)]
+    assert_same_bits(calls.train_on(call), expected)
+
+
+def test_a_capsule_frees_what_it_kept():
+    """Of 200 models of 3 MB, the memory of few is there at once."""
+    script = ("import resource, gru_c\n"
+              "for _ in range(200):\n"
+              "    capsule = gru_c.GRU(300, 300).handle().capsule\n"
+              "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
+    assert int(python(script)) < 300_000                   # kilobytes
+
+
+def test_new_weights_are_those_of_a_new_handle():
+    gru = GRU(3, 17, rng=0)
+    call = {"x": normal(7, 3, 3)}
+    before, expected = handled(gru), run(gru, **call)
+    gru.weight_hh_l0 = 2 * gru.weight_hh_l0
+    gru.eval()
+    assert_same_bits(before.train_on(call), expected)
+    changed = handled(gru).forward_of(call)
+    assert_same_bits(changed, dict(zip(("output", "h_n"), gru(**call), strict=True)))
+    assert not np.array_equal(changed["output"], expected["output"])
+
+
+def test_a_handle_of_eval_mode_has_no_backward():
+    calls = handled(GRU(3, 4).eval())
+    assert api.gru_workspace_size_f32(
+        calls.model, api.GRU_TRAINING, 1, 1, 1, None, ctypes.byref(ctypes.c_size_t())
+    ) == api.GRU_NO_TRAINING
+
+
+def test_c_can_neither_free_nor_change_a_handle():
+    gru = GRU(3, 4)
+    handle, weights = gru.handle(), [address(a) for a in gru.state_dict().values()]
+    assert api.gru_model_free(handle) == api.GRU_NOT_A_MODEL
+    assert api.gru_model_pack_f32(handle, 0, *weights) == api.GRU_ALREADY_PACKED
+    assert api.gru_model_pack_f64(handle, 0, *weights) == api.GRU_OTHER_DTYPE
+
+
+def test_a_handle_cannot_be_pickled():
+    with pytest.raises(TypeError, match="pickle or copy the model"):
+        pickle.dumps(GRU(3, 4).handle())
+
+
+# ---- threads -------------------------------------------------------------------------------------
+
+def test_eight_threads_that_share_a_handle():
+    """At once, each of other sizes and with other options: the bits of one after the other."""
+    gru = build(case(1, 1, (24, 40), layers=2, bidirectional=True), F32)
+    sizes = [(1, 1), (7, 3), (20, 9), (33, 2), (5, 40), (64, 1), (12, 12), (3, 70)]
+    ragged = [(), ("lengths",), ("mask",), ("resets",)] * 2
+    calls = [arguments(gru, case(*size, (24, 40), layers=2, bidirectional=True, seed=seed,
+                                 ragged=ragged[seed])) for seed, size in enumerate(sizes)]
+    shared = [handled(gru, threads=1 + index % 2) for index in range(8)]
+    for index in range(1, 8):
+        shared[index].model = shared[0].model
+    expected = [run(gru, **call) for call in calls]
+
+    def work(index):
+        return [shared[index].train_on(calls[index]) for _ in range(20)]
+
+    for found, wanted in zip(at_once(*(lambda i=i: work(i) for i in range(8))), expected,
+                             strict=True):
+        for results in found:
+            assert_same_bits(results, wanted)
+
+
+# ---- Numba and SciPy -----------------------------------------------------------------------------
+
+def test_numba_finds_the_functions():
+    get = pytest.importorskip("numba.extending").get_cython_function_address
+    for name in cython_gru.entries():
+        assert get("gru_c.cython_gru", name) == api.address(name)
+
+
+def test_numba_calls_a_stream_in_a_loop():
+    numba = pytest.importorskip("numba")
+    gru, x = GRU(3, 8, rng=0).eval(), normal(50, 1, 3)
+    step = api.gru_stream_step_f32
+
+    @numba.njit
+    def total(stream, x, output):
+        found = 0.0
+        for t in range(len(x)):
+            if step(stream, x[t].ctypes, output.ctypes) != 0:
+                return np.nan
+            found += output.sum()
+        return found
+
+    with handled(gru).stream(1, 1) as stream:
+        found = total(stream.value, x, np.empty((1, 8), F32))
+    assert found == pytest.approx(gru(x)[0].sum(), rel=1e-5)
+
+
+def test_low_level_callable():
+    callable_of = pytest.importorskip("scipy").LowLevelCallable.from_cython
+    for name, (_, signature) in cython_gru.entries().items():
+        assert callable_of(cython_gru, name).signature == signature
