@@ -115,12 +115,12 @@ class Checks:
 
 def check_results(checks: Checks, pairs: dict[str, tuple[Path, Path]]) -> None:
     """Each pair of a library and clients has the same results."""
-    digests = set()
+    digests: list[str] = []
     for what, (library, clients) in pairs.items():
         for name in BOTH:
             said = python(library, clients, RUN, name)
-            digests.add(said[0])
-            checks.add(f"{name} {what}", len(said[0]) == 64 and len(digests) == 1, said)
+            digests.append(said[0])
+            checks.add(f"{name} {what}", said == (digests[0], "") != ("", ""), said)
 
 
 def check_added(checks: Checks, old: Path, new: Path, clients: Path) -> None:

@@ -30,6 +30,7 @@ FILES = ("tests/test_interop_files.py",)
 FORMATS = ("tests/test_interop_formats.py",)
 TORCH = ("tests/test_interop_torch.py",)
 CLI = ("tests/test_cli.py",)
+EMBEDDING = ("tests/test_embedding.py",)
 
 
 class Break(NamedTuple):
@@ -294,6 +295,29 @@ BREAKS = [
           "if Py_REFCNT(entry) > 2 or", "if", STATE),
     Break("eval-keeps-the-forward", CORE + "saved.pxi",
           "if not training:", "if False:", ERRORS),
+    # ---- handle.pxi and embedding.py: models and functions for other languages
+    Break("handle-without-its-layers", CORE + "handle.pxi",
+          "self.layers = layers", "self.layers = layers[:1]", EMBEDDING),
+    Break("handle-that-runs-forwards", CORE + "handle.pxi",
+          "model.reverse, model.training = layer.reverse", "model.reverse, model.training = False",
+          EMBEDDING),
+    Break("handle-that-trains", CORE + "handle.pxi",
+          "layer.reverse, layer.training", "layer.reverse, True", EMBEDDING),
+    Break("handle-of-one-layer", CORE + "handle.pxi",
+          "model.count = model.packed = count", "model.count = model.packed = 1", EMBEDDING),
+    Break("handle-that-can-be-packed", CORE + "handle.pxi",
+          "memset(model.is_packed, 1, count)", "pass", EMBEDDING),
+    Break("capsule-without-its-handle", CORE + "handle.pxi",
+          "        Py_INCREF(self)\n", "", EMBEDDING),
+    Break("capsule-that-leaks", CORE + "handle.pxi",
+          '"gru_c.model", release_handle)', '"gru_c.model", NULL)', EMBEDDING),
+    Break("options-without-their-size", "src/gru_c/embedding.py",
+          '{"struct_size": ctypes.sizeof(self), **options}', "options", EMBEDDING),
+    Break("constants-by-two", "src/gru_c/embedding.py",
+          "next_value = found[name] + 1", "next_value = found[name] + 2", EMBEDDING),
+    Break("command-in-narrow-lines", "src/gru_c/cli.py", "        print(self.const)\n",
+          "        print(self.const[:20])\n", EMBEDDING),
+    # ---- layers
     Break("replaced-keeps-the-old", CORE + "layer.pxi",
           "old | weights", "weights | old", WEIGHTS),
     Break("any-zip-with-arrays-is-npz", "src/gru_c/interop/formats.py",
