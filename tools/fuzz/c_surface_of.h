@@ -7,6 +7,14 @@ static REAL *NAME(reals)(ptrdiff_t count)
     return values;
 }
 
+/* The same bits, but for those of a NaN: activations without bounds overflow. */
+static int NAME(same)(const REAL *a, const REAL *b, ptrdiff_t count)
+{
+    for (ptrdiff_t i = 0; i < count; i++)
+        if (memcmp(&a[i], &b[i], sizeof(REAL)) != 0 && !(isnan(a[i]) && isnan(b[i]))) return 0;
+    return 1;
+}
+
 /* ---- a model */
 
 typedef struct NAME(subject) {
@@ -231,8 +239,8 @@ static void NAME(fuzz_forward)(const NAME(subject) *s)
     if (one_in(2)) NAME(make_workspace)(s, &a, GRU_INFERENCE); /* that of more threads is enough */
     NAME(spoil_x)(s, &a, (REAL)1e30);
     RIGHT(NAME(call_forward)(s->model, &a));
-    REQUIRE(memcmp(output, a.output.data, bytes) == 0);
-    REQUIRE(memcmp(h_n, a.h_n, (size_t)a.state * sizeof(REAL)) == 0);
+    REQUIRE(NAME(same)(output, a.output.data, a.output.size));
+    REQUIRE(NAME(same)(h_n, a.h_n, a.state));
     NAME(leave_out)(&a);
     RIGHT(NAME(call_forward)(s->model, &a));
 }
@@ -391,8 +399,8 @@ static void NAME(flow_on)(const NAME(subject) *s, NAME(flow) *f)
     for (ptrdiff_t t = 0; t < T; t++)
         RIGHT(NAME(gru_stream_step)(f->stream, x + t * x_step, again + t * output_step));
     RIGHT(NAME(gru_stream_get_state)(f->stream, h));
-    REQUIRE(memcmp(output, again, (size_t)outputs * sizeof(REAL)) == 0);
-    REQUIRE(memcmp(h, end, (size_t)state * sizeof(REAL)) == 0);
+    REQUIRE(NAME(same)(output, again, outputs));
+    REQUIRE(NAME(same)(h, end, state));
     RIGHT(NAME(gru_stream_run)(f->stream, T, x, NULL));
     WRONG(NAME(gru_stream_run)(f->stream, -1 - pick(5), x, output));
     WRONG(NAME(gru_stream_step)(f->stream, NULL, output));
