@@ -1,6 +1,10 @@
 """Fixtures that several test files use. Plain functions stand in helpers.py."""
 
+import os
+import shutil
+import subprocess
 from itertools import product
+from pathlib import Path
 
 import family
 import numpy as np
@@ -19,6 +23,18 @@ def kernels(request):
     """(isa, engine): the test runs once on each pair that this processor supports."""
     with kernels_of(*request.param):
         yield request.param
+
+
+@pytest.fixture(scope="session")
+def failing_malloc(tmp_path_factory):
+    """The library of c/failing_malloc.c, for LD_PRELOAD."""
+    compiler = shutil.which(os.environ.get("CC") or "cc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    library = tmp_path_factory.mktemp("memory") / "failing_malloc.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library,
+                    Path(__file__).parent / "c" / "failing_malloc.c"], check=True)
+    return library
 
 
 @pytest.fixture

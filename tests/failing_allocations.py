@@ -15,6 +15,7 @@ NumPy keeps freed arrays of less than 1,024 bytes, and small arrays take their m
 most arrays here are larger.
 """
 
+import copy
 import ctypes
 import functools
 import gc
@@ -405,6 +406,49 @@ def conversions():
         yield f"backward of a cell, {name}", Case(cell, backward(other(delta[0])), shape)
 
 
+def streams(rows=(N,), layers=2):
+    """Streams of a GRU. In `model.live` is one whose model has other weights since its last step.
+    """
+    x, delta = normal(5, N, I), normal(5, N, H)
+    chunk = normal(5, *rows, I, seed=3)
+    state = normal(layers, *rows, H, seed=4)
+
+    def ready():
+        made = trained(functools.partial(GRU, I, H, layers, rng=0), x)()
+        made.live = made.stream(*rows)
+        made.live.run(chunk)
+        made.live.state = state
+        made.load_state_dict({name: np.sin(value) for name, value in made.state_dict().items()})
+        return made
+
+    def of(function):
+        """A call of a stream; the arrays stay as they are."""
+        return lambda model: (lambda: function(model), [chunk, state])
+
+    def after(change):
+        """What the states are after a change of them."""
+        def call(model):
+            change(model.live)
+            return model.live.state
+        return of(call)
+
+    gaps = np.zeros((*rows, 2 * H), F32)[..., ::2]
+    calls = {
+        "new": of(lambda model: model.stream(*rows).step(chunk[0])),
+        "step": of(lambda model: model.live.step(chunk[0])),
+        "step, list": of(lambda model: model.live.step(chunk[0].tolist())),
+        "step, out with gaps": of(lambda model: model.live.step(chunk[0], gaps)),
+        "run": of(lambda model: model.live.run(chunk)),
+        "state": of(lambda model: model.live.state),
+        "state = ...": after(lambda live: setattr(live, "state", 2 * state)),
+        "reset": after(lambda live: live.reset([0])),
+        "copy_rows": after(lambda live: live.copy_rows([0])),
+        "copy": of(lambda model: copy.copy(model.live).step(chunk[0])),
+    }
+    for name, call in calls.items():
+        yield name, Case(ready, call, delta.shape)
+
+
 KINDS = {
     "cell": cell,
     "cell of one row": lambda: cell(F64, rows=(), reset_after=False),
@@ -424,6 +468,8 @@ KINDS = {
         option_cases, bidirectional=False, ragged=("lengths", "mask", "resets")),
     "ragged": lambda: family(option_cases, ragged=("lengths", "mask", "resets"), dropout=True),
     "dropout": lambda: family(option_cases, bidirectional=False, dropout=True, reset_after=False),
+    "streams": streams,
+    "streams of one row": lambda: streams(rows=(), layers=1),
     "outputs": lambda: family(outputs, ragged=("lengths",)),
 }
 

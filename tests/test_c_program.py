@@ -252,6 +252,10 @@ def test_threads_that_share_a_model_get_the_bits_of_one(program):
     assert run(program("threads")) == b"0 results with other bits\n"
 
 
+def test_a_forked_child_starts_threads_of_its_own(program):
+    assert run(program("threads"), "fork") == b"0 results with other bits\n"
+
+
 @pytest.mark.skipif(CXX is None, reason="no C++ compiler")
 def test_the_header_is_cpp_too(program):
     program("threads", compiler=(CXX, "-x", "c++", *CXX_FLAGS))
@@ -276,9 +280,11 @@ def test_ten_thousand_steps_make_no_system_call(program):
 
 
 def test_silence_takes_no_longer_than_samples(program):
-    """The promise is 1.1; the least of some attempts, since other processes disturb the clock."""
-    ratio = min(float(run(program("steps"), "silence").split()[0]) for _ in range(3))
-    assert ratio <= 1.2
+    """The promise is 1.1; the least of some attempts, since other processes disturb the clock. Some
+    processors are as fast with denormal numbers: there it counts that there are none."""
+    attempts = [run(program("steps"), "silence").split() for _ in range(3)]
+    assert min(float(ratio) for ratio, _ in attempts) <= 1.2
+    assert {int(denormal) for _, denormal in attempts} == {0}
 
 
 # ---- the examples --------------------------------------------------------------------------------

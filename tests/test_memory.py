@@ -5,7 +5,6 @@ What is done to a model, and what is looked at then, stands in failing_allocatio
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -17,18 +16,6 @@ from failing_allocations import KINDS
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc",
                                 reason="the failing malloc is written for glibc")
-
-
-@pytest.fixture(scope="module")
-def failing_malloc(tmp_path_factory):
-    """The library for LD_PRELOAD."""
-    compiler = shutil.which(os.environ.get("CC") or "cc")
-    if compiler is None:
-        pytest.skip("no C compiler")
-    library = tmp_path_factory.mktemp("memory") / "failing_malloc.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library,
-                    HERE / "c" / "failing_malloc.c"], check=True)
-    return library
 
 
 def run(kind, **environment):

@@ -17,8 +17,9 @@ NEEDED = {
     ".gz": ("setup.py", "src/gru_c/_core/core.pyx", "src/gru_c/_core/kernels.h",
             "src/gru_c/_core/gemm/microkernel.h", "src/gru_c/_core/parallel/pool.pxi",
             "src/gru_c/_core/rnn/forward.pxi", "src/gru_c/_core/vmath/math.h", "LICENSE",
-            "src/gru_c/datasets/digits.npz", "tests/test_numerics.py", "tests/c/steps.c",
-            *(f"src/gru_c/{name}" for name in EMBEDDING)),
+             "src/gru_c/datasets/digits.npz", "tests/test_numerics.py", "tests/c/family.c",
+             "tools/static_library/contexts.c", "examples/embedding/c_program/stream.c",
+             *(f"src/gru_c/{name}" for name in EMBEDDING)),
 }
 # What is generated or compiled; in a wheel no sources but the .pxd files and gru_c.h.
 UNWANTED = {

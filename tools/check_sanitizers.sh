@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The compiled core under AddressSanitizer with UndefinedBehaviorSanitizer, then under ThreadSanitizer.
+# The compiled core under AddressSanitizer with UndefinedBehaviorSanitizer, then under ThreadSanitizer;
+# last, a C program of eight threads and the static library under ThreadSanitizer.
 # Any report fails. Python, numpy and BLAS are not instrumented, and ThreadSanitizer leaves out what
 # happens inside them. --short runs a part of the tests. The active Python needs what builds the
 # package and what its tests want; gcc must be there.

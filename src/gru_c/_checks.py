@@ -246,6 +246,11 @@ def refuse_stream_input(x: np.ndarray, expected: tuple) -> Never:
     raise ValueError(f"input has shape {x.shape}, expected ({words})")
 
 
+def refuse_rows(rows: int) -> Never:
+    """Of a stream that no machine can hold."""
+    raise MemoryError(f"a stream of {_short(rows)} rows is too large")
+
+
 def refuse_no_steps(x: np.ndarray) -> Never:
     """T = 0."""
     raise ValueError("Expected sequence length to be larger than 0 in RNN "
@@ -314,9 +319,9 @@ def rows(value, count: int, name: str) -> np.ndarray:
     if a.ndim != 1 or (a.dtype.kind not in "iu" and a.size):
         raise TypeError(f"{name} should be indices of rows or a mask, got an array of "
                         f"{a.dtype} of shape {a.shape}")
-    if a.size and not 0 <= a.min() <= a.max() < count:
+    if np.flatnonzero((a < 0) | (a >= count)).size:        # a reduction may lose a MemoryError
         raise IndexError(f"{name} should be from 0 to {count - 1}, got {a.tolist()}")
-    return a.astype(np.intp)
+    return a.astype(np.intp, order="C")
 
 
 def refuse_overlap(out: np.ndarray, h_n_out: np.ndarray) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copyreg
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,11 +78,17 @@ class Stream(CoreStream):
 
     def __new__(cls, model: GRU, batch_size: Integer | None = None,
                 num_threads: Integer = 1) -> Stream:
+        from gru_c.gru import GRU  # which imports this file
+
+        if not isinstance(model, GRU):
+            raise TypeError(f"model should be a GRU, got: {type(model).__name__}")
         if model.bidirectional or model._reverse:
             raise ValueError("a stream needs one direction, from the first step to the last: the "
                              "other begins at the last step, which a stream has not seen")
         if batch_size is not None:
             batch_size = _checks.size(batch_size, "batch_size")
+            if batch_size > sys.maxsize:
+                _checks.refuse_rows(batch_size)
         return super().__new__(cls, model, batch_size,
                                min(_checks.size(num_threads, "num_threads"), 64))
 
@@ -88,11 +96,13 @@ class Stream(CoreStream):
         return (f"{type(self).__name__}({self.model!r}, batch_size={self.batch_size}, "
                 f"num_threads={self.num_threads})")
 
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...], Array]:
-        return type(self), (self.model, self.batch_size, self.num_threads), self.state
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        return (copyreg.__newobj__, (type(self), self.model, self.batch_size, self.num_threads),
+                vars(self) | {"state": self.state})
 
-    def __setstate__(self, state: Array) -> None:
-        self.state = state
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        for name, value in attributes.items():
+            setattr(self, name, value)
 
     def run(self, chunk: ArrayLike, out: Array | None = None) -> Array:
         """Several steps: the same as `step` for each of them.
@@ -108,6 +118,11 @@ class Stream(CoreStream):
         -------
         ndarray (T, N, H), (N, T, H) or (T, H)
             The hidden states of the last layer after each step (`out`, if given).
+
+        Notes
+        -----
+        An exception of a signal handler, such as Ctrl-C, ends a long call between two steps. The
+        states are those after the last step that was run.
         """
         x = _checks.array(chunk, "input", self.model.dtype)
         swapped = self.model.batch_first and self.batch_size is not None
@@ -160,13 +175,12 @@ class Stream(CoreStream):
         >>> stream.state.ravel()
         array([3., 3., 1.], dtype=float32)
         """
-        order = np.arange(self.batch_size or 1)
-        places = order if target is None else _checks.rows(target, len(order), "target")
-        sources = _checks.rows(source, len(order), "source")
-        if len(sources) not in (1, len(places)):
-            raise ValueError(f"source has {len(sources)} rows, but there are {len(places)} to set")
-        order[places] = sources
-        self._copy_rows(order)
+        count = self.batch_size or 1
+        targets = np.arange(count) if target is None else _checks.rows(target, count, "target")
+        sources = _checks.rows(source, count, "source")
+        if len(sources) not in (1, len(targets)):
+            raise ValueError(f"source has {len(sources)} rows, but there are {len(targets)} to set")
+        self._copy_rows(np.arange(count), targets, sources)
 
     @property
     def state(self) -> Array:

@@ -117,6 +117,7 @@ static void refuse_models(void)
     REFUSED(GRU_MEMORY_TOO_SMALL, NAME(gru_model_init)(out.memory, 0, I, H, &o, &out.model));
     REFUSED(GRU_NULL_POINTER, NAME(gru_model_new)(I, H, &o, NULL));
     REFUSED(GRU_BAD_SIZE, NAME(gru_model_new)(I, 0, &o, &out.model));
+    REFUSED(GRU_OUT_OF_MEMORY, NAME(gru_model_new)(I, 1 << 22, &o, &out.model)); /* 211 TB or more */
     REFUSED(GRU_NULL_POINTER, gru_model_shape(NULL, (ptrdiff_t *)out.memory));
     CHECK(NAME(gru_model_init)(out.memory, size, I, H, &o, &model));
     memcpy(&before, &out, sizeof out);
@@ -289,21 +290,21 @@ static void refuse_forwards(const gru_model *model)
     REFUSED(GRU_MISALIGNED, STEP(N, odd, out.h_n, out.workspace, ROOM, 1));
 }
 
-static void refuse_training(void)
+#define TRAIN(model, saved, saved_size, size)                                                            \
+    NAME(gru_forward_training)(model, T, N, x, h, out.output, out.h_n, saved, saved_size, out.workspace, \
+                               size, 1, &o)
+#define BACK(model, steps, rows, gradients, saved, saved_size, size)                             \
+    NAME(gru_backward)(model, steps, rows, x, h, out.dx, out.dh_0, gradients, saved, saved_size, \
+                       out.workspace, size, 1, &o)
+
+static void refuse_forward_training(const gru_model *model, const gru_model *plain)
 {
     static const unsigned char mask[T * N] = {1};
     gru_options o = defaults();
-    gru_model *plain = packed(&o);
-    o.training = 1;
-    gru_model *model = packed(&o), *another = packed(&o);
-    REAL *gradients[4 * L] = {out.w_ih, out.w_hh, out.b_ih, out.b_hh};
     size_t saved_size, size;
     CHECK(NAME(gru_saved_size)(model, T, N, &o, &saved_size));
     CHECK(NAME(gru_workspace_size)(model, GRU_TRAINING, T, N, 1, &o, &size));
     REQUIRE(saved_size <= ROOM && size <= ROOM);
-#define TRAIN(model, saved, saved_size, size)                                                        \
-    NAME(gru_forward_training)(model, T, N, x, h, out.output, out.h_n, saved, saved_size, out.workspace, \
-                               size, 1, &o)
     REFUSED(GRU_NO_TRAINING, TRAIN(plain, out.saved, ROOM, ROOM));
     REFUSED(GRU_NO_TRAINING, NAME(gru_workspace_size)(plain, GRU_BACKWARD, T, N, 1, &o, &out.size));
     REFUSED(GRU_NULL_POINTER, TRAIN(model, NULL, ROOM, ROOM));
@@ -312,11 +313,12 @@ static void refuse_training(void)
     o.x_stays = 1;
     o.mask = mask;
     REFUSED(GRU_BAD_OPTION, TRAIN(model, out.saved, ROOM, ROOM));
-    o.x_stays = 0;
-    o.mask = NULL;
-#define BACK(model, steps, rows, gradients, saved, saved_size, size)                               \
-    NAME(gru_backward)(model, steps, rows, x, h, out.dx, out.dh_0, gradients, saved, saved_size, \
-                       out.workspace, size, 1, &o)
+}
+
+static void refuse_backward(const gru_model *model, const gru_model *plain, const gru_model *another)
+{
+    gru_options o = defaults();
+    REAL *gradients[4 * L] = {out.w_ih, out.w_hh, out.b_ih, out.b_hh};
     REFUSED(GRU_NOT_SAVED, BACK(model, T, N, NULL, out.saved, ROOM, ROOM));
     CHECK(TRAIN(model, out.saved, ROOM, ROOM));
     memcpy(&before, &out, sizeof out);
@@ -335,6 +337,16 @@ static void refuse_training(void)
     CHECK(BACK(model, T, N, NULL, out.saved, ROOM, ROOM));
     memcpy(&before, &out, sizeof out);
     REFUSED(GRU_NOT_SAVED, BACK(model, T, N, NULL, out.saved, ROOM, ROOM));
+}
+
+static void refuse_training(void)
+{
+    gru_options o = defaults();
+    gru_model *plain = packed(&o);
+    o.training = 1;
+    gru_model *model = packed(&o), *another = packed(&o);
+    refuse_forward_training(model, plain);
+    refuse_backward(model, plain, another);
     CHECK(gru_model_free(plain));
     CHECK(gru_model_free(model));
     CHECK(gru_model_free(another));

@@ -17,7 +17,7 @@
 
 #include "gru_c.h"
 
-enum { MAX_BLOCKS = 4096, MAX_STREAMS = 3, MAX_SAVED = 2 };
+enum { MAX_BLOCKS = 4096, MAX_STREAMS = 3, MAX_SAVED = 2, LARGE = 100 };
 
 static uint64_t case_seed, state;
 

@@ -1,8 +1,10 @@
 # Streams in Python: a gru_stream, and arrays for it.
 
 cdef enum:
-    RUN_STEPS = 256            # steps that `run` hands over at once
+    RUN_STEPS = 256            # the most steps that are planned at once,
+    RUN_ROWS = 1024            # and about the most rows in them, which need memory in between
     GIL_WORK = 50_000          # multiply-adds from which a call lets other threads have the GIL
+    SIGNAL_WORK = 500_000_000  # multiply-adds between two checks for signals: some 20 ms
 
 
 cdef class CoreStream:
@@ -16,6 +18,7 @@ cdef class CoreStream:
         int type_number
         Extents x
         Extents output
+        Py_ssize_t max_steps       # planned at once
         Py_ssize_t work            # multiply-adds of a step
         bint busy
     cdef readonly:
@@ -27,16 +30,15 @@ cdef class CoreStream:
         cdef:
             size_t size
             Py_ssize_t rows = 1 if batch_size is None else batch_size
-            int status
         self.model, self.batch_size, self.num_threads = model, batch_size, num_threads
         self.attributes = model.__dict__
+        self.max_steps = max(1, min(<Py_ssize_t> RUN_STEPS, RUN_ROWS // rows))
         self.use_layers()
-        status = stream_size(self.itemsize(), self.c_model(), rows, RUN_STEPS, num_threads, NULL,
-                             &size)
-        if status == GRU_BAD_SIZE:
-            raise MemoryError(f"a stream of {rows} rows is too large")
+        if stream_size(self.itemsize(), self.c_model(), rows, self.max_steps, num_threads, NULL,
+                       &size) == GRU_BAD_SIZE:
+            _checks.refuse_rows(batch_size)
         self.memory = Memory(size)
-        stream_init(self.itemsize(), self.memory.data, size, self.c_model(), rows, RUN_STEPS,
+        stream_init(self.itemsize(), self.memory.data, size, self.c_model(), rows, self.max_steps,
                     num_threads, NULL, <gru_stream **> &self.stream)
         self.set_extents(rows)
 
@@ -47,11 +49,15 @@ cdef class CoreStream:
         return <const gru_model *> self.handle.model
 
     cdef int use_layers(self) except -1:
-        """Have the weights that the model has now."""
-        self.layers = self.attributes["_layers"]
-        self.handle = Handle(self.layers)
+        """Have the weights that the model has now. If that fails, those of before."""
+        cdef:
+            tuple layers = self.attributes["_layers"]
+            Handle handle = Handle(layers), before = self.handle
+        if before is not None and not alike(handle.model, before.model):
+            raise RuntimeError("the model has other sizes or another dtype than the stream")
+        self.layers, self.handle = layers, handle
         if self.stream != NULL:
-            self.stream.model, self.stream.planned = self.handle.model, 0
+            self.stream.model, self.stream.planned = handle.model, 0
         return 0
 
     cdef void set_extents(self, Py_ssize_t rows):
@@ -107,7 +113,9 @@ cdef class CoreStream:
             result = self.output_of(out)
             if overlap(x, result):
                 x = x.copy()
-        self.run_steps(1, x, result)
+        self.begin()
+        self.run_steps(1, <char *> cnp.PyArray_DATA(x), <char *> cnp.PyArray_DATA(result))
+        self.busy = False
         if out is not None and out is not result:
             cnp.PyArray_CopyInto(out, result)
             return out
@@ -134,23 +142,33 @@ cdef class CoreStream:
             self.output.ndim, self.output.axes, self.type_number, 0)
 
     def _run(self, cnp.ndarray x, cnp.ndarray output):
-        """Steps in C order, time-major, of checked shapes."""
-        self.run_steps(cnp.PyArray_DIM(x, 0), x, output)
-
-    cdef int run_steps(self, Py_ssize_t steps, cnp.ndarray x, cnp.ndarray output) except -1:
+        """Steps in C order, time-major, of checked shapes. Handlers of signals run in between."""
         cdef:
+            Py_ssize_t steps = cnp.PyArray_DIM(x, 0), done = 0, now
+            Py_ssize_t most = max(<Py_ssize_t> 1, SIGNAL_WORK // (self.work * self.max_steps))
             char *x_data = <char *> cnp.PyArray_DATA(x)
             char *output_data = <char *> cnp.PyArray_DATA(output)
+            bint raised = False
+        self.begin()
+        while done < steps and not raised:
+            now = min(most * self.max_steps, steps - done)
+            self.run_steps(now, x_data + done * self.stream.x.step,
+                           output_data + done * self.stream.output.step)
+            done += now
+            raised = check_signals() != 0
+        self.busy = False
+        if raised:
+            raise_pending(None)
+
+    cdef void run_steps(self, Py_ssize_t steps, char *x, char *output) noexcept:
+        cdef:
             gru_stream *stream = <gru_stream *> self.stream
             size_t itemsize = self.itemsize()
-        self.begin()
         if steps * self.work < GIL_WORK:
-            stream_run(itemsize, stream, steps, x_data, output_data)
+            stream_run(itemsize, stream, steps, x, output)
         else:
             with nogil:
-                stream_run(itemsize, stream, steps, x_data, output_data)
-        self.busy = False
-        return 0
+                stream_run(itemsize, stream, steps, x, output)
 
     # ---- states ------------------------------------------------------------------------------
 
@@ -171,11 +189,20 @@ cdef class CoreStream:
         stream_reset(self.itemsize(), <gru_stream *> self.stream, bytes_of(rows))
         self.busy = False
 
-    def _copy_rows(self, cnp.ndarray source):
-        """source (N) of Py_ssize_t, from 0 to N - 1."""
+    def _copy_rows(self, cnp.ndarray order, cnp.ndarray targets, cnp.ndarray sources):
+        """order (N) is 0 to N - 1; there are as many sources as targets, or one. All are
+        Py_ssize_t. NumPy's own assignment may fail, without memory, with other errors."""
+        cdef:
+            Py_ssize_t *source_of = <Py_ssize_t *> cnp.PyArray_DATA(order)
+            const Py_ssize_t *source = <const Py_ssize_t *> cnp.PyArray_DATA(sources)
+            const Py_ssize_t *target = <const Py_ssize_t *> cnp.PyArray_DATA(targets)
+            bint one = cnp.PyArray_SIZE(sources) == 1
+            Py_ssize_t i
+        for i in range(cnp.PyArray_SIZE(targets)):
+            source_of[target[i]] = source[0 if one else i]
         self.begin()
         stream_copy_rows(self.itemsize(), <gru_stream *> self.stream,
-                         <const ptrdiff_t *> cnp.PyArray_DATA(source))
+                         <const ptrdiff_t *> source_of)
         self.busy = False
 
     @property
@@ -186,3 +213,9 @@ cdef class CoreStream:
         self.begin()
         self.busy = False
         return <size_t> self.stream
+
+
+cdef bint alike(const Model *a, const Model *b) noexcept:
+    """Whether the memory of a stream of one fits the other."""
+    return (a.context == b.context and a.count == b.count and a.input_size == b.input_size
+            and a.hidden_size == b.hidden_size)

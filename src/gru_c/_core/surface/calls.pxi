@@ -300,30 +300,41 @@ cdef int run_forward(Request *request, size_t itemsize, void *saved, size_t save
     if end + stack.size > at_end(workspace, workspace_bytes):
         return GRU_MEMORY_TOO_SMALL
     connect_stack(&stack, calls, <void *> end)
-    for index in range(stack.count if training else 0):
-        saved_calls[index].saved = place(&saved_end, saved_size_of(&stack, calls, index))
-        if saved_end > at_end(saved, saved_bytes):
-            return GRU_MEMORY_TOO_SMALL
-        connect_saved(&stack, calls, index, saved_calls[index].saved)
-    if rows.is_ragged and request.output.data != NULL:
-        zero_past_ends(request, &request.output, request.model.directions
-                       * request.model.hidden_size * itemsize, request.options.lengths)
+    if training and not place_saved_calls(&stack, calls, saved_calls, &saved_end,
+                                          at_end(saved, saved_bytes)):
+        return GRU_MEMORY_TOO_SMALL
+    zero_past_ends(request, &rows, &request.output,
+                   request.model.directions * request.model.hidden_size * itemsize)
     run_stack(&stack, calls)
-    for index in range(stack.count if training else 0):
-        saved_calls[index].input, saved_calls[index].x_stays = (calls[index].input,
-                                                                calls[index].x_stays)
     if training:
+        for index in range(stack.count):
+            saved_calls[index].input = calls[index].input
+            saved_calls[index].x_stays = calls[index].x_stays
         head[0] = SavedHead(request.model, request.steps, request.rows, longest, rows, saved_calls)
     return GRU_OK
 
 
-cdef void zero_past_ends(const Request *request, const View3 *view, Py_ssize_t width,
-                         const ptrdiff_t *lengths) noexcept nogil:
-    """Zeros in the steps that a row does not have."""
-    cdef Py_ssize_t row, t
-    for row in range(request.rows):
-        for t in range(lengths[row], request.steps):
-            memset(view.data + t * view.step + row * view.row, 0, width)
+cdef bint place_saved_calls(const Stack *stack, Call *calls, SavedCall *saved_calls, size_t *end,
+                            size_t limit) noexcept nogil:
+    """Give all calls memory for what they save. False if it ends past `limit`."""
+    cdef Py_ssize_t index
+    for index in range(stack.count):
+        saved_calls[index].saved = place(end, saved_size_of(stack, calls, index))
+        if end[0] > limit:
+            return False
+        connect_saved(stack, calls, index, saved_calls[index].saved)
+    return True
+
+
+cdef void zero_past_ends(const Request *request, const Rows *rows, const View3 *view,
+                         Py_ssize_t width) noexcept nogil:
+    """Zeros in the steps that a row does not have. `view` may be NULL."""
+    cdef:
+        const Ragged *ragged = &rows.ragged
+        Py_ssize_t row, t
+    for row in range(request.rows if rows.is_ragged and view.data != NULL else 0):
+        for t in range(ragged.lengths[row], request.steps):
+            memset(view.data + t * view.step + ragged.order[row] * view.row, 0, width)
 
 
 # ---- backward ------------------------------------------------------------------------------------
@@ -350,13 +361,13 @@ cdef int run_backward(Request *request, size_t itemsize, void *saved, size_t sav
         calls[index].saved = head.calls[index].saved
         calls[index].x, calls[index].x_stays = (head.calls[index].input,
                                                 head.calls[index].x_stays)
-        set_gradients(&calls[index], request.gradients + 4 * index)
+        if request.gradients != NULL:
+            set_gradients(&calls[index], request.gradients + 4 * index)
     plan_stack(&stack, calls)
     if end + stack.size > at_end(workspace, workspace_bytes):
         return GRU_MEMORY_TOO_SMALL
     connect_stack(&stack, calls, <void *> end)
-    if head.options.is_ragged and request.dx.data != NULL:
-        zero_past_row_ends(request, &head.options.ragged)
+    zero_past_ends(request, &head.options, &request.dx, request.model.input_size * itemsize)
     if not request.options.keep_saved:
         head.model = NULL
     run_stack(&stack, calls)
@@ -364,19 +375,8 @@ cdef int run_backward(Request *request, size_t itemsize, void *saved, size_t sav
 
 
 cdef inline void set_gradients(Call *call, char **gradients) noexcept nogil:
-    if call.need_grads:
-        call.dweight_ih, call.dweight_hh = gradients[0], gradients[1]
-        call.dbias_ih, call.dbias_hh = gradients[2], gradients[3]
-
-
-cdef void zero_past_row_ends(const Request *request, const Ragged *ragged) noexcept nogil:
-    """dx is zero past the end of a row. `ragged` has the rows longest first."""
-    cdef:
-        Py_ssize_t width = request.model.input_size * request.model.context.itemsize, row, t
-        const View3 *dx = &request.dx
-    for row in range(request.rows):
-        for t in range(ragged.lengths[row], request.steps):
-            memset(dx.data + t * dx.step + ragged.order[row] * dx.row, 0, width)
+    call.dweight_ih, call.dweight_hh = gradients[0], gradients[1]
+    call.dbias_ih, call.dbias_hh = gradients[2], gradients[3]
 
 
 cdef int check_gradients(const Request *request) noexcept nogil:
