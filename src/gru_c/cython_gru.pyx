@@ -22,7 +22,7 @@ include "_core/surface/functions.pxi"
 
 cdef extern from *:
     """
-    static gru_api gru_table = {sizeof(gru_api), GRU_ABI_VERSION};
+    static gru_api gru_table;
     static void **const gru_table_slots = (void **)&gru_table.gru_status_text;
     #define GRU_NAME(name, arguments) #name,
     static const char *const gru_table_names[] = {
@@ -32,6 +32,8 @@ cdef extern from *:
     };
     """
     ctypedef struct gru_api:
+        size_t struct_size
+        int abi_version
         const char *version
     gru_api gru_table
     void **gru_table_slots
@@ -53,16 +55,19 @@ def entries():
     return found
 
 
+cdef bytes version = __version__.encode()                  # lives as long as the module
+
+
 cdef int fill_table() except -1:
     """The functions that this module exports, in the order of the header."""
     cdef int i
+    gru_table.struct_size, gru_table.abi_version = sizeof(gru_api), GRU_ABI_VERSION
+    gru_table.version = version
     for i, (address, _) in enumerate(entries().values()):
         gru_table_slots[i] = <void *> <uintptr_t> address
     return 0
 
 
-cdef bytes version = __version__.encode()                  # lives as long as the module
-gru_table.version = version
 fill_table()
 
 _C_API = PyCapsule_New(&gru_table, "gru_c._C_API", NULL)
