@@ -148,7 +148,7 @@ class Stream(CoreStream):
         return out
 
     def reset(self, rows: ArrayLike | None = None) -> None:
-        """Zero the states of `rows`, a mask (N,) or indices; of all rows if absent."""
+        """Zero the states of `rows`, a bool mask (N,) or indices; of all rows if absent."""
         if rows is None:
             self._reset(None)
             return

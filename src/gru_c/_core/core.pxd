@@ -48,6 +48,8 @@ cdef int fork_count() noexcept nogil
 cdef void set_contexts(const Context *of_float) noexcept nogil
 cdef const Context *context_of(size_t itemsize) noexcept nogil
 
+cdef int new_serial() noexcept nogil       # of a Model
+
 # The functions of gru_c.h for any dtype
 cdef const char *status_text(int status) noexcept nogil
 cdef int model_size(size_t itemsize, Py_ssize_t input_size, Py_ssize_t hidden_size,

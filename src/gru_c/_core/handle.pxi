@@ -44,6 +44,7 @@ cdef class Handle:
         model.context, model.reset_after = layer.packed.context, layer.packed.reset_after
         model.input_size, model.hidden_size = layer.packed.input_size, layer.packed.hidden_size
         model.reverse, model.training = layer.reverse, layer.training
+        model.serial = new_serial()
         model.tag = MODEL_TAG
 
     def __reduce__(self):

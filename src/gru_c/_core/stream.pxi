@@ -35,7 +35,7 @@ cdef class CoreStream:
         self.max_steps = max(1, min(<Py_ssize_t> RUN_STEPS, RUN_ROWS // rows))
         self.use_layers()
         if stream_size(self.itemsize(), self.c_model(), rows, self.max_steps, num_threads, NULL,
-                       &size) == GRU_BAD_SIZE:
+                       &size) != GRU_OK:
             _checks.refuse_rows(batch_size)
         self.memory = Memory(size)
         stream_init(self.itemsize(), self.memory.data, size, self.c_model(), rows, self.max_steps,
@@ -218,4 +218,5 @@ cdef class CoreStream:
 cdef bint alike(const Model *a, const Model *b) noexcept:
     """Whether the memory of a stream of one fits the other."""
     return (a.context == b.context and a.count == b.count and a.input_size == b.input_size
-            and a.hidden_size == b.hidden_size)
+            and a.hidden_size == b.hidden_size and a.directions == b.directions
+            and a.reverse == b.reverse and a.reset_after == b.reset_after)

@@ -9,7 +9,8 @@
  *
  *     from gru_c.cython_gru cimport gru_forward_f32           Cython
  *
- * L layers of D directions (1, or 2 if bidirectional), H hidden units, I inputs; T steps of N rows.
+ * L layers of D directions (1, or 2 if bidirectional), H hidden units, I inputs; T >= 1 steps of N >= 0
+ * rows; a stream has N >= 1.
  * Arrays are in C order. A function that ends in _f32 takes float, one that ends in _f64 double, and
  * each refuses a model of the other.
  *
@@ -40,8 +41,8 @@ enum gru_status {
     GRU_OK = 0,
     GRU_NULL_POINTER,      /* a pointer is NULL that must not be */
     GRU_BAD_SIZE,          /* a size or count is negative, zero where it must not be, or too large */
-    GRU_BAD_OPTIONS_SIZE,  /* options.struct_size is of no version up to this library's */
-    GRU_BAD_OPTION,        /* an option has no such value, or does not go with another */
+    GRU_BAD_OPTIONS_SIZE,  /* options.struct_size matches no version up to this library's */
+    GRU_BAD_OPTION,        /* an option has an invalid value, or does not go with another */
     GRU_BAD_LENGTHS,       /* a length is not from 0 to T */
     GRU_BAD_THREADS,       /* fewer than one thread */
     GRU_NOT_A_MODEL,       /* no model of this library: freed, overwritten, or of another ABI */
@@ -49,13 +50,14 @@ enum gru_status {
     GRU_NOT_PACKED,        /* a layer of the model has no weights yet */
     GRU_ALREADY_PACKED,    /* this layer has its weights */
     GRU_NO_TRAINING,       /* the model was made without options.training */
-    GRU_NOT_SAVED,         /* `saved` is from no gru_forward_training of this model and these sizes */
+    GRU_NOT_SAVED,         /* `saved` is from no gru_forward_training of this model and these sizes, or
+                              a backward without keep_saved has used it */
     GRU_MEMORY_TOO_SMALL,  /* the memory given is not enough; what its size query says always is */
     GRU_OUT_OF_MEMORY,     /* malloc failed */
     GRU_NOT_A_STREAM,      /* no stream of this library */
     GRU_NOT_CAUSAL,        /* a stream has one direction, from the first step to the last */
     GRU_BAD_ROW,           /* a row is not from 0 to N - 1 */
-    GRU_MISALIGNED         /* an array is not aligned as its type is */
+    GRU_MISALIGNED         /* an array of reals is not aligned as its type is (not checked of dropout_masks) */
 };
 
 enum gru_pass { GRU_INFERENCE = 0, GRU_TRAINING, GRU_BACKWARD };
@@ -96,17 +98,19 @@ typedef struct gru_options {
     double recurrent_activation_beta;
     double clip; /* arguments of activations are held between -clip and clip; 0: they are not */
 
-    /* ---- of a call. A size query needs to know which of these four there are, not what is in them. A
-     * backward has them from its forward, and reads the arrays of dropout_masks again */
+    /* ---- of a call. A size query needs to know which of these four there are, not what is in them; of
+     * the others, it needs x_stays, keep_saved and accumulate. A backward has the four from its forward,
+     * and reads the arrays of dropout_masks again */
     const ptrdiff_t *lengths;    /* (N) or NULL: the steps of each row, 0 to T, in any order. Nothing past
                                     a row's end is read; output and dx are zero there */
     const unsigned char *mask;   /* (T, N) or NULL: 0 where a step does not count: the state is held */
     const unsigned char *resets; /* (T, N) or NULL: not 0 where the state is zeroed before the step */
     /* (L D 3) pointers or NULL, each to an array of the model's type or NULL. For each layer and direction
-     * multipliers of: the layer's output (T, N, D H), the same for both directions, not of the last
+     * multipliers of: the layer's output (T, N, D H), for both directions the same pointer, not of the last
      * layer; its input (N, I or D H); the state in products with weight_hh (N, H). */
     const void *const *dropout_masks;
-    /* Distances in elements from step to step and from row to row; 0, 0 is C order, (T, N, ...). */
+    /* Distances in elements from step to step and from row to row; 0, 0 is C order, (T, N, ...). Set both
+     * of a pair, or neither. They may be negative. */
     ptrdiff_t x_step, x_row;
     ptrdiff_t output_step, output_row;
     ptrdiff_t d_output_step, d_output_row;
@@ -142,7 +146,7 @@ typedef struct gru_options {
  *                  index those of weight_ih, weight_hh, bias_ih, bias_hh (both NULL for a layer without
  *                  bias); or NULL. dh_0 may be d_h_n. Reads `saved`, and overwrites it without keep_saved.
  *
- *   `workspace` is for one call at a time, of any alignment; its contents are nothing afterwards.
+ *   `workspace` is for one call at a time, of any alignment; its contents have no meaning afterwards.
  *   `threads`: at most so many, the caller's among them. With 1 no lock is taken and no system call made.
  *
  *   stream_size    Bytes of a stream's memory: N rows; gru_stream_run takes max_steps steps at a time.

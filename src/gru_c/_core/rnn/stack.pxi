@@ -54,10 +54,11 @@ cdef void set_row_options(const Stack *stack, Call *call, Py_ssize_t index) noex
     """The options of one call; arrays of inner layers are packed."""
     cdef:
         Py_ssize_t D = stack.directions
-        const View3 *multipliers = stack.multipliers + 3 * index
+        const View3 *multipliers
     call.x_packed = call.dx_packed = index >= D
     call.output_packed = index + D < stack.count
     if stack.multipliers != NULL:
+        multipliers = stack.multipliers + 3 * index
         call.dropout, call.input_dropout = multipliers[0], multipliers[1]
         call.recurrent_dropout = multipliers[2]
         if call.dropout.data != NULL:                      # the columns of this direction

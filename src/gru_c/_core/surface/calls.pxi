@@ -5,7 +5,8 @@
 
 
 cdef size_t at_end(const void *memory, size_t size) noexcept nogil:
-    return <size_t> memory + size
+    """The address after memory, the last one if there is none so large."""
+    return <size_t> memory + min(size, <size_t> -1 - <size_t> memory)
 
 
 cdef int check_request(Request *request, size_t itemsize) noexcept nogil:
@@ -27,7 +28,7 @@ cdef int check_request(Request *request, size_t itemsize) noexcept nogil:
     if request.mode != INFERENCE and not model.training:
         return GRU_NO_TRAINING
     bytes_of_row = 16.0 * itemsize * model.count * (model.input_size + 2.0 * model.hidden_size + 64)
-    if bytes_of_row * (2.0 + request.steps) * (1.0 + request.rows) > <double> PTRDIFF_MAX:
+    if bytes_of_row * (2.0 + request.steps) * (1.0 + request.rows) >= <double> PTRDIFF_MAX:
         return GRU_BAD_SIZE
     if options.x_stays and (options.lengths != NULL or options.mask != NULL
                             or options.dropout_masks != NULL):
@@ -63,10 +64,13 @@ cdef int set_distance(const Request *request, View3 *view, Py_ssize_t step, Py_s
     """Distances in bytes, from those in elements; 0, 0 is C order."""
     cdef:
         Py_ssize_t itemsize = request.model.context.itemsize
-        double reach = fabs(<double> step) * request.steps + fabs(<double> row) * request.rows
+        double reach = (fabs(<double> step) * request.steps
+                        + fabs(<double> row) * max(<Py_ssize_t> 1, request.rows))
     if step == 0 and row == 0:
         step, row = request.rows * columns, columns
-    if reach * itemsize > <double> PTRDIFF_MAX:
+    if step == 0 and request.steps > 1 or row == 0 and request.rows > 1:
+        return GRU_BAD_OPTION                              # one of a pair has been forgotten
+    if reach * itemsize >= <double> PTRDIFF_MAX:
         return GRU_BAD_SIZE
     view.step, view.row, view.column = step * itemsize, row * itemsize, itemsize
     if request.rows == 1:
@@ -166,7 +170,7 @@ cdef void describe_call(const Request *request, Py_ssize_t index, Py_ssize_t ste
     call.need_dx, call.need_grads = call.dx.data != NULL, request.gradients != NULL
     call.accumulate, call.keep_saved = request.options.accumulate, request.options.keep_saved
     call.flush_denormals = request.options.flush_denormals != 0
-    call.max_threads = request.threads
+    call.max_threads = min(request.threads, <int> MAX_THREADS)
     if rows == NULL:                                       # any rows
         call.need_dx = call.need_grads = True
         call.x.column = 0 if request.mode == INFERENCE else call.x.column
@@ -200,7 +204,7 @@ cdef size_t head_size(const Request *request) noexcept nogil:
 cdef int workspace_size_of(Request *request, size_t itemsize, size_t *size) noexcept nogil:
     """Enough for any lengths and marks."""
     cdef:
-        Py_ssize_t index
+        Py_ssize_t index, more = 0
         Stack stack
         Call call
         int status = check_request(request, itemsize)
@@ -215,9 +219,18 @@ cdef int workspace_size_of(Request *request, size_t itemsize, size_t *size) noex
         describe_call(request, index, request.steps, NULL, &call)
         suppose_options(request, &call)
         plan_in_stack(&stack, &call, index)
+        if request.mode == BACKWARD:
+            more = max(more, (most_threads(&call) - call.team) * call.scratch_size)
+    stack.workspace += round_up(more, LINE)
     end_plan(&stack, &call)
     size[0] = head_size(request) + stack.size
     return GRU_OK
+
+
+cdef Py_ssize_t most_threads(const Call *call) noexcept nogil:
+    """The largest team. With fewer threads, a call that partitioned units may partition rows."""
+    return <Py_ssize_t> max(<double> call.team,
+                            min(<double> call.max_threads, work_of(call) / THREAD_WORK))
 
 
 cdef void suppose_options(const Request *request, Call *call) noexcept nogil:
@@ -310,7 +323,8 @@ cdef int run_forward(Request *request, size_t itemsize, void *saved, size_t save
         for index in range(stack.count):
             saved_calls[index].input = calls[index].input
             saved_calls[index].x_stays = calls[index].x_stays
-        head[0] = SavedHead(request.model, request.steps, request.rows, longest, rows, saved_calls)
+        head[0] = SavedHead(request.model, request.model.serial, saved_bytes, request.steps,
+                            request.rows, longest, rows, saved_calls)
     return GRU_OK
 
 
@@ -350,10 +364,9 @@ cdef int run_backward(Request *request, size_t itemsize, void *saved, size_t sav
         Py_ssize_t index
     if <size_t> (head + 1) > at_end(saved, saved_bytes):
         return GRU_MEMORY_TOO_SMALL
-    if (head.model != request.model or head.steps != request.steps
-            or head.rows != request.rows):
+    if not is_saved(head, request):
         return GRU_NOT_SAVED
-    if end > at_end(workspace, workspace_bytes):
+    if saved_bytes < head.size or end > at_end(workspace, workspace_bytes):
         return GRU_MEMORY_TOO_SMALL
     describe_stack(request, &head.options, &stack)
     for index in range(stack.count):
@@ -372,6 +385,15 @@ cdef int run_backward(Request *request, size_t itemsize, void *saved, size_t sav
         head.model = NULL
     run_stack(&stack, calls)
     return GRU_OK
+
+
+cdef bint is_saved(const SavedHead *head, const Request *request) noexcept nogil:
+    """Whether a forward of this model and these sizes has written it, where it is now."""
+    cdef size_t end = <size_t> head
+    place(&end, sizeof(SavedHead))
+    return (head.model == request.model and head.serial == request.model.serial
+            and head.steps == request.steps and head.rows == request.rows
+            and <size_t> head.calls == end)
 
 
 cdef inline void set_gradients(Call *call, char **gradients) noexcept nogil:

@@ -31,6 +31,8 @@ cdef extern from *:
     """
     const size_t OLDEST_OPTIONS "GRU_OLDEST_OPTIONS"
 
+cdef int models                                            # that have been made
+
 cdef const Context *contexts                               # of float and double; NULL in C
 
 
@@ -123,7 +125,7 @@ cdef int describe_model(Model *model, size_t itemsize, Py_ssize_t input_size,
         return GRU_BAD_OPTION
     D = 2 if options.bidirectional else 1
     # Packed for both passes, with padding to panels
-    if 16.0 * itemsize * layers * D * (units + 64) * (units + inputs + 128) > <double> PTRDIFF_MAX:
+    if 16.0 * itemsize * layers * D * (units + 64) * (units + inputs + 128) >= <double> PTRDIFF_MAX:
         return GRU_BAD_SIZE
     memset(model, 0, sizeof(Model))
     model.context = context_of(itemsize)
@@ -199,9 +201,15 @@ cdef int model_init(size_t itemsize, void *memory, size_t size, Py_ssize_t input
     made[0] = described
     for index in range(made.count if others else 0):
         set_activations(&made.layers[index], activations)
+    made.serial = new_serial()
     made.tag = MODEL_TAG
     model[0] = <gru_model *> made
     return GRU_OK
+
+
+cdef int new_serial() noexcept nogil:
+    """A number for a model, by which `saved` recognises it."""
+    return atomic_add(&models, 1)
 
 
 cdef int model_new(size_t itemsize, Py_ssize_t input_size, Py_ssize_t hidden_size,

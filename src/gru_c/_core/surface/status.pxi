@@ -27,12 +27,12 @@ cdef const char *status_text(int status) noexcept nogil:
     if status == GRU_ALREADY_PACKED:
         return "this layer has its weights, which never change"
     if status == GRU_NO_TRAINING:
-        return "the model was made without options.training"
+        return "the model was made without options.training, or handle() was called in eval mode"
     if status == GRU_NOT_SAVED:
         return ("`saved` is not from a gru_forward_training of this model with these sizes, or "
                 "a backward has used it")
     if status == GRU_MEMORY_TOO_SMALL:
-        return "the memory is not enough: take what the size query says"
+        return "the memory is not enough: ask its size query with the same pass, sizes and options"
     if status == GRU_OUT_OF_MEMORY:
         return "there is not enough memory"
     if status == GRU_NOT_A_STREAM:

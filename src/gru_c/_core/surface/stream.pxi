@@ -7,7 +7,7 @@ cdef int stream_place(Stream *stream, const gru_options *options, size_t *end) n
     """Place what follows a Stream; the sizes are those of max_steps."""
     cdef:
         const Model *model = stream.model
-        size_t states = model.count * stream.rows * model.layers.ld_h
+        size_t states
         Py_ssize_t index
         Request request
         Call call
@@ -30,6 +30,7 @@ cdef int stream_place(Stream *stream, const gru_options *options, size_t *end) n
         stream.output = row_major(stream, model.hidden_size)
     else:
         stream.output.step = request.options.output_step * model.context.itemsize
+    states = model.count * stream.rows * model.layers.ld_h
     stream.calls = <Call *> place(end, model.count * sizeof(Call))
     stream.states[0] = place(end, states)
     stream.states[1] = place(end, states)
@@ -157,7 +158,7 @@ cdef void plan_stream(Stream *stream, Py_ssize_t steps) noexcept nogil:
         call.steps, call.rows = steps, stream.rows
         call.x, call.output = stream.x, stream.output
         call.x.column = call.output.column = itemsize
-        call.max_threads = stream.threads
+        call.max_threads = min(stream.threads, <int> MAX_THREADS)
         call.flush_denormals = call.states_are_slots = True
         plan_in_stack(&stream.stack, call, index)
     end_plan(&stream.stack, stream.calls)

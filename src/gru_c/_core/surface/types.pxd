@@ -18,6 +18,7 @@ cdef struct Model:
     unsigned int tag           # MODEL_TAG
     const Context *context     # of the dtype
     void *allocated            # what gru_model_free frees, or NULL
+    int serial                 # no other model of the process has it
     Py_ssize_t input_size
     Py_ssize_t hidden_size
     Py_ssize_t directions      # of a layer
@@ -43,6 +44,8 @@ cdef struct Rows:
 # What a backward needs to know of its forward; at the start of `saved`.
 cdef struct SavedHead:
     const Model *model
+    int serial                 # of the model
+    size_t size                # of all that was given
     Py_ssize_t steps           # as the caller gave them
     Py_ssize_t rows
     Py_ssize_t run             # steps of the longest row
