@@ -395,3 +395,50 @@ def test_low_level_callable():
     callable_of = pytest.importorskip("scipy").LowLevelCallable.from_cython
     for name, (_, signature) in cython_gru.entries().items():
         assert callable_of(cython_gru, name).signature == signature
+
+
+# ---- what a call refuses -------------------------------------------------------------------------
+
+def size_of(name, *arguments):
+    size = ctypes.c_size_t()
+    checked(getattr(api, name)(*arguments, ctypes.byref(size)))
+    return size.value
+
+
+def test_a_workspace_is_enough_for_fewer_threads():
+    """Of 4 threads, 15 rows are too few to share out; of 3 they are not, and each needs scratch."""
+    handle = GRU(16, 16, rng=0).handle()
+    sizes = [size_of("gru_workspace_size_f32", handle, api.GRU_BACKWARD, 1000, 15, threads, None)
+             for threads in range(1, 9)]
+    assert sizes == sorted(sizes)
+
+
+def test_saved_activations_of_another_model_in_the_same_memory_are_refused():
+    c = api
+    options = c.Options(training=1)
+    memory = np.zeros(max(size_of("gru_model_size_f32", 3, H, options) for H in (4, 64)), np.uint8)
+    x, model = normal(1, 2, 3), ctypes.c_void_p()
+    saved = workspace = None
+    for H in (4, 64):
+        weights = [normal(*shape) for shape in ((3 * H, 3), (3 * H, H), (3 * H,), (3 * H,))]
+        checked(c.gru_model_init_f32(memory.ctypes.data, memory.size, 3, H, options,
+                                     ctypes.byref(model)))
+        checked(c.gru_model_pack_f32(model, 0, *(weight.ctypes.data for weight in weights)))
+        if saved is None:
+            saved = np.zeros(size_of("gru_saved_size_f32", model, 1, 2, options), np.uint8)
+            workspace = np.zeros(1 << 20, np.uint8)
+            checked(c.gru_forward_training_f32(
+                model, 1, 2, x.ctypes.data, None, None, None, saved.ctypes.data, saved.size,
+                workspace.ctypes.data, workspace.size, 1, options))
+    assert c.gru_backward_f32(model, 1, 2, None, None, None, None, None, saved.ctypes.data,
+                              saved.size, workspace.ctypes.data, workspace.size, 1,
+                              options) == c.GRU_NOT_SAVED
+
+
+@pytest.mark.parametrize("given", [{"output_row": 16}, {"output_step": 32}, {"x_row": 3},
+                                   {"x_step": 6}])
+def test_one_distance_of_a_pair_is_refused(given):
+    c = api
+    size = ctypes.c_size_t()
+    assert c.gru_workspace_size_f32(GRU(3, 16).handle(), c.GRU_INFERENCE, 5, 2, 1,
+                                    c.Options(**given), ctypes.byref(size)) == c.GRU_BAD_OPTION
