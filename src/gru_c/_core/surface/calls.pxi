@@ -68,7 +68,7 @@ cdef int set_distance(const Request *request, View3 *view, Py_ssize_t step, Py_s
                         + fabs(<double> row) * max(<Py_ssize_t> 1, request.rows))
     if step == 0 and row == 0:
         step, row = request.rows * columns, columns
-    if step == 0 and request.steps > 1 or row == 0 and request.rows > 1:
+    elif step == 0 and request.steps > 1 or row == 0 and request.rows > 1:
         return GRU_BAD_OPTION                              # one of a pair has been forgotten
     if reach * itemsize >= <double> PTRDIFF_MAX:
         return GRU_BAD_SIZE
@@ -220,14 +220,14 @@ cdef int workspace_size_of(Request *request, size_t itemsize, size_t *size) noex
         suppose_options(request, &call)
         plan_in_stack(&stack, &call, index)
         if request.mode == BACKWARD:
-            more = max(more, (most_threads(&call) - call.team) * call.scratch_size)
+            more = max(more, (max_team(&call) - call.team) * call.scratch_size)
     stack.workspace += round_up(more, LINE)
     end_plan(&stack, &call)
     size[0] = head_size(request) + stack.size
     return GRU_OK
 
 
-cdef Py_ssize_t most_threads(const Call *call) noexcept nogil:
+cdef Py_ssize_t max_team(const Call *call) noexcept nogil:
     """The largest team. With fewer threads, a call that partitioned units may partition rows."""
     return <Py_ssize_t> max(<double> call.team,
                             min(<double> call.max_threads, work_of(call) / THREAD_WORK))
