@@ -1,4 +1,4 @@
-"""What several test files use: kernels, arrays and layouts, calls, comparisons, threads.
+"""What several test files use: kernels, arrays and layouts, calls, comparisons, memory, threads.
 
 pyproject.toml puts this folder on the path of pytest, so that `from helpers import same` works.
 Fixtures stand in conftest.py.
@@ -8,11 +8,13 @@ and batched (x, h_0, d_output, d_h_n; all but x may be missing); its *results* a
 (output, h_n, dx, dh_0, and the gradients of the parameters by their names).
 """
 
+import gc
 import math
 import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 from contextlib import contextmanager
 
 import numpy as np
@@ -266,6 +268,34 @@ def differences(loss, arrays, step=1e-5):
             result[name][index] = (above - loss(**arrays)) / (2 * step)
             array[index] = kept
     return result
+
+
+# ---- memory, and code in the middle of a call ---------------------------------------------------
+
+def growths(work):
+    """Bytes that Python and gru_c have more after a round of work than before it, ten times.
+    tracemalloc sees arrays, packed weights (PyTraceMalloc_Track) and Python objects alike."""
+    tracemalloc.start()
+    try:
+        for _ in range(10):
+            gc.collect()
+            before, _ = tracemalloc.get_traced_memory()
+            work()
+            gc.collect()
+            yield tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+
+class Meanwhile:
+    """An argument whose conversion does something else: it comes in the middle of a call."""
+
+    def __init__(self, array, action):
+        self.array, self.action = array, action
+
+    def __array__(self, dtype=None, copy=None):
+        self.action()
+        return self.array
 
 
 # ---- threads and other interpreters -------------------------------------------------------------

@@ -59,18 +59,23 @@ def line_number(text, position):
     return text.count("\n", 0, position) + 1
 
 
+def blocks_of_code(pattern, start):
+    """(path, line, match) of a pattern with a group `code`; each `start` in a text begins one."""
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        found = list(pattern.finditer(text))
+        assert len(found) == text.count(start), f"{path}: a block after {start!r} has no end"
+        for match in found:
+            yield path, line_number(text, match.start("code")), match
+
+
 # ---- examples ----------------------------------------------------------------------------------
 
 def examples():
-    for path in DOCUMENTS:
-        text = path.read_text(encoding="utf-8")
-        found = list(EXAMPLE.finditer(text))
-        assert len(found) == text.count("```python\n"), f"{path}: a ```python block has no end"
-        for match in found:
-            if not match["skip"]:
-                line = line_number(text, match.start("code"))
-                yield pytest.param(path, line, textwrap.dedent(match["code"]), match["needs"],
-                                   id=f"{path.name}:{line}")
+    for path, line, match in blocks_of_code(EXAMPLE, "```python\n"):
+        if not match["skip"]:
+            yield pytest.param(path, line, textwrap.dedent(match["code"]), match["needs"],
+                               id=f"{path.name}:{line}")
 
 
 @pytest.mark.parametrize(("path", "line", "code", "needs"), list(examples()))
@@ -98,13 +103,8 @@ def test_examples_of_other_frameworks_are_run_beside_them():
 # ---- excerpts ----------------------------------------------------------------------------------
 
 def excerpts():
-    for path in DOCUMENTS:
-        text = path.read_text(encoding="utf-8")
-        found = list(EXCERPT.finditer(text))
-        assert len(found) == text.count("<!-- from "), f"{path}: an excerpt without a block"
-        for match in found:
-            line = line_number(text, match.start("code"))
-            yield pytest.param(match["path"], match["code"], id=f"{path.name}:{line}")
+    for path, line, match in blocks_of_code(EXCERPT, "<!-- from "):
+        yield pytest.param(match["path"], match["code"], id=f"{path.name}:{line}")
 
 
 def test_code_that_does_not_run_here_is_an_excerpt():

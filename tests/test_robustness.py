@@ -3,7 +3,6 @@
 Nothing here depends on the speed of the machine, apart from the time of the import.
 """
 
-import gc
 import os
 import random
 import sys
@@ -15,7 +14,20 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers import F32, F64, at_once, draw, equal, error, expected, normal, python, run, train_once
+from helpers import (
+    F32,
+    F64,
+    at_once,
+    draw,
+    equal,
+    error,
+    expected,
+    growths,
+    normal,
+    python,
+    run,
+    train_once,
+)
 
 import gru_c
 
@@ -179,27 +191,18 @@ def use(cell, gru):
 
 
 def test_no_memory_leaks():
-    """tracemalloc sees arrays, packed weights (PyTraceMalloc_Track) and Python objects alike. A
-    leak of one small object per round would be 14 KB each time; the interpreter's free lists fill
-    up and stop."""
+    """A leak of one small object per round would be 14 KB each time; the interpreter's free lists
+    fill up and stop."""
     kept = [gru_c.GRUCell(3, 4), gru_c.GRU(3, 4, num_layers=2), gru_c.GRU(3, 4)]
 
-    def growth():
-        gc.collect()
-        before, _ = tracemalloc.get_traced_memory()
+    def use_all():
         for _ in range(250):
             cell, *grus = kept
             for gru in grus:
                 use(cell, gru)
             use(gru_c.GRUCell(3, 4), gru_c.GRU(3, 4, num_layers=2))      # and models that go
-        gc.collect()
-        return tracemalloc.get_traced_memory()[0] - before
 
-    tracemalloc.start()
-    try:
-        assert any(growth() < 4000 for _ in range(10))
-    finally:
-        tracemalloc.stop()
+    assert any(growth < 4000 for growth in growths(use_all))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from helpers import at_once, unaligned
+from helpers import Meanwhile, at_once, unaligned
 
 import gru_c
 
@@ -17,17 +17,6 @@ def ones(*shape):
 
 
 # ---- one snapshot a call -------------------------------------------------------------------------
-
-class Meanwhile:
-    """An argument whose conversion does something else: it comes in the middle of a call."""
-
-    def __init__(self, array, action):
-        self.array, self.action = array, action
-
-    def __array__(self, dtype=None, copy=None):
-        self.action()
-        return self.array
-
 
 @pytest.mark.parametrize("mode", ["record", "infer", "step"])
 def test_weights_loaded_in_the_middle_are_for_the_next_call(mode):

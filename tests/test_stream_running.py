@@ -20,7 +20,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import F32, F64, assert_same_array, at_once, normal, promises_bits, python
+from helpers import (
+    F32,
+    F64,
+    Meanwhile,
+    assert_same_array,
+    at_once,
+    growths,
+    normal,
+    promises_bits,
+    python,
+)
 
 import gru_c
 
@@ -170,17 +180,6 @@ def test_the_gil_is_released():
 
 
 # ---- code that runs in the middle of a call ------------------------------------------------------
-
-class Meanwhile:
-    """An argument whose conversion does something else first."""
-
-    def __init__(self, array, action):
-        self.array, self.action = array, action
-
-    def __array__(self, dtype=None, copy=None):
-        self.action()
-        return self.array
-
 
 def test_a_conversion_may_use_the_stream():
     gru, x = model(), normal(4, 3, 5)
@@ -386,21 +385,8 @@ def rounds(gru, count):
 
 
 def test_ten_thousand_streams_leave_nothing():
-    """tracemalloc sees streams, handles, arrays and Python objects alike."""
     gru = model(20, 20)
-
-    def growth():
-        gc.collect()
-        before, _ = tracemalloc.get_traced_memory()
-        rounds(gru, 250)
-        gc.collect()
-        return tracemalloc.get_traced_memory()[0] - before
-
-    tracemalloc.start()
-    try:
-        assert any(growth() < 4000 for _ in range(10))
-    finally:
-        tracemalloc.stop()
+    assert any(growth < 4000 for growth in growths(partial(rounds, gru, 250)))
     if not sys.platform.startswith("linux"):
         return
     for _ in range(1000):

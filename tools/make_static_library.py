@@ -36,6 +36,7 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "gru_c"
 CORE = SOURCE / "_core"
 HEADER = SOURCE / "include" / "gru_c.h"
+CMAKE_VERSION = SOURCE / "share" / "cmake" / "gru_c" / "gru_cConfigVersion.cmake"
 CONTEXTS = Path(__file__).resolve().parent / "static_library" / "contexts.c"
 
 # As in setup.py; a section for each function lets the linker drop what needs Python.
@@ -71,17 +72,6 @@ if(NOT TARGET gru_c::gru_c)
     IMPORTED_LOCATION "${gru_c_PREFIX}/lib/libgru_c.a"
     INTERFACE_INCLUDE_DIRECTORIES "${gru_c_PREFIX}/include"
     INTERFACE_LINK_LIBRARIES "Threads::Threads;m")
-endif()
-"""
-CMAKE_VERSION = """\
-set(PACKAGE_VERSION "{version}")
-if(PACKAGE_FIND_VERSION VERSION_GREATER PACKAGE_VERSION)
-  set(PACKAGE_VERSION_COMPATIBLE FALSE)
-else()
-  set(PACKAGE_VERSION_COMPATIBLE TRUE)
-  if(PACKAGE_FIND_VERSION VERSION_EQUAL PACKAGE_VERSION)
-    set(PACKAGE_VERSION_EXACT TRUE)
-  endif()
 endif()
 """
 
@@ -172,10 +162,9 @@ def install(whole: Path, archiver: str, out: Path) -> None:
     library.unlink(missing_ok=True)
     run(archiver, "rcs", library, whole)
     shutil.copy(HEADER, out / "include")
-    found = version()
-    (out / "lib" / "pkgconfig" / "gru_c.pc").write_text(PKG_CONFIG.format(version=found))
+    (out / "lib" / "pkgconfig" / "gru_c.pc").write_text(PKG_CONFIG.format(version=version()))
     (cmake / "gru_c-config.cmake").write_text(CMAKE)
-    (cmake / "gru_c-config-version.cmake").write_text(CMAKE_VERSION.format(version=found))
+    shutil.copy(CMAKE_VERSION, cmake / "gru_c-config-version.cmake")
 
 
 def main() -> None:

@@ -201,17 +201,12 @@ cdef size_t head_size(const Request *request) noexcept nogil:
     return end
 
 
-cdef int workspace_size_of(Request *request, size_t itemsize, size_t *size) noexcept nogil:
-    """Enough for any lengths and marks."""
+cdef size_t workspace_for_any(const Request *request) noexcept nogil:
+    """Bytes of a workspace for any lengths and marks, of a checked request."""
     cdef:
         Py_ssize_t index, more = 0
         Stack stack
         Call call
-        int status = check_request(request, itemsize)
-    if status == GRU_OK and size == NULL:
-        return GRU_NULL_POINTER
-    if status != GRU_OK:
-        return status
     describe_stack(request, NULL, &stack)
     stack.output_is_h = False                              # so there are buffers between layers
     begin_plan(&stack)
@@ -223,8 +218,7 @@ cdef int workspace_size_of(Request *request, size_t itemsize, size_t *size) noex
             more = max(more, (max_team(&call) - call.team) * call.scratch_size)
     stack.workspace += round_up(more, LINE)
     end_plan(&stack, &call)
-    size[0] = head_size(request) + stack.size
-    return GRU_OK
+    return head_size(request) + stack.size
 
 
 cdef Py_ssize_t max_team(const Call *call) noexcept nogil:
@@ -243,22 +237,16 @@ cdef void suppose_options(const Request *request, Call *call) noexcept nogil:
     call.has_options = call.marks != NULL or call.input_dropout.data != NULL
 
 
-cdef int saved_size_of_request(Request *request, size_t itemsize, size_t *size) noexcept nogil:
-    """Enough for any lengths and marks."""
+cdef size_t saved_for_any(const Request *request) noexcept nogil:
+    """Bytes of `saved`, likewise."""
     cdef:
         Py_ssize_t index
-        size_t end
+        size_t end = LINE
         Stack stack
         Call call
-        int status = check_request(request, itemsize)
-    if status == GRU_OK and size == NULL:
-        return GRU_NULL_POINTER
-    if status != GRU_OK:
-        return status
     describe_stack(request, NULL, &stack)
     stack.output_is_h = False
     begin_plan(&stack)
-    end = LINE
     place_saved_head(request, &end, NULL)
     for index in range(stack.count - 1, -1, -1):
         describe_call(request, index, request.steps, NULL, &call)
@@ -266,8 +254,7 @@ cdef int saved_size_of_request(Request *request, size_t itemsize, size_t *size) 
         call.x_in_place = call.x_in_place and index == 0 and request.options.x_stays
         place(&end, saved_size(&call))
     end_plan(&stack, &call)
-    size[0] = end + stack.between * (stack.count // stack.directions - 1)
-    return GRU_OK
+    return end + stack.between * (stack.count // stack.directions - 1)
 
 
 cdef Rows place_saved_head(const Request *request, size_t *end, SavedCall **calls) noexcept nogil:
@@ -422,18 +409,32 @@ cdef int check_gradients(const Request *request) noexcept nogil:
 cdef int workspace_size_for(size_t itemsize, const gru_model *model, int which, Py_ssize_t steps,
                             Py_ssize_t rows, int threads, const gru_options *options,
                             size_t *size) noexcept nogil:
-    cdef Request request
+    cdef:
+        Request request
+        int status
     if which not in (GRU_INFERENCE, GRU_TRAINING, GRU_BACKWARD):
         return GRU_BAD_OPTION
     new_request(&request, <Mode> which, model, steps, rows, threads, options)
-    return workspace_size_of(&request, itemsize, size)
+    status = check_request(&request, itemsize)
+    if status == GRU_OK and size == NULL:
+        return GRU_NULL_POINTER
+    if status == GRU_OK:
+        size[0] = workspace_for_any(&request)
+    return status
 
 
 cdef int saved_size_for(size_t itemsize, const gru_model *model, Py_ssize_t steps, Py_ssize_t rows,
                         const gru_options *options, size_t *size) noexcept nogil:
-    cdef Request request
+    cdef:
+        Request request
+        int status
     new_request(&request, TRAINING, model, steps, rows, 1, options)
-    return saved_size_of_request(&request, itemsize, size)
+    status = check_request(&request, itemsize)
+    if status == GRU_OK and size == NULL:
+        return GRU_NULL_POINTER
+    if status == GRU_OK:
+        size[0] = saved_for_any(&request)
+    return status
 
 
 cdef void new_request(Request *request, Mode mode, const gru_model *model, Py_ssize_t steps,
@@ -451,7 +452,6 @@ cdef int forward_for(size_t itemsize, Mode mode, const gru_model *model, Py_ssiz
                      int threads, const gru_options *options) noexcept nogil:
     cdef:
         Request request
-        size_t size
         int status
     new_request(&request, mode, model, steps, rows, threads, options)
     status = check_request(&request, itemsize)
@@ -463,13 +463,10 @@ cdef int forward_for(size_t itemsize, Mode mode, const gru_model *model, Py_ssiz
         return GRU_MISALIGNED
     request.x.data, request.output.data = <char *> x, <char *> output
     request.first_states, request.last_states = <char *> h_0, <char *> h_n
-    if mode == TRAINING:                                   # before `saved` is written
-        status = saved_size_of_request(&request, itemsize, &size)
-        if status == GRU_OK and saved_bytes < size:
-            return GRU_MEMORY_TOO_SMALL
-        status = workspace_size_of(&request, itemsize, &size)
-        if status == GRU_OK and workspace_bytes < size:
-            return GRU_MEMORY_TOO_SMALL
+    # Before `saved` is written
+    if mode == TRAINING and (saved_bytes < saved_for_any(&request)
+                             or workspace_bytes < workspace_for_any(&request)):
+        return GRU_MEMORY_TOO_SMALL
     return run_forward(&request, itemsize, saved, saved_bytes, workspace, workspace_bytes)
 
 

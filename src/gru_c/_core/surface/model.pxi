@@ -158,18 +158,31 @@ cdef size_t place_model(Model *model, void *memory) noexcept nogil:
     return end - <size_t> memory + LINE
 
 
+cdef int prepare_model(size_t itemsize, Py_ssize_t input_size, Py_ssize_t hidden_size,
+                       const gru_options *options, Model *model, Activations *activations,
+                       bint *others) noexcept nogil:
+    """All that the arguments say of a model; see `read_activations`."""
+    cdef:
+        gru_options copy
+        int status = read_options(&options, &copy)
+    if status == GRU_OK:
+        status = describe_model(model, itemsize, input_size, hidden_size, options)
+    if status == GRU_OK:
+        status = read_activations(options, activations, others)
+    return status
+
+
 cdef int model_size(size_t itemsize, Py_ssize_t input_size, Py_ssize_t hidden_size,
                     const gru_options *options, size_t *size) noexcept nogil:
     cdef:
         Model model
-        gru_options copy
         Activations activations
         bint others
-        int status = GRU_NULL_POINTER if size == NULL else read_options(&options, &copy)
-    if status == GRU_OK:
-        status = describe_model(&model, itemsize, input_size, hidden_size, options)
-    if status == GRU_OK:
-        status = read_activations(options, &activations, &others)
+        int status
+    if size == NULL:
+        return GRU_NULL_POINTER
+    status = prepare_model(itemsize, input_size, hidden_size, options, &model, &activations,
+                           &others)
     if status == GRU_OK:
         size[0] = place_model(&model, NULL)
     return status
@@ -181,21 +194,20 @@ cdef int model_init(size_t itemsize, void *memory, size_t size, Py_ssize_t input
     cdef:
         Model described
         Model *made = <Model *> whole_lines(<size_t> memory)
-        gru_options copy
         Activations activations
         bint others
         Py_ssize_t index
         size_t wanted
-        int status = model_size(itemsize, input_size, hidden_size, options, &wanted)
+        int status
     if memory == NULL or model == NULL:
         return GRU_NULL_POINTER
+    status = prepare_model(itemsize, input_size, hidden_size, options, &described, &activations,
+                           &others)
     if status != GRU_OK:
         return status
+    wanted = place_model(&described, NULL)
     if size < wanted:
         return GRU_MEMORY_TOO_SMALL
-    read_options(&options, &copy)
-    describe_model(&described, itemsize, input_size, hidden_size, options)
-    read_activations(options, &activations, &others)
     memset(memory, 0, wanted)                              # padding of weights is read
     place_model(&described, memory)
     made[0] = described

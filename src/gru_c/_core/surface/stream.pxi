@@ -37,9 +37,7 @@ cdef int stream_place(Stream *stream, const gru_options *options, size_t *end) n
     describe_stack(&request, NULL, &stream.stack)
     begin_plan(&stream.stack)
     for index in range(stream.stack.count - 1, -1, -1):
-        describe_call(&request, index, stream.max_steps, NULL, &call)
-        call.states_are_slots = True
-        plan_in_stack(&stream.stack, &call, index)
+        plan_stream_call(stream, stream.max_steps, index, &call)
     end_plan(&stream.stack, &call)
     stream.size = stream.stack.size
     stream.memory = place(end, stream.size)
@@ -146,23 +144,25 @@ cdef int stream_free(gru_stream *stream) noexcept nogil:
 
 cdef void plan_stream(Stream *stream, Py_ssize_t steps) noexcept nogil:
     """Plan the calls for so many steps at a time."""
-    cdef:
-        Py_ssize_t index, itemsize = stream.model.context.itemsize
-        Call *call
+    cdef Py_ssize_t index
     stream.planned = steps
     begin_plan(&stream.stack)
     for index in range(stream.stack.count):
-        call = &stream.calls[index]
-        memset(call, 0, sizeof(Call))
-        call.layer, call.mode = &stream.model.layers[index], INFERENCE
-        call.steps, call.rows = steps, stream.rows
-        call.x, call.output = stream.x, stream.output
-        call.x.column = call.output.column = itemsize
-        call.max_threads = min(stream.threads, <int> MAX_THREADS)
-        call.flush_denormals = call.states_are_slots = True
-        plan_in_stack(&stream.stack, call, index)
+        plan_stream_call(stream, steps, index, &stream.calls[index])
     end_plan(&stream.stack, stream.calls)
     connect_stack(&stream.stack, stream.calls, stream.memory)
+
+
+cdef void plan_stream_call(Stream *stream, Py_ssize_t steps, Py_ssize_t index,
+                           Call *call) noexcept nogil:
+    """The call of one layer, which products read x of in place: it is aligned."""
+    memset(call, 0, sizeof(Call))
+    call.layer, call.mode = &stream.model.layers[index], INFERENCE
+    call.steps, call.rows = steps, stream.rows
+    call.x, call.output = stream.x, stream.output
+    call.max_threads = min(stream.threads, <int> MAX_THREADS)
+    call.flush_denormals = call.states_are_slots = True
+    plan_in_stack(&stream.stack, call, index)
 
 
 cdef inline char *slot_of(const Stream *stream, int slot, Py_ssize_t index) noexcept nogil:
