@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c_calls import Calls, address, api, checked, handled, packed
+from c_calls import Calls, address, api, checked, fresh, handled, packed
 from family import arguments, build, case, cases
 from helpers import F32, F64, assert_same_bits, at_once, normal, python, run
 from hypothesis import given, settings
@@ -47,6 +47,10 @@ def test_nothing_is_imported_before_it_is_asked_for():
     assert python("import sys, gru_c\n"
                   "assert not {'gru_c.embedding', 'gru_c.cython_gru'} & set(sys.modules)\n"
                   "gru_c._C_API, gru_c.get_include, gru_c.ctypes_api") == ""
+
+
+def test_dir_has_what_is_imported_later():
+    assert {*gru_c.__all__, "datasets", "interop", "learn"} <= set(dir(gru_c))
 
 
 def test_the_capsule_can_be_imported_first():
@@ -442,3 +446,96 @@ def test_one_distance_of_a_pair_is_refused(given):
     size = ctypes.c_size_t()
     assert c.gru_workspace_size_f32(GRU(3, 16).handle(), c.GRU_INFERENCE, 5, 2, 1,
                                     c.Options(**given), ctypes.byref(size)) == c.GRU_BAD_OPTION
+
+
+def status_of_training(steps, rows, **given):
+    """That of the size query of a layer of 3 inputs with these options."""
+    return api.gru_workspace_size_f32(GRU(3, 4).handle(), api.GRU_TRAINING, steps, rows, 1,
+                                      api.Options(x_stays=1, **given),
+                                      ctypes.byref(ctypes.c_size_t()))
+
+
+@pytest.mark.parametrize(("steps", "rows", "given", "expected"), [
+    (5, 2, {}, "OK"),
+    (5, 2, {"x_step": 6, "x_row": 3}, "OK"),
+    (5, 2, {"x_step": 8, "x_row": 4}, "BAD_OPTION"),       # a gap after each row
+    (5, 2, {"x_step": 7, "x_row": 3}, "BAD_OPTION"),
+    (5, 2, {"x_step": -6, "x_row": 3}, "BAD_OPTION"),
+    (5, 2, {"x_step": -6, "x_row": -3}, "BAD_OPTION"),
+    (5, 1, {"x_step": 4, "x_row": 3}, "BAD_OPTION"),
+    (5, 1, {"x_step": 3, "x_row": 9}, "OK"),               # there is no second row
+    (1, 2, {"x_step": 9, "x_row": 3}, "OK"),
+    (1, 2, {"x_step": 8, "x_row": 4}, "BAD_OPTION"),
+    (1, 1, {"x_step": 9, "x_row": 9}, "OK"),
+    (5, 0, {"x_step": 9, "x_row": 9}, "OK")])
+def test_only_x_in_c_order_can_stay(steps, rows, given, expected):
+    assert status_of_training(steps, rows, **given) == getattr(api, f"GRU_{expected}")
+
+
+@pytest.mark.parametrize("name", ["lengths", "mask", "dropout_masks"])
+def test_x_stays_is_read_by_training_alone(name):
+    array = np.zeros(30, np.uintp)
+    given = {name: address(array)}
+    assert status_of_training(5, 2, **given) == api.GRU_BAD_OPTION
+    options, size = api.Options(x_stays=1, x_step=9, x_row=4, **given), ctypes.c_size_t()
+    handle = GRU(3, 4).handle()
+    checked(api.gru_workspace_size_f32(handle, api.GRU_INFERENCE, 5, 2, 1, options,
+                                       ctypes.byref(size)))
+    checked(api.gru_stream_size_f32(handle, 2, 5, 1, options, ctypes.byref(size)))
+
+
+@pytest.mark.parametrize("max_steps", [1, 4])
+@pytest.mark.parametrize(("given", "expected"), [
+    ({"x_row": 3}, "BAD_OPTION"), ({"output_row": 4}, "BAD_OPTION"),
+    ({"x_step": 6}, "BAD_OPTION"), ({"x_step": 6, "x_row": 3}, "OK")])
+def test_streams_need_both_distances(max_steps, given, expected):
+    """With one step at a time, too: a run may have more."""
+    assert api.gru_stream_size_f32(
+        GRU(3, 4).handle(), 2, max_steps, 1, api.Options(**given), ctypes.byref(ctypes.c_size_t())
+    ) == getattr(api, f"GRU_{expected}")
+
+
+@pytest.mark.parametrize("N", [1, 3])
+@pytest.mark.parametrize("max_steps", [1, 2, 9])
+def test_distances_of_a_stream(N, max_steps):
+    gru, x = GRU(3, 17, rng=0).eval(), normal(7, N, 5)
+    output, handle, stream = fresh((7, N, 20), F32), gru.handle(), ctypes.c_void_p()
+    options = api.Options(x_step=5 * N, x_row=5, output_step=20 * N, output_row=20)
+    checked(api.gru_stream_new_f32(handle, N, max_steps, 1, options, ctypes.byref(stream)))
+    checked(api.gru_stream_run_f32(stream, 7, address(x), address(output)))
+    checked(api.gru_stream_free(stream))
+    assert output[..., :17].tobytes() == gru(x[..., :3])[0].tobytes()
+    assert (output[..., 17:] == -77).all()
+
+
+# ---- the ends of what a call takes ---------------------------------------------------------------
+
+def test_more_threads_than_there_can_be():
+    """The limit of a team is no error: `threads` is the most that a call may use."""
+    gru = GRU(40, 128, rng=0)
+    call = {"x": normal(20, 200, 40)}
+    assert_same_bits(handled(gru, threads=1000).train_on(call), run(gru, **call))
+
+
+@pytest.mark.parametrize("T", [1, 5])
+def test_no_rows(T):
+    """Gradients of parameters are zero."""
+    gru = GRU(3, 4, num_layers=2, rng=0)
+    found = handled(gru).train_on({"x": np.empty((T, 0, 3), F32)})
+    assert found["output"].size == found["dx"].size == 0
+    assert all(not found[name].any() for name in gru.state_dict())
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_flush_denormals(threads):
+    """On every thread of the team, and only for the length of the call."""
+    gru = GRU(1, 256, bias=False, rng=0).eval()
+    calls, tiny = handled(gru, threads), np.float32(1e-40)
+    call = {"x": np.zeros((1, 64, 1), F32), "h_0": np.full((1, 64, 256), tiny)}
+    plain = calls.forward_of(call)
+    assert plain["output"].all()
+    calls.options = lambda arrays: api.Options(flush_denormals=1)
+    assert not calls.forward_of(call)["output"].any()
+    assert tiny * np.float32(0.5) != 0
+    del calls.options
+    assert_same_bits(calls.forward_of(call), plain)

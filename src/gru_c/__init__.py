@@ -31,3 +31,6 @@ if not _typing.TYPE_CHECKING:                              # a checker would all
         if name in _MODULES:
             return getattr(_import_module(f"gru_c.{_MODULES[name]}"), name)
         raise AttributeError(f"module 'gru_c' has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *_SUBPACKAGES, *_MODULES})

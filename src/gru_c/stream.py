@@ -184,6 +184,7 @@ class Stream(CoreStream):
 
     @property
     def state(self) -> Array:
+        """The hidden states of all layers, copied: (L, N, H), or (L, H) without an axis of rows."""
         state = np.empty(self._state_shape(), self.model.dtype)
         self._get_state(state)
         return state

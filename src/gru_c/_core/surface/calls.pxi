@@ -30,10 +30,19 @@ cdef int check_request(Request *request, size_t itemsize) noexcept nogil:
     bytes_of_row = 16.0 * itemsize * model.count * (model.input_size + 2.0 * model.hidden_size + 64)
     if bytes_of_row * (2.0 + request.steps) * (1.0 + request.rows) >= <double> PTRDIFF_MAX:
         return GRU_BAD_SIZE
-    if options.x_stays and (options.lengths != NULL or options.mask != NULL
-                            or options.dropout_masks != NULL):
-        return GRU_BAD_OPTION
-    return set_distances(request)
+    status = set_distances(request)
+    if status == GRU_OK and options.x_stays and request.mode == TRAINING and not may_stay(request):
+        status = GRU_BAD_OPTION
+    return status
+
+
+cdef bint may_stay(const Request *request) noexcept nogil:
+    """Whether a backward can read the caller's x: in C order, and all of it counts."""
+    cdef:
+        const gru_options *options = request.options
+        Py_ssize_t row = request.model.input_size * request.model.context.itemsize
+    return (options.lengths == NULL and options.mask == NULL and options.dropout_masks == NULL
+            and request.x.row == row and request.x.step == request.rows * row)
 
 
 cdef int set_distances(Request *request) noexcept nogil:
@@ -54,8 +63,6 @@ cdef int set_distances(Request *request) noexcept nogil:
     if status == GRU_OK and back:
         status = set_distance(request, &request.dx, options.dx_step, options.dx_row,
                               model.input_size)
-    if options.x_stays and request.x.step != request.rows * request.x.row:
-        return GRU_BAD_OPTION
     return status
 
 
@@ -66,7 +73,7 @@ cdef int set_distance(const Request *request, View3 *view, Py_ssize_t step, Py_s
         Py_ssize_t itemsize = request.model.context.itemsize
         double reach = (fabs(<double> step) * request.steps
                         + fabs(<double> row) * max(<Py_ssize_t> 1, request.rows))
-    if step == 0 and row == 0:
+    if step == 0 and row == 0 or request.steps == 1 and request.rows == 1 or request.rows == 0:
         step, row = request.rows * columns, columns
     elif step == 0 and request.steps > 1 or row == 0 and request.rows > 1:
         return GRU_BAD_OPTION                              # one of a pair has been forgotten
@@ -162,7 +169,7 @@ cdef void describe_call(const Request *request, Py_ssize_t index, Py_ssize_t ste
     call.layer, call.mode = &model.layers[index], request.mode
     call.steps, call.rows = steps, request.rows
     call.reverse = model.reverse or index % model.directions == 1
-    call.x, call.x_stays = request.x, request.options.x_stays != 0
+    call.x, call.x_stays = request.x, request.options.x_stays and request.mode != INFERENCE
     if back:
         call.d_output, call.dx = request.output, request.dx
     else:

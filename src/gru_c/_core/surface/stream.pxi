@@ -14,22 +14,15 @@ cdef int stream_place(Stream *stream, const gru_options *options, size_t *end) n
         int status
     if model.directions > 1 or model.reverse:
         return GRU_NOT_CAUSAL
-    if stream.rows < 1:
+    if stream.rows < 1 or stream.max_steps < 1:
         return GRU_BAD_SIZE
-    new_request(&request, INFERENCE, <const gru_model *> model, stream.max_steps, stream.rows,
-                stream.threads, options)
+    # A run may have more steps than max_steps: distances are those of at least two
+    new_request(&request, INFERENCE, <const gru_model *> model, max(2, stream.max_steps),
+                stream.rows, stream.threads, options)
     status = check_request(&request, model.context.itemsize)
     if status != GRU_OK:
         return status
     stream.x, stream.output = request.x, request.output
-    if request.options.x_step == 0 and request.options.x_row == 0:
-        stream.x = row_major(stream, model.input_size)
-    else:                                                  # of any number of steps, as in C order
-        stream.x.step = request.options.x_step * model.context.itemsize
-    if request.options.output_step == 0 and request.options.output_row == 0:
-        stream.output = row_major(stream, model.hidden_size)
-    else:
-        stream.output.step = request.options.output_step * model.context.itemsize
     states = model.count * stream.rows * model.layers.ld_h
     stream.calls = <Call *> place(end, model.count * sizeof(Call))
     stream.states[0] = place(end, states)
@@ -42,12 +35,6 @@ cdef int stream_place(Stream *stream, const gru_options *options, size_t *end) n
     stream.size = stream.stack.size
     stream.memory = place(end, stream.size)
     return GRU_OK
-
-
-cdef inline View3 row_major(const Stream *stream, Py_ssize_t columns) noexcept nogil:
-    """Rows in C order, of any number of steps."""
-    cdef Py_ssize_t itemsize = stream.model.context.itemsize, row = columns * itemsize
-    return View3(NULL, stream.rows * row, row, itemsize)
 
 
 cdef int stream_describe(Stream *stream, size_t itemsize, const gru_model *model, Py_ssize_t rows,
