@@ -87,11 +87,22 @@ cdef void pack_b(PackedMatrix *packed, Py_ssize_t segment, const real *b, Py_ssi
 cdef void copy_transposed(Py_ssize_t rows, Py_ssize_t columns, const real *b, Py_ssize_t b_row,
                           Py_ssize_t b_col, real *target, Py_ssize_t nr) noexcept nogil:
     """Reads a line of 16 elements at a time, so that each line is loaded once, not 16 times."""
-    cdef Py_ssize_t line, j, k
-    for line in range(ceil_div(rows, 16)):
+    cdef Py_ssize_t k = 0, j, count
+    while k < rows:
+        count = min(<Py_ssize_t> 16, rows - k)
         for j in range(columns):
-            for k in range(16 * line, min(16 * line + 16, rows)):
-                target[k * nr + j] = b[k * b_row + j * b_col]
+            if count == 16 and b_row == 1:                 # constants: the loop is unrolled
+                copy_line(16, b + k + j * b_col, 1, target + k * nr + j, nr)
+            else:
+                copy_line(count, b + k * b_row + j * b_col, b_row, target + k * nr + j, nr)
+        k += count
+
+
+cdef inline void copy_line(Py_ssize_t rows, const real *b, Py_ssize_t b_row, real *target,
+                           Py_ssize_t nr) noexcept nogil:
+    cdef Py_ssize_t k
+    for k in range(rows):
+        target[k * nr] = b[k * b_row]
 
 
 cdef void pack_a(const Context *context, Py_ssize_t k, Py_ssize_t m, View2 a,
