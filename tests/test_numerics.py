@@ -38,6 +38,9 @@ SIZES = [
     (5, 17, 97, 4),                # three blocks of rows
     (3, 64, 3, 150),               # inference projects the inputs in several pieces
     (17, 65, 49, 40),              # both, and sums over many rows
+    (1, 8, 1, 450),                # small layers: more steps than a chunk,
+    (2, 40, 4, 70),                # the most rows,
+    (3, 64, 2, 70),                # and with more units
 ]
 
 
@@ -141,11 +144,12 @@ panel_only = pytest.mark.parametrize(    # BLAS may choose its way by the number
 
 
 @panel_only
-@pytest.mark.parametrize("sizes", [(17, 65), (3, 5), (2, 24), (9, 100), (20, 321)], ids=str)
+@pytest.mark.parametrize("sizes", [(17, 65), (3, 5), (2, 24), (1, 40), (4, 64), (9, 100),
+                                   (20, 321)], ids=str)
 def test_a_row_does_not_depend_on_its_batch(sizes, dtype, reset_after):
     """pytorch#32023. Batches of 1 .. 50 rows, of 97, and rows at other positions.
 
-    One or two rows of 5 and 24 units take another way than more; 5, 9, 24 and 100 end in half a
+    A few rows of at most 64 units take another way than more; 5, 9, 24, 40 and 100 end in half a
     vector; the weights of 321 are asked for ahead.
     """
     gru = GRU(*sizes, dtype=dtype, reset_after=reset_after, rng=0)

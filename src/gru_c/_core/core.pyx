@@ -22,7 +22,7 @@ from gru_c.cython_gru cimport (
 
 from gru_c._core.gemm.context cimport (
     PANEL_BYTES, Activation, Activations, Context, GateView, Micropanels, PackedMatrix, Pointwise,
-    Prefetch, View2, real, rows_t,
+    Prefetch, SmallSteps, View2, real, rows_t,
 )
 from gru_c._core.parallel.pool cimport Barrier, partition, task_t
 from gru_c._core.rnn.call cimport (

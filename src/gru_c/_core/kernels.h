@@ -1,7 +1,9 @@
 /* Everything in C that a kernels module compiles for its instruction set: vectors, their functions, and the
- * microkernel, for float and for double. Names end in _f32 and _f64. */
+ * microkernel and the loop of small layers, for float and for double. Names end in _f32 and _f64. */
 #ifndef GRU_C_KERNELS_H
 #define GRU_C_KERNELS_H
+
+#include <string.h>
 
 #include "gates.h"
 #include "vmath/vector.h"
@@ -32,6 +34,7 @@
 #include "vmath/math.h"
 #include "vmath/activations.h"
 #include "gemm/microkernel.h"
+#include "rnn/small_steps.h"
 #undef REAL
 #undef BITS
 #undef SUFFIX
@@ -60,6 +63,7 @@
 #include "vmath/math.h"
 #include "vmath/activations.h"
 #include "gemm/microkernel.h"
+#include "rnn/small_steps.h"
 #undef REAL
 #undef BITS
 #undef SUFFIX

@@ -123,5 +123,6 @@ def contexts(capsule):
     for i in range(2):
         target[i].mr = MR
         target[i].nr = PANEL_BYTES
+        target[i].pack_small = NULL
         target[i].unit = LINE          # else the rounding of the last half line depends on m
     return PyCapsule_New(target, "gru_c.contexts", NULL)

@@ -12,10 +12,10 @@ ctypedef fused real:
     float
     double
 
-cdef enum:
-    PANEL_BYTES = 256          # of the columns of a panel: 4 registers of AVX-512
-
 cdef extern from "gemm/views.h":
+    enum:
+        PANEL_BYTES "GRU_PANEL_BYTES"
+
     ctypedef struct View2 "gru_view2":
         char *data
         Py_ssize_t ld
@@ -48,6 +48,25 @@ cdef extern from "gates.h":
         Py_ssize_t ld
         Py_ssize_t plane
         const Activations *activations
+
+    ctypedef struct SmallSteps "gru_small_steps":
+        Py_ssize_t steps
+        Py_ssize_t rows
+        Py_ssize_t units
+        bint reset_after
+        bint save
+        const char *weights
+        const char *bias_q
+        GateView gates
+        Py_ssize_t gates_step
+        const char *h_in
+        const char *h_prev
+        char *h
+        Py_ssize_t ld_h
+        bint two_slots
+        char *output
+        Py_ssize_t output_step
+        Py_ssize_t output_row
 
 # One panel of C. `c_init` may be C itself, one row for all (ld = 0: a bias), or NULL for zeros.
 # Unless `c_init` is C, C is not read. n is a multiple of `unit`. Contract: gemm/microkernel.h.
@@ -100,6 +119,12 @@ ctypedef void (*activate_t)(Py_ssize_t size, const Activation *f, const void *x,
 # f.low, f.high = f(-clip), f(clip), in the bits of the kernels
 ctypedef void (*set_ends_t)(Activation *f) noexcept nogil
 
+# Steps of a small layer, and its W_hh for them, from the panels of r, z and q or n in turn: gates.h
+# and rnn/small_steps.h.
+ctypedef void (*small_steps_t)(const SmallSteps *steps) noexcept nogil
+ctypedef void (*pack_small_t)(Py_ssize_t units, bint reset_after, const Micropanels *w_hh,
+                              char *packed) noexcept nogil
+
 # The functions of the gates
 cdef struct Pointwise:
     pointwise_forward_t gates_forward          # reset_after=True: all of it
@@ -108,6 +133,7 @@ cdef struct Pointwise:
     pointwise_forward_t blend_forward          # then, when n holds a_n, the rest
     pointwise_backward_t blend_backward
     reset_backward_t reset_backward
+    small_steps_t small_steps
 
 cdef struct Context:
     Py_ssize_t itemsize
@@ -120,6 +146,7 @@ cdef struct Context:
     gemm_t gemm
     gemm_t gemm_prefetch
     gemm_packed_t gemm_packed
+    pack_small_t pack_small    # NULL: no layer counts as small
     # Pointwise
     Pointwise sigmoid_tanh     # r and z by sigmoid, n by tanh, no clip
     Pointwise any_activations  # those of the GateView

@@ -4,6 +4,8 @@
 
 #include <stddef.h>
 
+enum { GRU_PANEL_BYTES = 256 }; /* of the columns of a panel of B: 4 registers of AVX-512 */
+
 /* A matrix (rows, columns). Columns are contiguous. */
 typedef struct {
     char *data;

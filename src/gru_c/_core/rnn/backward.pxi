@@ -58,7 +58,7 @@ cdef void backward_step(const Call *call, Py_ssize_t t, const Partition *part,
         Py_ssize_t width = own_width(part, layer.plane)
         GateView gates = gates_from(gate_rows(call, call.gates, t, part.row), j)
         char *dgates = gate_rows(call, call.dgates, t, part.row).data
-        const char *h_prev = state_rows(call, t + call.reverse, part.row) + j
+        const char *h_prev = state_before(call, t, part.row) + j
         char *dh = call.dh + part.row * layer.ld_h
         View2 dh_hidden = View2(call.dh_hidden + part.row * layer.ld_h, layer.ld_h)
     # store_output(h):  dh += dL/d output_t
@@ -88,7 +88,7 @@ cdef void undo_reset_before(const Call *call, Py_ssize_t t, const Partition *par
         Py_ssize_t state = part.row * layer.ld_h
         GateView gates = gates_from(gate_rows(call, call.gates, t, part.row), j)
         GateView dgates = gate_rows(call, call.dgates, t, part.row)
-        const char *h_prev = state_rows(call, t + call.reverse, part.row) + j
+        const char *h_prev = state_before(call, t, part.row) + j
         View2 dq = View2(call.dq + state, layer.ld_h)
     # z, n, h' = n + z (h - n):  da_n, da_z, dh = d z
     pointwise.blend_backward(rows, width, &gates, dgates.data + j, h_prev, call.dh + state + j,

@@ -46,9 +46,9 @@ cdef struct PackedLayer:
     char *bias                 # (4, plane): n r z q
     PackedMatrix[3] w_ih       # x -> n, r, z
     PackedMatrix[3] w_hh       # h -> r, z, and q with reset_after; else q = r h -> n
-    # Side by side, of few units; else no data
-    PackedMatrix w_ih_merged   # x -> n r z
-    PackedMatrix w_hh_merged   # h -> r z q with reset_after; else r z
+    # Of few units; else no data
+    PackedMatrix w_ih_merged   # x -> n r z, side by side
+    char *w_hh_small           # for `small_steps`
     # A layer for inference has no data in these.
     PackedMatrix w_ih_t        # da_n da_r da_z -> dx
     PackedMatrix w_hh_t        # da_r da_z dq -> dh_hidden with reset_after, da_r da_z without
@@ -162,7 +162,8 @@ cdef struct Call:
     # ---- the plan, which `workspace_size` makes
     int team
     bint by_units              # the team partitions the units of all rows; else the rows
-    bint merged                # rows are few, and the layer has merged weights
+    bint merged                # one product with x for all gates: rows are few
+    bint small                 # `small_steps` makes the products with h and the gates
     bint x_in_place            # products read the caller's x; no copy
     bint chunk_packed          # of ragged rows in inference: no two partitions share the buffers
     Py_ssize_t chunk           # steps whose products with x, or dx and dW, are made at once

@@ -7,8 +7,9 @@
 #     h' = n + z * (h - n)
 #
 # Rows are independent: a thread runs the time loop over one block of rows after the other. Only the
-# products with h go step by step. The products with x are made for a chunk of steps at once, short
-# enough that its gates stay in a cache.
+# products with h go step by step; few rows of few units have a kernel for that (small_steps.h).
+# The products with x are made for a chunk of steps at once, short enough that its gates stay in a
+# cache.
 
 cdef enum:
     MAX_BLOCK_ROWS = 66            # of a block in the time loop: eleven microtiles
@@ -41,6 +42,10 @@ cdef void forward_rank(void *argument, int rank, int team) noexcept nogil:
             start = mirrored(c, chunks, call.reverse) * call.chunk
             stop = min(start + call.chunk, call.steps)
             project_input(call, start, stop, &block)
+            if call.small and not call.has_options:
+                check_stop(call, &part, 1)
+                small_steps(call, start, stop, &block)
+                continue
             for s in range(stop - start):
                 t = start + mirrored(s, stop - start, call.reverse)
                 # In training the product for q prefetches.
@@ -95,11 +100,9 @@ cdef void project_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
 
 cdef void project_merged(const Call *call, Py_ssize_t rows, View2 x, GateView gates) noexcept nogil:
     """The same of rows that adjoin, in one product."""
-    cdef const PackedLayer *layer = call.layer
-    gemm_merged(&layer.w_ih_merged, rows, x, bias_row(layer, N_PLANE), plane_of(gates, N_PLANE))
-    if layer.reset_after:                                  # the product with h adds to q, too
-        layer.context.store_rows(rows, layer.plane, bias_row(layer, Q_PLANE).data, 0,
-                                 plane_of(gates, Q_PLANE).data, gates.ld)
+    cdef const PackedMatrix *b = &call.layer.w_ih_merged
+    gemm(b, 0, ceil_div(b.n, PANEL_BYTES), rows, x, bias_row(call.layer, N_PLANE),
+         plane_of(gates, N_PLANE), NULL)
 
 
 cdef Py_ssize_t adjoining_steps(const Call *call, Py_ssize_t t, Py_ssize_t stop,
@@ -113,9 +116,47 @@ cdef Py_ssize_t adjoining_steps(const Call *call, Py_ssize_t t, Py_ssize_t stop,
     return stop - t if even else 1
 
 
+cdef void small_steps(const Call *call, Py_ssize_t start, Py_ssize_t stop,
+                      const Partition *part) noexcept nogil:
+    """Steps start .. stop of a small layer. With options there is one; `end_step` follows."""
+    cdef:
+        const PackedLayer *layer = call.layer
+        Py_ssize_t t = mirrored(0, stop - start, call.reverse) + start
+        Py_ssize_t sign = -1 if call.reverse else 1
+        SmallSteps s
+    s.steps, s.rows, s.units = stop - start, part.row_end - part.row, layer.hidden_size
+    s.reset_after, s.save = layer.reset_after, call.mode == TRAINING
+    s.weights, s.bias_q = layer.w_hh_small, bias_row(layer, Q_PLANE).data
+    s.gates = gate_rows(call, call.gates, t, part.row)
+    s.gates_step = sign * call.rows * layer.ld_gates
+    s.h_in = h_in_rows(call, t, part.row)
+    s.h_prev = state_before(call, t, part.row)
+    s.h = state_after(call, t, part.row)
+    s.ld_h, s.two_slots = layer.ld_h, call.mode == INFERENCE
+    s.output, s.output_step, s.output_row = NULL, sign * call.output.step, call.output.row
+    if call.output.data != NULL and not call.has_options:
+        s.output = rows_at(&call.output, t, part.row).data
+    layer.pointwise.small_steps(&s)
+
+
 cdef void forward_step(const Call *call, Py_ssize_t t, const Partition *part,
                        const Prefetch *next_gates) noexcept nogil:
     """h after step t from h before it and the input projection."""
+    cdef char *h = state_after(call, t, part.row)
+    if call.small:
+        small_steps(call, t, t + 1, part)
+    else:
+        large_step(call, t, part, next_gates)
+    if call.has_options:
+        end_step(call, h, t, part)
+    elif call.output.data != NULL:
+        store_output(call, h, t, part)
+    barrier_wait(part.barrier, part.sharers)               # h_t of all units
+
+
+cdef void large_step(const Call *call, Py_ssize_t t, const Partition *part,
+                     const Prefetch *next_gates) noexcept nogil:
+    """The same in products and pointwise functions, panel by panel."""
     cdef:
         const PackedLayer *layer = call.layer
         const Pointwise *pointwise = layer.pointwise
@@ -123,9 +164,9 @@ cdef void forward_step(const Call *call, Py_ssize_t t, const Partition *part,
         bint save = call.mode == TRAINING
         GateView gates = gate_rows(call, call.gates, t, part.row), own_gates
         View2 n = plane_of(gates, N_PLANE), q = plane_of(gates, Q_PLANE)
-        const char *h_prev = state_rows(call, t + call.reverse, part.row)
+        const char *h_prev = state_before(call, t, part.row)
         const char *h_in = h_in_rows(call, t, part.row)
-        char *h = state_rows(call, t + 1 - call.reverse, part.row)
+        char *h = state_after(call, t, part.row)
     for i in range(part.panel_end - part.panel):
         panel = panel_of(part, t, i)
         j = panel * PANEL_BYTES
@@ -151,11 +192,6 @@ cdef void forward_step(const Call *call, Py_ssize_t t, const Partition *part,
             # z, n, h' = n + z (h - n)
             pointwise.blend_forward(rows, panel_width(layer, panel), &own_gates, h_prev + j, h + j,
                                     layer.ld_h, save)
-    if call.has_options:
-        end_step(call, h, t, part)
-    elif call.output.data != NULL:
-        store_output(call, h, t, part)
-    barrier_wait(part.barrier, part.sharers)               # h_t of all units
 
 
 cdef void project_state(const Call *call, GateView gates, const char *h_in, Py_ssize_t t,
@@ -163,9 +199,8 @@ cdef void project_state(const Call *call, GateView gates, const char *h_in, Py_s
                         const Prefetch *next_gates) noexcept nogil:
     """a_r += W_hr h, a_z += W_hz h, with reset_after q = W_hn h + b_hn: the i-th panel of step t.
 
-    Few units of few rows take one product, whose chains of multiply-adds overlap: 120 -> 89 us
-    (1000,1,1,16). Where weights exceed L2, each product prefetches those of the next: 102 -> 106
-    GFLOP/s (10,64,161,1760). Else the product for q prefetches a part of `next_gates`.
+    Where weights exceed L2, each product prefetches those of the next: 102 -> 106 GFLOP/s
+    (10,64,161,1760). Else the product for q prefetches a part of `next_gates`.
     """
     cdef:
         const PackedLayer *layer = call.layer
@@ -175,10 +210,6 @@ cdef void project_state(const Call *call, GateView gates, const char *h_in, Py_s
         bint streams = exceeds_l2(layer, layer.hidden_size, rows)
         View2 h = View2(<char *> h_in, layer.ld_h), c
         Prefetch prefetch
-    if call.merged:
-        c = plane_of(gates, R_PLANE)
-        gemm_merged(&layer.w_hh_merged, rows, h, c, c)
-        return
     size = next_gates.size // panels
     for gate in range(count):                              # the planes r, z, q
         c = plane_of(gates, R_PLANE + gate)
@@ -190,12 +221,6 @@ cdef void project_state(const Call *call, GateView gates, const char *h_in, Py_s
         gemm(&layer.w_hh[gate], panel, panel + 1, rows, h,
              bias_row(layer, Q_PLANE) if gate == 2 else c, c,
              &prefetch if streams or gate == 2 and call.mode == TRAINING else NULL)
-
-
-cdef inline void gemm_merged(const PackedMatrix *b, Py_ssize_t rows, View2 a, View2 c_init,
-                             View2 c) noexcept nogil:
-    """C = C_INIT + A . B, of all panels, which are few."""
-    gemm(b, 0, ceil_div(b.n, PANEL_BYTES), rows, a, c_init, c, NULL)
 
 
 cdef void store_output(const Call *call, const char *h, Py_ssize_t t,
@@ -257,8 +282,7 @@ cdef void hold_states(const Call *call, Py_ssize_t t, const Partition *part) noe
     for row in range(part.row, part.row_end):
         if not has_mark(call, t, row, HELD):
             continue
-        memcpy(state_rows(call, t + 1 - call.reverse, row) + first,
-               state_rows(call, t + call.reverse, row) + first, width)
+        memcpy(state_after(call, t, row) + first, state_before(call, t, row) + first, width)
         if call.mode == TRAINING:
             gates = gates_from(gate_rows(call, call.gates, t, row), first)
             memset(plane_of(gates, R_PLANE).data, 0, width)

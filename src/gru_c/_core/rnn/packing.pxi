@@ -1,7 +1,8 @@
 # Packing of a layer: its sizes, where its packed matrices are, and how they are filled.
 
 cdef enum:
-    MERGED_UNITS = 32              # the most units of a layer whose products are merged
+    MERGED_UNITS = 32              # the most units of a layer whose products with x are merged
+    SMALL_UNITS = 64               # the most units of a layer that may take `small_steps`
 
 
 cdef void init_layer(PackedLayer *layer, const Context *context, Py_ssize_t input_size,
@@ -36,8 +37,9 @@ cdef size_t place_forward_weights(PackedLayer *layer, void *memory) noexcept nog
     for i in range(3):
         place_matrix(layer, &layer.w_hh[i], 1, layer.hidden_size, width, &end)
     if layer.plane <= MERGED_UNITS * layer.context.itemsize:
-        place_merged(layer, &layer.w_ih_merged, layer.input_size, 3, &end)
-        place_merged(layer, &layer.w_hh_merged, layer.hidden_size, merged_gates(layer), &end)
+        place_merged(layer, &layer.w_ih_merged, layer.input_size, &end)
+    if layer.hidden_size <= SMALL_UNITS and layer.context.pack_small != NULL:
+        layer.w_hh_small = place(&end, 3 * layer.hidden_size * layer.plane)
     return end - <size_t> memory + LINE
 
 
@@ -53,15 +55,10 @@ cdef size_t place_backward_weights(PackedLayer *layer, void *memory) noexcept no
     return end - <size_t> memory + LINE
 
 
-cdef Py_ssize_t merged_gates(const PackedLayer *layer) noexcept nogil:
-    """r and z, and with reset_after q."""
-    return 3 if layer.reset_after else 2
-
-
 cdef void place_merged(const PackedLayer *layer, PackedMatrix *packed, Py_ssize_t k,
-                       Py_ssize_t gates, size_t *end) noexcept nogil:
+                       size_t *end) noexcept nogil:
     """Place a merged matrix, and behind it room for it before it is packed."""
-    place_matrix(layer, packed, 1, k, gates * layer.plane, end)
+    place_matrix(layer, packed, 1, k, 3 * layer.plane, end)
     place(end, k * packed.n)
 
 
@@ -84,9 +81,10 @@ cdef void pack_forward_weights(PackedLayer *layer, const real *weight_ih, const 
     for i in range(3):
         pack_b(&layer.w_ih[i], 0, weight_ih + gates[i] * H * inputs, 1, inputs, H)
         pack_b(&layer.w_hh[i], 0, weight_hh + i * H * H, 1, H, H)
-    if layer.w_hh_merged.data != NULL:
+    if layer.w_ih_merged.data != NULL:
         pack_merged(&layer.w_ih_merged, layer.w_ih)
-        pack_merged(&layer.w_hh_merged, layer.w_hh)
+    if layer.w_hh_small != NULL:
+        pack_small(layer)
     if bias_ih != NULL:
         merge_bias(layer, bias_ih, bias_hh)
 
@@ -120,6 +118,16 @@ cdef void pack_merged(PackedMatrix *packed, const PackedMatrix *gates) noexcept 
         width = min(<Py_ssize_t> PANEL_BYTES, packed.n - first)
         pack_panel(packed.context, k, width, width, View2(b.data + first, b.ld),
                    packed.data + k * first)
+
+
+cdef void pack_small(const PackedLayer *layer) noexcept nogil:
+    """W_hh once more, for `small_steps`, from the packed matrices of its gates."""
+    cdef:
+        Py_ssize_t panels = ceil_div(layer.plane, PANEL_BYTES), i
+        Micropanels[6] w_hh                                # 64 doubles have two panels
+    for i in range(3 * panels):
+        w_hh[i] = micropanels_of(&layer.w_hh[i // panels], i % panels)
+    layer.context.pack_small(layer.hidden_size, layer.reset_after, w_hh, layer.w_hh_small)
 
 
 cdef void pack_backward_weights(PackedLayer *layer, const real *weight_ih,

@@ -5,7 +5,9 @@ cdef enum:
     L2_INPUT_WEIGHTS = 1 << 19     # bytes of input weights; beyond, a chunk has about CHUNK_ROWS
     CHUNK_ROWS = 64                # rows, which share one read of the weights
     BACKWARD_ROWS = 512            # the most rows in a chunk of a backward, unless it is one step
-    MERGED_ROWS = 2                # the most rows that use the merged weights
+    MERGED_ROWS = 2                # the most rows that use the merged weights of x
+    SMALL_ROWS = 4                 # the most rows that take `small_steps`, of at most
+    L1_UNITS = 40                  # units, whose weights L1 holds
     THREAD_WORK = 1000000          # the fewest multiply-adds per thread: about 20 us
     STEP_WORK = 20000              # the same per step, where the team meets in every step: 0.4 us
     MANY_WEIGHTS = 1 << 23         # bytes of a layer
@@ -15,7 +17,7 @@ cdef void plan_call(Call *call, int count) noexcept nogil:
     """Set the chunks, the team, and whether x is read in place."""
     cdef const PackedLayer *layer = call.layer
     call.chunk = backward_chunk(call) if call.mode == BACKWARD else forward_chunk(call)
-    call.merged = layer.w_hh_merged.data != NULL and call.rows <= MERGED_ROWS
+    call.merged = layer.w_ih_merged.data != NULL and call.rows <= MERGED_ROWS
     call.x_in_place = call.x_stays
     if call.mode == INFERENCE:
         call.x_in_place = (reads_in_place(&call.x, layer.context.itemsize)
@@ -24,6 +26,8 @@ cdef void plan_call(Call *call, int count) noexcept nogil:
     call.team, call.by_units = 1, False
     if call.max_threads > 1:
         plan_team(call, count)
+    call.small = (layer.w_hh_small != NULL and call.rows <= max_small_rows(layer)
+                  and (call.team == 1 or not call.by_units))
     call.chunk_packed = call.team == 1 or call.by_units
     call.barrier = Barrier(0, 0, False)
     call.stop_round = 0
@@ -49,6 +53,14 @@ cdef void plan_team(Call *call, int count) noexcept nogil:
     if call.by_units:
         team = min(min(team, layer.plane // PANEL_BYTES), step / STEP_WORK)
     call.team = max(1, <int> team)
+
+
+cdef inline Py_ssize_t max_small_rows(const PackedLayer *layer) noexcept nogil:
+    """With more, a product that reads the weights once for six rows is faster."""
+    cdef Py_ssize_t rows = SMALL_ROWS
+    if layer.hidden_size > L1_UNITS:
+        rows = rows // 2
+    return rows if layer.reset_after else rows // 2
 
 
 cdef double work_of(const Call *call) noexcept nogil:

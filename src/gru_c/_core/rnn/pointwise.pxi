@@ -12,7 +12,7 @@ from libc.string cimport memcpy, memset
 from gru_c._core.gemm.context cimport (
     Activation, Activations, Context, GateView, Pointwise, View2, activate_t, column_sums_t,
     gemm_packed_t, gemm_t, multiply_rows_t, pointwise_backward_t, pointwise_forward_t,
-    reset_backward_t, reset_forward_t, rows_t,
+    pack_small_t, reset_backward_t, reset_forward_t, rows_t, small_steps_t,
 )
 from gru_c._core.rnn.layout cimport N_PLANE, Q_PLANE, R_PLANE, Z_PLANE
 from gru_c._core.sizes cimport ceil_div
@@ -34,6 +34,8 @@ cdef extern from "kernels.h" nogil:
     void set_ends_f64(Activation *f) noexcept
     gemm_t gemm_f32, gemm_f64, gemm_prefetch_f32, gemm_prefetch_f64    # functions in C
     gemm_packed_t gemm_packed_f32, gemm_packed_f64
+    small_steps_t small_steps_f32, small_steps_f64, small_steps_any_f32, small_steps_any_f64
+    pack_small_t pack_small_f32, pack_small_f64
 
 cdef extern from "gates.h" nogil:
     ctypedef struct SigmoidTanhView "gru_gate_view":
@@ -420,12 +422,18 @@ cdef void fill(Context *context, const vec *_) noexcept nogil:
         context.gemm_prefetch = gemm_prefetch_f32
         context.gemm_packed = gemm_packed_f32
         context.set_ends = set_ends_f32
+        context.pack_small = pack_small_f32
+        context.sigmoid_tanh.small_steps = small_steps_f32
+        context.any_activations.small_steps = small_steps_any_f32
     else:
         context.itemsize = sizeof(double)
         context.gemm = gemm_f64
         context.gemm_prefetch = gemm_prefetch_f64
         context.gemm_packed = gemm_packed_f64
         context.set_ends = set_ends_f64
+        context.pack_small = pack_small_f64
+        context.sigmoid_tanh.small_steps = small_steps_f64
+        context.any_activations.small_steps = small_steps_any_f64
     context.mr = MR
     context.nr = NR
     context.kc = KC

@@ -90,6 +90,16 @@ cdef inline char *state_rows(const Call *call, Py_ssize_t slot, Py_ssize_t row) 
     return call.h + (slot * call.rows + row) * call.layer.ld_h
 
 
+cdef inline char *state_before(const Call *call, Py_ssize_t t, Py_ssize_t row) noexcept nogil:
+    """h that step t reads."""
+    return state_rows(call, t + call.reverse, row)
+
+
+cdef inline char *state_after(const Call *call, Py_ssize_t t, Py_ssize_t row) noexcept nogil:
+    """h that step t makes."""
+    return state_rows(call, t + 1 - call.reverse, row)
+
+
 cdef void store_times(const Call *call, Py_ssize_t rows, Py_ssize_t width, View2 source,
                       const View3 *multipliers, Py_ssize_t t, Py_ssize_t row,
                       View2 target) noexcept nogil:
@@ -108,10 +118,9 @@ cdef void store_times(const Call *call, Py_ssize_t rows, Py_ssize_t width, View2
 cdef inline const char *h_in_rows(const Call *call, Py_ssize_t t,
                                   Py_ssize_t row) noexcept nogil:
     """What W_hh multiplies in step t: h before it, or h times its multipliers."""
-    cdef Py_ssize_t slot = t + call.reverse
     if call.recurrent_dropout.data == NULL:
-        return state_rows(call, slot, row)
-    return call.h_in_slots[slot & 1] + row * call.layer.ld_h
+        return state_before(call, t, row)
+    return call.h_in_slots[t + call.reverse & 1] + row * call.layer.ld_h
 
 
 cdef inline bint has_mark(const Call *call, Py_ssize_t t, Py_ssize_t row, int mark) noexcept nogil:

@@ -251,7 +251,7 @@ cdef void copy_h_in(const Call *call, Py_ssize_t t, Py_ssize_t first, Py_ssize_t
         count = row_run(call, call.recurrent_dropout.data == NULL, row, row_end)
         if call.marks == NULL or not has_mark(call, t, row, HELD):
             store_times(call, count, size,
-                        View2(state_rows(call, t + call.reverse, row), call.layer.ld_h),
+                        View2(state_before(call, t, row), call.layer.ld_h),
                         &call.recurrent_dropout, t, row, target)
         target.data += count * target.ld
         first += count

@@ -1,0 +1,240 @@
+/* The time loop of small layers: products with h and gates in one kernel. kernels.h includes this file once per
+ * dtype, after math.h and activations.h. The formulas are those of pointwise.pxi, the results have the same bits.
+ *
+ * A step of few units is one chain of latencies: product, sigmoid, tanh, h. Calls and gates that go through memory
+ * took a third of it: 54 -> 39 us (1000,1,1,8), 140 -> 84 (1000,1,1,40). So the sums of a *group* of units, 3 or 4
+ * vectors, stay in registers, and its gates follow at once. `pack_small` puts the weights in the order in which
+ * they are read: [group][k][vector][gate][lane], for the gates r z q, or without reset_after for r z and then n.
+ *
+ * The sum over k is one chain that begins at zero and is added once to the rest, as in the microkernel: so a small
+ * layer has at most GRU_CHAIN units. */
+#define GROUP(gates) ((gates) == 3 ? 3 : 4) /* 8 or 9 sums hide their latency; AVX2 has 16 registers */
+#define L1_WEIGHTS 40960 /* bytes; more are read back and forth: 187 -> 165 us (1000,1,1,64) */
+
+/* ---- Groups ------------------------------------------------------------------------------------------------ */
+#ifndef GRU_C_GROUPS
+#define GRU_C_GROUPS
+/* `count` vectors of units in nearly equal groups. */
+typedef struct {
+    ptrdiff_t count, groups, size, larger; /* the first `larger` groups have size + 1 vectors, the others size */
+} gru_groups;
+
+INLINE gru_groups gru_groups_of(ptrdiff_t bytes, int gates)
+{
+    const ptrdiff_t count = (bytes + GRU_VECTOR_BYTES - 1) / GRU_VECTOR_BYTES;
+    const ptrdiff_t groups = (count + GROUP(gates) - 1) / GROUP(gates);
+    return (gru_groups){count, groups, count / groups, count % groups};
+}
+
+INLINE ptrdiff_t gru_first_vector(const gru_groups *of, ptrdiff_t group)
+{
+    return group * of->size + (group < of->larger ? group : of->larger);
+}
+
+/* What a pass over the groups computes: all of a step, or one of its halves without reset_after. */
+enum { ALL_GATES, R_AND_Z, NEW_GATE };
+#endif
+
+/* Where vector v of the columns of W_hh begins. */
+INLINE const char *NAME(columns_of)(const gru_micropanels *panels, ptrdiff_t v, ptrdiff_t *ld)
+{
+    const ptrdiff_t first = v * GRU_VECTOR_BYTES, inside = first % GRU_PANEL_BYTES;
+    panels += first / GRU_PANEL_BYTES;
+    *ld = panels->ld;
+    return panels->data + inside / panels->ld * panels->stride + inside % panels->ld;
+}
+
+/* W_hh of some gates, each of so many panels. Returns the end. */
+static char *NAME(pack_gates)(ptrdiff_t units, int gates, ptrdiff_t panels, const gru_micropanels *w_hh,
+                              char *packed)
+{
+    const gru_groups of = gru_groups_of(units * sizeof(REAL), gates);
+    for (ptrdiff_t group = 0; group < of.groups; group++) {
+        const ptrdiff_t begin = gru_first_vector(&of, group), vectors = gru_first_vector(&of, group + 1) - begin;
+        for (ptrdiff_t i = 0; i < vectors * gates; i++) {
+            ptrdiff_t ld;
+            const char *w = NAME(columns_of)(w_hh + i % gates * panels, begin + i / gates, &ld);
+            vec *to = (vec *)packed + i;
+            for (ptrdiff_t k = 0; k < units; k++, w += ld, to += vectors * gates)
+                *to = *(const vec *)w;
+        }
+        packed += units * vectors * gates * (ptrdiff_t)sizeof(vec);
+    }
+    return packed;
+}
+
+static void NAME(pack_small)(ptrdiff_t units, int reset_after, const gru_micropanels *w_hh, char *packed)
+{
+    const ptrdiff_t panels = (units * (ptrdiff_t)sizeof(REAL) + GRU_PANEL_BYTES - 1) / GRU_PANEL_BYTES;
+    packed = NAME(pack_gates)(units, reset_after ? 3 : 2, panels, w_hh, packed);
+    if (!reset_after) NAME(pack_gates)(units, 1, panels, w_hh + 2 * panels, packed);
+}
+
+/* ---- One group of one row ---------------------------------------------------------------------------------- */
+#define EACH_SUM(X) X(0, 0) X(0, 1) X(0, 2) X(1, 0) X(1, 1) X(1, 2) X(2, 0) X(2, 1) X(2, 2) \
+                    X(3, 0) X(3, 1)
+#define NEW_SUM(v, gate) vec s##v##gate = {0};
+#define ADD_TO_SUM(v, gate) if (vectors > v && gates > gate) s##v##gate += a * w[v * gates + gate];
+#define KEEP_SUM(v, gate) if (vectors > v && gates > gate) sums[v * gates + gate] = s##v##gate;
+
+/* sums[vector][gate] = sum over k of h[k] w[k][vector][gate] */
+INLINE void NAME(sum_products)(const int vectors, const int gates, ptrdiff_t k, const REAL *h, const vec *w,
+                               vec *sums)
+{
+    EACH_SUM(NEW_SUM)
+    for (; k > 0; k--, h++, w += vectors * gates) {
+        const vec a = *h - (vec){0}; /* in all lanes */
+        EACH_SUM(ADD_TO_SUM)
+    }
+    EACH_SUM(KEEP_SUM)
+}
+
+INLINE vec NAME(activate_r_z)(const int any, const gru_activations *f, vec a)
+{
+    return any ? NAME(activate)(&f->r_z, a) : NAME(sigmoid)(a);
+}
+
+INLINE vec NAME(activate_n)(const int any, const gru_activations *f, vec a)
+{
+    return any ? NAME(activate)(&f->n, a) : NAME(tanh)(a);
+}
+
+/* Where a group of a row is. Planes of the gates are `plane` vectors apart. */
+typedef struct {
+    vec *gates;
+    ptrdiff_t plane;
+    const vec *bias_q;
+    const REAL *h_in; /* of all units */
+    const vec *h_in_group;
+    const vec *h_prev;
+    vec *h;
+} NAME(group_view);
+
+/* r, z = f(a_r), f(a_z);  q = b_hn + W_hn h;  n = f_n(a_n + r q);  h' = n + z (h - n) */
+INLINE void NAME(all_gates)(const int any, const int vectors, const gru_small_steps *s, const vec *w,
+                            NAME(group_view) g)
+{
+    vec sums[3 * GROUP(3)], *a_n = g.gates, *a_r = a_n + g.plane, *a_z = a_r + g.plane, *q_plane = a_z + g.plane;
+    NAME(sum_products)(vectors, 3, s->units, g.h_in, w, sums);
+    /* A loop of its own, as in pointwise.pxi: 87 -> 83 us (1000,1,1,40). */
+    for (int v = 0; v < vectors; v++) {
+        sums[3 * v] = NAME(activate_r_z)(any, s->gates.activations, a_r[v] + sums[3 * v]);
+        sums[3 * v + 1] = NAME(activate_r_z)(any, s->gates.activations, a_z[v] + sums[3 * v + 1]);
+    }
+    for (int v = 0; v < vectors; v++) {
+        const vec r = sums[3 * v], z = sums[3 * v + 1];
+        const vec q = g.bias_q[v] + sums[3 * v + 2];
+        const vec n = NAME(activate_n)(any, s->gates.activations, a_n[v] + r * q);
+        g.h[v] = n + z * (g.h_prev[v] - n);
+        if (s->save) a_n[v] = n, a_r[v] = r, a_z[v] = z, q_plane[v] = q;
+    }
+}
+
+/* r, z = f(a_r), f(a_z);  q = r h */
+INLINE void NAME(r_and_z)(const int any, const int vectors, const gru_small_steps *s, const vec *w,
+                          NAME(group_view) g)
+{
+    vec sums[2 * GROUP(2)], *a_r = g.gates + g.plane, *a_z = a_r + g.plane, *q = a_z + g.plane;
+    NAME(sum_products)(vectors, 2, s->units, g.h_in, w, sums);
+    for (int v = 0; v < vectors; v++) {
+        const vec r = NAME(activate_r_z)(any, s->gates.activations, a_r[v] + sums[2 * v]);
+        a_z[v] = NAME(activate_r_z)(any, s->gates.activations, a_z[v] + sums[2 * v + 1]);
+        q[v] = r * g.h_in_group[v];
+        if (s->save) a_r[v] = r;
+    }
+}
+
+/* n = f_n(a_n + W_hn q);  h' = n + z (h - n) */
+INLINE void NAME(new_gate)(const int any, const int vectors, const gru_small_steps *s, const vec *w,
+                           NAME(group_view) g)
+{
+    vec sums[GROUP(1)], *a_n = g.gates, *z = a_n + 2 * g.plane;
+    NAME(sum_products)(vectors, 1, s->units, g.h_in, w, sums);
+    for (int v = 0; v < vectors; v++) {
+        const vec n = NAME(activate_n)(any, s->gates.activations, a_n[v] + sums[v]);
+        g.h[v] = n + z[v] * (g.h_prev[v] - n);
+        if (s->save) a_n[v] = n;
+    }
+}
+
+/* ---- Steps ------------------------------------------------------------------------------------------------- */
+/* A pass over one group of all rows: the weights stay in L1. */
+INLINE void NAME(pass_of_group)(const int any, const int pass, const int vectors, const gru_small_steps *s,
+                                ptrdiff_t first, const vec *weights)
+{
+    const int gates = pass == ALL_GATES ? 3 : pass == R_AND_Z ? 2 : 1;
+    const vec *w = weights + first * gates * s->units;
+    for (ptrdiff_t row = 0; row < s->rows; row++) {
+        vec *planes = (vec *)(s->gates.data + row * s->gates.ld);
+        const ptrdiff_t plane = s->gates.plane / (ptrdiff_t)sizeof(vec), state = row * s->ld_h;
+        const char *h_in = pass == NEW_GATE ? (char *)(planes + 3 * plane) : s->h_in + state;
+        NAME(group_view) g = {planes + first, plane, (const vec *)s->bias_q + first, (const REAL *)h_in,
+                              (const vec *)h_in + first, (const vec *)(s->h_prev + state) + first,
+                              (vec *)(s->h + state) + first};
+        if (pass == ALL_GATES) NAME(all_gates)(any, vectors, s, w, g);
+        if (pass == R_AND_Z) NAME(r_and_z)(any, vectors, s, w, g);
+        if (pass == NEW_GATE) NAME(new_gate)(any, vectors, s, w, g);
+    }
+}
+
+INLINE void NAME(pass)(const int any, const int pass, const gru_small_steps *s, const gru_groups *of, int back,
+                       const vec *weights)
+{
+    for (ptrdiff_t i = 0; i < of->groups; i++) {
+        const ptrdiff_t group = back ? of->groups - 1 - i : i, first = gru_first_vector(of, group);
+        switch (gru_first_vector(of, group + 1) - first) {
+        case 1: NAME(pass_of_group)(any, pass, 1, s, first, weights); break;
+        case 2: NAME(pass_of_group)(any, pass, 2, s, first, weights); break;
+        case 3: NAME(pass_of_group)(any, pass, 3, s, first, weights); break;
+        default: if (pass != ALL_GATES) NAME(pass_of_group)(any, pass, 4, s, first, weights);
+        }
+    }
+}
+
+/* The rest of whole lines of h and q, past the vectors that are computed: the backward reads it. */
+INLINE void NAME(clear_rest)(const gru_small_steps *s, ptrdiff_t computed)
+{
+    for (ptrdiff_t row = 0; row < s->rows; row++) {
+        for (ptrdiff_t v = computed; v < s->gates.plane / (ptrdiff_t)sizeof(vec); v++) {
+            ((vec *)(s->h + row * s->ld_h))[v] = (vec){0};
+            if (s->save) ((vec *)(s->gates.data + row * s->gates.ld + 3 * s->gates.plane))[v] = (vec){0};
+        }
+    }
+}
+
+/* output = h; rows of the caller's array are not padded. */
+INLINE void NAME(store_small)(char *output, const char *h, size_t size)
+{
+#define STORE_PART(bytes) if (size & bytes) memcpy(output, h, bytes), output += bytes, h += bytes;
+    for (; size >= sizeof(vec); size -= sizeof(vec), output += sizeof(vec), h += sizeof(vec))
+        *(vec *)output = *(const vec *)h;
+    STORE_PART(32) STORE_PART(16) STORE_PART(8) STORE_PART(4)
+}
+
+INLINE void NAME(any_small_steps)(const int any, const gru_small_steps *given)
+{
+    const gru_groups of = gru_groups_of(given->units * sizeof(REAL), given->reset_after ? 3 : 2);
+    const vec *weights = (const vec *)given->weights;
+    const int back_and_forth = 3 * of.count * given->units * (ptrdiff_t)sizeof(vec) > L1_WEIGHTS;
+    gru_small_steps now = *given, *s = &now;
+    for (ptrdiff_t t = 0; t < given->steps; t++) {
+        const int back = back_and_forth && t & 1;
+        if (s->reset_after) {
+            NAME(pass)(any, ALL_GATES, s, &of, back, weights);
+        } else {
+            NAME(pass)(any, R_AND_Z, s, &of, 0, weights);
+            NAME(pass)(any, NEW_GATE, s, &of, 0, weights + 2 * of.count * s->units);
+        }
+        NAME(clear_rest)(s, of.count);
+        for (ptrdiff_t row = 0; row < s->rows && s->output; row++)
+            NAME(store_small)(s->output + row * s->output_row, s->h + row * s->ld_h, s->units * sizeof(REAL));
+        char *next = s->two_slots ? (char *)s->h_prev : s->h + (s->h - s->h_prev);
+        s->h_in = s->h_prev = s->h, s->h = next;
+        s->gates.data += s->gates_step;
+        if (s->output) s->output += s->output_step;
+    }
+}
+
+static void NAME(small_steps)(const gru_small_steps *s) { NAME(any_small_steps)(0, s); }
+
+static void NAME(small_steps_any)(const gru_small_steps *s) { NAME(any_small_steps)(1, s); }
