@@ -32,7 +32,7 @@ from .shapes import shape
 from .summary import OURS
 
 SIZES = (64, 64, 128, 256)
-MODULES = ("torch", "onnxruntime", "openvino", "tensorflow")  # what a user imports
+MODULES = ("torch", "onnxruntime", "openvino", "tensorflow", "jax")  # what a user imports
 CLEAR_REFS = Path("/proc/self/clear_refs")
 
 # ---- memory ------------------------------------------------------------------------------------

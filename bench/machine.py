@@ -28,7 +28,7 @@ REMOVED = (
 
 PACKAGES = [
     "gru-c", "numpy", "scipy", "torch", "onnx", "onnxruntime", "openvino", "tensorflow",
-    "tensorflow-cpu", "keras", "onednn-cpu-gomp", "matplotlib", "cython", "numba",
+    "tensorflow-cpu", "keras", "jax", "jaxlib", "onednn-cpu-gomp", "matplotlib", "cython", "numba",
 ]
 
 

@@ -23,7 +23,7 @@ FLOAT64_SIZES = {(1, 1, 80, 256), (1000, 1, 1, 16), (200, 1, 128, 384), (50, 8, 
 
 
 class Config(NamedTuple):
-    """What one process can be: PyTorch, TensorFlow and OpenMP keep threads for a process's life."""
+    """What one process can be: PyTorch, TensorFlow, JAX and OpenMP keep threads for its life."""
 
     threads: int
     isa: str
@@ -90,7 +90,7 @@ FULL = Plan(
 QUICK = replace(
     FULL,
     shapes=shapes.QUICK,
-    peers=("torch", "onnxruntime", "openvino", "onednn"),  # TensorFlow takes minutes to build
+    peers=("torch", "onnxruntime", "openvino", "onednn"),  # the others take long to build
     isas=("native",),
     dtypes=("float32",),
     steps=STEPS[:2],

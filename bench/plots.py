@@ -18,6 +18,7 @@ COLOURS = {
     "openvino": "#8e6bbf",
     "tensorflow": "#e9a03b",
     "tensorflow_xla": "#b5651d",
+    "jax": "#5c5c5c",
     "onednn": "#3a9a5b",
 }
 KIND_COLOURS = {"inference": "#3d7ea6", "training": "#d1495b"}

@@ -200,8 +200,8 @@ def problems(results: dict[str, Any]) -> list[str]:
 # ---- what the terminal and the page both show --------------------------------------------------
 
 STARRED = """\
-Times in microseconds. * not counted as a peer: not held to AVX2 (ONNX Runtime, XLA), or a loop in
-C++ beside calls from Python (oneDNN at T = N = 1)."""
+Times in microseconds. * not counted as a peer: not held to AVX2 (ONNX Runtime, XLA, JAX), or a
+loop in C++ beside calls from Python (oneDNN at T = N = 1)."""
 
 
 def summary_of(results: dict[str, Any], all_rows: list[Row]) -> dict[str, list[Block]]:
@@ -289,13 +289,13 @@ their best: prepared sessions, bound outputs, inference mode, the cell instead o
 T = 1 (PyTorch and gru_c), oneDNN from a loop in C++; conversions of data are never timed. Ragged
 rows have lengths spread evenly over 1 to T, in no order. Each library computes them in two forms,
 the faster of which counts: told the lengths (PyTorch packs and unpacks in each call, ONNX Runtime
-and OpenVINO take lengths, TensorFlow a mask, oneDNN has nothing), and padded to T steps, which
-gives the same results before the ends of rows and the same gradients. "of padded" is gru_c's time
-over that of its own padded form; operations are those of the real steps. "any
+and OpenVINO take lengths, TensorFlow and JAX a mask, oneDNN has nothing), and padded to T steps,
+which gives the same results before the ends of rows and the same gradients. "of padded" is gru_c's
+time over that of its own padded form; operations are those of the real steps. "any
 threads" lets each peer use one thread where two make it slower, "x PyTorch" always does. Operations
 are those of the matrix products. The roofline, a lower bound of the time, is described in
 `bench/roofline.py`; its two sides were measured in the same processes. AVX2 means that the
-environment variables of each library hold it to AVX2; ONNX Runtime and XLA heed none."""
+environment variables of each library hold it to AVX2; ONNX Runtime, XLA and JAX heed none."""
 
 
 def machine_lines(results: dict[str, Any]) -> str:

@@ -5,8 +5,8 @@ A ratio is always a peer's time over gru_c's: above 1, gru_c is faster. Least ti
 
 Whom gru_c is compared with ("the fastest peer"):
 
-- with AVX2, peers that the environment holds to AVX2; ONNX Runtime and XLA cannot be held, they
-  are shown;
+- with AVX2, peers that the environment holds to AVX2; ONNX Runtime, XLA and JAX cannot be held,
+  they are shown;
 - ragged rows: each peer in its faster form, packed or padded;
 - at T = N = 1, peers called from Python, as gru_c is. oneDNN's loop runs in C++: it is shown.
 

@@ -187,7 +187,7 @@ def test_options_of_a_mode_give_way_to_those_given():
     assert plan().peers == bench.peers.NAMES
     assert plan("--smoke", "--shapes", "audio").shapes[0].family == "realistic"
     with pytest.raises(SystemExit):
-        plan("--peers", "jax")
+        plan("--peers", "nonsense")
 
 
 def test_no_path_of_this_machine_is_written():
@@ -707,6 +707,29 @@ def test_a_wrong_result_is_an_error_and_is_not_timed(kind):
     assert events["wrong"]["event"] == "error"
     assert "output is off by 1.0e-03" in events["wrong"]["reason"]
     assert events["gru_c"]["event"] == "record" and events["gru_c"]["caller"] == "Python"
+
+
+@pytest.mark.parametrize("variant", [{}, {"ragged": True, "layers": 2, "directions": 2}])
+def test_jax_computes_what_the_reference_does(variant):
+    pytest.importorskip("jax")
+    jax = bench.peers.load("jax")
+
+    class Wrong(jax):
+        def _step(self, weight, bias, h, inputs):
+            return super()._step(weight, 1.01 * bias, h, inputs)
+
+    said = []
+    job = {"threads": gru_c.get_num_threads(), "isa": "native", "dtype": "float32", "peers": [],
+           "seconds": 0, "rounds": 1}
+    worker = bench.worker.Worker(job, lambda **event: said.append(event))
+    shape = bench.shapes.shape(6, 3, 4, 5, **variant)
+    for peer, kind in ((jax, "inference"), (jax, "training"), (Wrong, "inference")):
+        worker.peers = {peer.__name__: peer}
+        worker.task(bench.plan.Task(kind, shape))
+    records = [(e["library"], e["kind"]) for e in said if e["event"] == "record"]
+    assert [kind for library, kind in records if library == "Peer"] == ["inference", "training"]
+    [error] = [e for e in said if e["event"] == "error"]
+    assert error["library"] == "Wrong" and "output is off by" in error["reason"]
 
 
 # ---- one step ----------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from importlib import import_module
 from .base import AVX2_ENV, WEIGHT_NAMES, PeerBase, Step, Unsupported, best_time, padded
 from .oracle import random_problem, relative_error, truth
 
-NAMES = ("torch", "onnxruntime", "openvino", "tensorflow", "tensorflow_xla", "onednn")
+NAMES = ("torch", "onnxruntime", "openvino", "tensorflow", "tensorflow_xla", "jax", "onednn")
 
 __all__ = [
     "AVX2_ENV", "NAMES", "WEIGHT_NAMES", "PeerBase", "Step", "Unsupported", "best_time", "load",

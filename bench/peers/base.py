@@ -107,8 +107,8 @@ class PeerBase:
     problem : {name: array}, see `random_problem`; shape and dtype are the arrays'. Weights are in
         PyTorch's gate order r, z, n, for reset_after=True. Where it has lengths, the library is
         told them in its own way.
-    threads : the same number for every peer of a process, since PyTorch, TensorFlow and OpenMP keep
-        it for the process.
+    threads : the same number for every peer of a process, since PyTorch, TensorFlow, JAX and OpenMP
+        keep it for the process.
     training : whether a call is a forward and backward with all gradients, else an inference;
         libraries build differently for each.
 
