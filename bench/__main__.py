@@ -48,11 +48,12 @@ def counts(text: str) -> tuple[int, ...]:
 
 
 def chosen_shapes(names: list[str]) -> tuple[shapes.Shape, ...]:
-    """Shapes by set (all, quick, smoke), by family or first word of the label, or as T,N,I,H.
+    """Shapes by set (all, quick, smoke, smallest), by family or word of the label, or as T,N,I,H.
 
     Before T,N,I,H there may be the name of a variant: "ragged 50,8,80,256" is one argument.
     """
-    sets = {"all": shapes.ALL, "quick": shapes.QUICK, "smoke": shapes.SMOKE}
+    sets = {"all": shapes.ALL, "quick": shapes.QUICK, "smoke": shapes.SMOKE,
+            "smallest": shapes.SMALLEST}
     found: list[shapes.Shape] = []
     for name in names:
         if name in sets:
@@ -89,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("--quick", action="store_true", help="under two minutes")
     add("--smoke", action="store_true", help="for CI")
-    add("--shapes", nargs="+", metavar="SHAPE", help="all, quick, smoke, audio, ... or T,N,I,H")
+    add("--shapes", nargs="+", metavar="SHAPE", help="all, quick, smallest, audio, ... or T,N,I,H")
     add("--peers", type=words(peers.NAMES), help=f"of {','.join(peers.NAMES)}, or none")
     add("--threads", type=counts, help="default 1,2")
     add("--isa", dest="isas", type=words(plan.ISAS), help=f"of {','.join(plan.ISAS)}")

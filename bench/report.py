@@ -1,7 +1,7 @@
 """The tables of a run, as plain text for the terminal and as a page for docs/performance/.
 
-Pure functions of the results. `summary_of` and `details` give what both show, by title; the page
-adds how it was measured, and on which machine.
+Pure functions of the results and of the figures cited beside them. `summary_of` and `details` give
+what both show, by title; the page adds how it was measured, and on which machine.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .results import Change
+from .results import Change, cited
 from .summary import NAMES, OURS, Row, geometric_mean, groups, rooflines, rows, threads_text, ways
 from .targets import Loss, losses, targets
 
@@ -149,6 +149,24 @@ def table_of_losses(found: Iterable[Loss]) -> Table:
     return table
 
 
+def smallest(results: dict[str, Any], all_rows: list[Row]) -> list[Block]:
+    """Cited libraries beside gru_c, a table each and where its figures come from."""
+    blocks: list[Block] = []
+    for entry in cited(results):
+        library, case, seconds = entry["library"], entry["case"], entry["seconds"]
+        here = [row for row in all_rows if row.shape.label in seconds
+                and all(getattr(row.case, name) == value for name, value in case.items())]
+        if here:
+            table = [["T,N,I,H", OURS, "fastest peer", f"{library} (cited)", f"{library} / {OURS}"]]
+            for row in sorted(here, key=lambda row: row.shape.H):
+                theirs = seconds[row.shape.label]
+                peer = row.times[row.fastest] if row.fastest else None
+                table.append([row.shape.label, duration(row.best), duration(peer),
+                              duration(theirs), times(theirs / row.best)])
+            blocks += [table, f"{library}: {entry['source']}"]
+    return blocks
+
+
 def table_of_rooflines(results: dict[str, Any]) -> Table:
     table = [["", "multiply-adds", "from 32 KB", "512 KB", "8 MB", "256 MB"]]
     for (dtype, isa, threads), roof in rooflines(results).items():
@@ -221,6 +239,7 @@ def summary_of(results: dict[str, Any], all_rows: list[Row]) -> dict[str, list[B
     found = {
         "Overview": [overview(groups(all_rows))],
         "Where we lose": where,
+        **({"The smallest layers": blocks} if (blocks := smallest(results, all_rows)) else {}),
         "Targets": [head + [[t.what, t.wanted, t.got, t.verdict] for t in wanted]],
         "Limits of the machine": [table_of_rooflines(results)],
     }

@@ -1,7 +1,8 @@
 """The file of results: what it holds, to read and write it, to merge and to compare files.
 
 `records` and `rooflines` are raw, `derived` follows from them. Runs of different processors are
-never merged or compared.
+never merged or compared. `cited.json` beside it has figures of libraries that the benchmark cannot
+run, measured on the same processor by other means.
 
 Merging is for a machine that others disturb: of each library in each case the best of all runs
 counts, as if its rounds had been longer. Every library gains alike from that.
@@ -51,6 +52,12 @@ def now() -> str:
 def folder_of(results: dict[str, Any]) -> Path:
     """Where the results of this processor belong."""
     return machine.ROOT / "bench" / "results" / results["machine"]["processor"]
+
+
+def cited(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """[{"library", "source", "case": fields of a Case, "seconds": {shape: seconds}}] of it."""
+    path = folder_of(results) / "cited.json"
+    return json.loads(path.read_text()) if path.exists() else []
 
 
 def save(results: dict[str, Any], path: Path) -> None:

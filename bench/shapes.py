@@ -1,9 +1,11 @@
 """The shapes that the benchmark runs: a GRU of T steps, N rows, I inputs, H hidden units.
 
-`PEERS` are the 17 shapes of the comparison that the project started from. `REALISTIC` are shapes of
-things people build: audio effects, speech, recommendation, forecasting, language. `FAMILY` are the
-shapes of README's table as ragged batches, with two directions and with two layers. `QUICK` is the
-small subset for `--quick`, `SMOKE` the one for CI, where only a crash or a wrong result matters.
+`PEERS` are the 17 shapes of the comparison that the project started from. `SMALLEST` are layers of
+one row and one input, two of them among `PEERS`, for which a library compiled for one size is made
+(`results.cited`). `REALISTIC` are shapes of things people build: audio effects, speech,
+recommendation, forecasting, language. `FAMILY` are the shapes of README's table as ragged batches,
+with two directions and with two layers. `QUICK` is the small subset for `--quick`, `SMOKE` the one
+for CI, where only a crash or a wrong result matters.
 """
 
 from __future__ import annotations
@@ -107,6 +109,10 @@ PEERS = (
     shape(24, 32, 8, 64),
 )
 
+_SMALLEST = (*(s for s in PEERS if s.sizes[:3] == (1000, 1, 1)),
+             *(shape(1000, 1, 1, H, "smallest") for H in (8, 24, 32, 64)))
+SMALLEST = tuple(sorted(_SMALLEST, key=lambda s: s.H))
+
 # T is cut where a whole utterance would only make the run longer: at H=1760 one step of 64 rows is
 # already a thousand million operations.
 REALISTIC = (
@@ -134,7 +140,7 @@ FAMILY = tuple(shape(*sizes, variant, **VARIANTS[variant])
                                        "2-layer": _README}.items()
                for sizes in chosen)
 
-ALL = PEERS + REALISTIC + FAMILY
+ALL = tuple(dict.fromkeys(PEERS + SMALLEST + REALISTIC + FAMILY))
 
 _QUICK = {(1, 1, 16, 32), (1000, 1, 1, 16), (200, 1, 42, 128), (50, 8, 80, 256),
           (100, 32, 64, 128), (20, 256, 64, 100), (24, 32, 8, 64)}

@@ -119,6 +119,31 @@ def test_shapes_are_unique_and_their_subsets_are_subsets():
     assert {s.sizes for s in bench.shapes.ALL} > bench.plan.FLOAT64_SIZES
 
 
+def test_smallest_shapes_have_cited_times(results):
+    labels = [s.label for s in bench.shapes.SMALLEST]
+    assert labels == [f"1000,1,1,{H}" for H in (8, 16, 24, 32, 40, 64)]
+    assert {*bench.shapes.SMALLEST} < {*bench.shapes.ALL}
+    processor = results["machine"] | {"processor": "amd-epyc-zen5"}
+    [entry] = bench.results.cited(results | {"machine": processor})
+    assert entry["library"] == "RTNeural" and [*entry["seconds"]] == labels
+    assert entry["case"].keys() < {*bench.summary.Case._fields}
+    assert bench.results.cited(results) == []
+
+
+def test_cited_times_are_shown_beside_ours(results):
+    records = [record(library, best, "1000,1,1,8", threads=threads)
+               for threads in (1, 2) for library, best in (("gru_c", 40e-6), ("onednn", 90e-6))]
+    changed = results | {
+        "machine": results["machine"] | {"processor": "amd-epyc-zen5"}, "records": records,
+        "shapes": {"1000,1,1,8": [1000, 1, 1, 8, "smallest"]}}
+    found = bench.report.summary_of(changed, bench.summary.rows(changed))
+    [table, source] = found["The smallest layers"]
+    assert table == [["T,N,I,H", "gru_c", "fastest peer", "RTNeural (cited)", "RTNeural / gru_c"],
+                     ["1000,1,1,8", "40.0", "90.0", "45.0", "1.12"]]
+    assert "Not run by the benchmark" in source and source in bench.report.text(changed)
+    assert "RTNeural" not in bench.report.text(results)
+
+
 def test_operations_of_a_shape():
     shape = bench.shapes.shape(2, 3, 5, 7)
     assert shape.flop() == 2 * 3 * 2 * (3 * 7) * (5 + 7)
@@ -160,7 +185,8 @@ def test_every_variant_is_smoked_and_has_the_shapes_of_the_readme():
 def test_shapes_by_name():
     choose, shapes = bench.__main__.chosen_shapes, bench.shapes
     assert choose(["all"]) == shapes.ALL
-    assert choose(["peers", "realistic", *shapes.VARIANTS]) == shapes.ALL
+    assert choose(["peers", "smallest", "realistic", *shapes.VARIANTS]) == shapes.ALL
+    assert choose(["smallest"]) == shapes.SMALLEST
     assert {s.label.split()[0] for s in choose(["audio"])} == {"audio"}
     assert choose(["2,3,4,5"])[0].sizes == (2, 3, 4, 5)
     assert [s.label for s in choose(["50,8,80,256"])] == ["50,8,80,256"]
