@@ -19,10 +19,12 @@ typedef struct {
     ptrdiff_t count, groups, size, larger; /* the first `larger` groups have size + 1 vectors, the others size */
 } gru_groups;
 
-INLINE gru_groups gru_groups_of(ptrdiff_t bytes, int gates)
+/* `gates` is a constant: a division takes as long as ten units. */
+INLINE gru_groups gru_groups_of(ptrdiff_t bytes, const int gates)
 {
-    const ptrdiff_t count = (bytes + GRU_VECTOR_BYTES - 1) / GRU_VECTOR_BYTES;
-    const ptrdiff_t groups = (count + GROUP(gates) - 1) / GROUP(gates);
+    const uint32_t count = ((uint32_t)bytes + GRU_VECTOR_BYTES - 1) / GRU_VECTOR_BYTES;
+    const uint32_t groups = (count + GROUP(gates) - 1) / GROUP(gates);
+    if (groups <= 1) return (gru_groups){count, groups, count, 0};
     return (gru_groups){count, groups, count / groups, count % groups};
 }
 
@@ -48,7 +50,8 @@ INLINE const char *NAME(columns_of)(const gru_micropanels *panels, ptrdiff_t v, 
 static char *NAME(pack_gates)(ptrdiff_t units, int gates, ptrdiff_t panels, const gru_micropanels *w_hh,
                               char *packed)
 {
-    const gru_groups of = gru_groups_of(units * sizeof(REAL), gates);
+    const ptrdiff_t bytes = units * (ptrdiff_t)sizeof(REAL);
+    const gru_groups of = gates == 3 ? gru_groups_of(bytes, 3) : gru_groups_of(bytes, 2);
     for (ptrdiff_t group = 0; group < of.groups; group++) {
         const ptrdiff_t begin = gru_first_vector(&of, group), vectors = gru_first_vector(&of, group + 1) - begin;
         for (ptrdiff_t i = 0; i < vectors * gates; i++) {
@@ -213,12 +216,13 @@ INLINE void NAME(store_small)(char *output, const char *h, size_t size)
 
 INLINE void NAME(any_small_steps)(const int any, const gru_small_steps *given)
 {
-    const gru_groups of = gru_groups_of(given->units * sizeof(REAL), given->reset_after ? 3 : 2);
+    const ptrdiff_t bytes = given->units * (ptrdiff_t)sizeof(REAL);
+    const gru_groups of = given->reset_after ? gru_groups_of(bytes, 3) : gru_groups_of(bytes, 2);
     const vec *weights = (const vec *)given->weights;
     const int back_and_forth = 3 * of.count * given->units * (ptrdiff_t)sizeof(vec) > L1_WEIGHTS;
     gru_small_steps now = *given, *s = &now;
     for (ptrdiff_t t = 0; t < given->steps; t++) {
-        const int back = back_and_forth && t & 1;
+        const int back = back_and_forth && (s->two_slots ? s->h < s->h_prev : t & 1); /* so do steps of a stream */
         if (s->reset_after) {
             NAME(pass)(any, ALL_GATES, s, &of, back, weights);
         } else {
@@ -227,7 +231,7 @@ INLINE void NAME(any_small_steps)(const int any, const gru_small_steps *given)
         }
         NAME(clear_rest)(s, of.count);
         for (ptrdiff_t row = 0; row < s->rows && s->output; row++)
-            NAME(store_small)(s->output + row * s->output_row, s->h + row * s->ld_h, s->units * sizeof(REAL));
+            NAME(store_small)(s->output + row * s->output_row, s->h + row * s->ld_h, bytes);
         char *next = s->two_slots ? (char *)s->h_prev : s->h + (s->h - s->h_prev);
         s->h_in = s->h_prev = s->h, s->h = next;
         s->gates.data += s->gates_step;
