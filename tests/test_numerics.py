@@ -39,8 +39,9 @@ SIZES = [
     (3, 64, 3, 150),               # inference projects the inputs in several pieces
     (17, 65, 49, 40),              # both, and sums over many rows
     (1, 8, 1, 450),                # small layers: more steps than a chunk,
-    (2, 40, 4, 70),                # the most rows,
-    (3, 64, 2, 70),                # and with more units
+    (2, 40, 3, 70),                # the most rows of 40 units,
+    (4, 8, 15, 70),                # of 8
+    (3, 64, 2, 70),                # and of 64
 ]
 
 

@@ -42,7 +42,7 @@ typedef struct {
 
 /* Successive steps of all rows of a small layer: rnn/small_steps.h. */
 typedef struct {
-    ptrdiff_t steps, rows, units;
+    ptrdiff_t first_step, steps, rows, units;
     int reset_after;
     int save;             /* the gates keep their activations */
     const char *weights;  /* of W_hh, from pack_small */

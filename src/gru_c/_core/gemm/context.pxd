@@ -50,6 +50,7 @@ cdef extern from "gates.h":
         const Activations *activations
 
     ctypedef struct SmallSteps "gru_small_steps":
+        Py_ssize_t first_step
         Py_ssize_t steps
         Py_ssize_t rows
         Py_ssize_t units

@@ -109,6 +109,7 @@ cdef struct Call:
     # h_0; the steps after it alternate. The last writes h_n if they are odd in number, else h_0.
     # Only of INFERENCE, without options.
     bint states_are_slots
+    int first_step             # steps of the sequence before this call, modulo 2: a hint
     View3 output               # (T, N, H), contiguous columns, or NULL
     View3 h_n                  # (N, H), or NULL
     View3 d_output             # (T, N, H), or NULL for zeros
@@ -202,5 +203,6 @@ cdef struct Partition:
     Py_ssize_t row_end
     Py_ssize_t panel           # units in panels
     Py_ssize_t panel_end
+    int first_step             # the call's
     Barrier *barrier           # the call's
     char *scratch              # the thread's, in a backward

@@ -124,7 +124,8 @@ cdef void small_steps(const Call *call, Py_ssize_t start, Py_ssize_t stop,
         Py_ssize_t t = mirrored(0, stop - start, call.reverse) + start
         Py_ssize_t sign = -1 if call.reverse else 1
         SmallSteps s
-    s.steps, s.rows, s.units = stop - start, part.row_end - part.row, layer.hidden_size
+    s.first_step, s.steps = call.first_step + start, stop - start
+    s.rows, s.units = part.row_end - part.row, layer.hidden_size
     s.reset_after, s.save = layer.reset_after, call.mode == TRAINING
     s.weights, s.bias_q = layer.w_hh_small, bias_row(layer, Q_PLANE).data
     s.gates = gate_rows(call, call.gates, t, part.row)

@@ -6,8 +6,8 @@ cdef enum:
     CHUNK_ROWS = 64                # rows, which share one read of the weights
     BACKWARD_ROWS = 512            # the most rows in a chunk of a backward, unless it is one step
     MERGED_ROWS = 2                # the most rows that use the merged weights of x
-    SMALL_ROWS = 4                 # the most rows that take `small_steps`, of at most
-    L1_UNITS = 40                  # units, whose weights L1 holds
+    SMALL_TOTAL = 120              # the most units of all rows that `small_steps` computes,
+    SMALL_TOTAL_BEFORE = 80        # or without reset_after; but one row, or with it two, always
     THREAD_WORK = 1000000          # the fewest multiply-adds per thread: about 20 us
     STEP_WORK = 20000              # the same per step, where the team meets in every step: 0.4 us
     MANY_WEIGHTS = 1 << 23         # bytes of a layer
@@ -26,8 +26,7 @@ cdef void plan_call(Call *call, int count) noexcept nogil:
     call.team, call.by_units = 1, False
     if call.max_threads > 1:
         plan_team(call, count)
-    call.small = (layer.w_hh_small != NULL and call.rows <= max_small_rows(layer)
-                  and (call.team == 1 or not call.by_units))
+    call.small = is_small(call)
     call.chunk_packed = call.team == 1 or call.by_units
     call.barrier = Barrier(0, 0, False)
     call.stop_round = 0
@@ -55,12 +54,19 @@ cdef void plan_team(Call *call, int count) noexcept nogil:
     call.team = max(1, <int> team)
 
 
-cdef inline Py_ssize_t max_small_rows(const PackedLayer *layer) noexcept nogil:
-    """With more, a product that reads the weights once for six rows is faster."""
-    cdef Py_ssize_t rows = SMALL_ROWS
-    if layer.hidden_size > L1_UNITS:
-        rows = rows // 2
-    return rows if layer.reset_after else rows // 2
+cdef inline bint is_small(const Call *call) noexcept nogil:
+    """Whether `small_steps` is faster than products, which read weights once for six rows.
+
+    Without reset_after it takes two passes.
+    """
+    cdef:
+        const PackedLayer *layer = call.layer
+        Py_ssize_t units = call.rows * layer.hidden_size
+    if layer.w_hh_small == NULL or call.team > 1 and call.by_units:
+        return False
+    if layer.reset_after:
+        return call.rows <= 2 or units <= SMALL_TOTAL
+    return call.rows == 1 or units <= SMALL_TOTAL_BEFORE
 
 
 cdef double work_of(const Call *call) noexcept nogil:
@@ -99,7 +105,8 @@ cdef Py_ssize_t backward_chunk(const Call *call) noexcept nogil:
 cdef inline Partition partition_of(Call *call, int rank, int team) noexcept nogil:
     cdef:
         Py_ssize_t panels = ceil_div(call.layer.plane, PANEL_BYTES)
-        Partition part = Partition(rank, team, 1, 0, call.rows, 0, panels, &call.barrier, NULL)
+        Partition part = Partition(rank, team, 1, 0, call.rows, 0, panels, call.first_step,
+                                   &call.barrier, NULL)
     if call.by_units:
         part.panel = partition(panels, rank, team)
         part.panel_end = partition(panels, rank + 1, team)

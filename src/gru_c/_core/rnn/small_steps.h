@@ -222,7 +222,7 @@ INLINE void NAME(any_small_steps)(const int any, const gru_small_steps *given)
     const int back_and_forth = 3 * of.count * given->units * (ptrdiff_t)sizeof(vec) > L1_WEIGHTS;
     gru_small_steps now = *given, *s = &now;
     for (ptrdiff_t t = 0; t < given->steps; t++) {
-        const int back = back_and_forth && (s->two_slots ? s->h < s->h_prev : t & 1); /* so do steps of a stream */
+        const int back = back_and_forth && (s->first_step + t) & 1;
         if (s->reset_after) {
             NAME(pass)(any, ALL_GATES, s, &of, back, weights);
         } else {

@@ -163,6 +163,7 @@ cdef void run_steps(Stream *stream, char *x, char *output) noexcept nogil:
         Py_ssize_t index, last = stream.stack.count - 1
         int slot = stream.slot
     for index in range(last + 1):
+        stream.calls[index].first_step = slot
         stream.calls[index].h_0.data = slot_of(stream, slot, index)
         stream.calls[index].h_n.data = slot_of(stream, 1 - slot, index)
     stream.calls[0].x.data = x
