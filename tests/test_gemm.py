@@ -196,13 +196,16 @@ def product(context, a, b, **options):
 
 @every_kernel
 @every_dtype
-@pytest.mark.parametrize("k", [7, 150, 1100])
-def test_bits_of_a_row(context, dtype, k):
+@pytest.mark.parametrize("k", [7, 130, 150, 200, 1100])
+@pytest.mark.parametrize("n", [68, 72, 80, 100])
+def test_bits_of_a_row(context, dtype, k, n):
     """They depend neither on the rows beside it nor on prefetching."""
-    a, b, *_ = factors(dtype, 1, 13, k, 100)
+    a, b, *_ = factors(dtype, 1, 13, k, n)
     c = product(context, a, b)
     for row in range(13):
-        np.testing.assert_array_equal(product(context, a[:, row : row + 1], b)[0], c[row])
+        for rows in (1, 2):
+            part = product(context, a[:, row : row + rows], b)
+            np.testing.assert_array_equal(part, c[row : row + rows])
     np.testing.assert_array_equal(product(context, a, b, prefetch=b), c)
 
 
@@ -210,7 +213,7 @@ def test_bits_of_a_row(context, dtype, k):
 @every_dtype
 @pytest.mark.parametrize("m", [1, 2, 6])
 def test_bits_of_instruction_sets(dtype, m):
-    for k in [3, 64, 150, 1100]:
-        a, b, *_ = factors(dtype, 1, m, k, 150)
+    for k, n in [(3, 150), (64, 150), (150, 150), (1100, 150), (200, 72), (1100, 80)]:
+        a, b, *_ = factors(dtype, 1, m, k, n)
         np.testing.assert_array_equal(product(KERNELS["avx2"], a, b),
                                       product(KERNELS["avx512"], a, b))

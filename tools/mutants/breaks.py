@@ -103,6 +103,8 @@ BREAKS = [
           "init = target\n", "pass\n", GEMM),
     Break("packed-products-never-add", CORE + "gemm/microkernel.h",
           "accumulate ? c : NULL", "NULL", GEMM),
+    Break("blocks-of-the-depth-out-of-order", CORE + "gemm/microkernel.h",
+          "ADD_BLOCK(2) ADD_BLOCK(3)", "ADD_BLOCK(3) ADD_BLOCK(2)", GEMM),
     # ---- rnn: the time loop, and what is around it
     Break("gates-of-a-chunk", CORE + "rnn/views.pxi",
           "return t % call.chunk * call.rows", "return 0", NUMERICS),

@@ -9,7 +9,8 @@
  * A          m rows of k elements, `lda` apart. Packed (pack_a): blocks of nearly equal height, MR at most; a
  *            block is (k, MR), of which the columns past its height are not read.
  * B          micropanels of NR bytes of the columns, `stride` apart, each of k rows that are `ld` apart; the last
- *            may be narrower. n bytes of each row are read. (gemm prefetches up to a micropanel past the end.)
+ *            may be narrower. n bytes of each row are read, by gemm whole vectors. (gemm prefetches up to a
+ *            micropanel past the end.)
  * C_INIT     C itself, or no byte of C. One row for all where ld = 0 (a bias); zeros where data is NULL.
  * C          m rows of n bytes. Nothing beside them is written. What C held is not read, unless C_INIT is C.
  *            C overlaps neither A nor B.
@@ -107,8 +108,10 @@ INLINE void NAME(microtile)(const int mode, const int height, const int vectors,
         EACH_ROW(DECLARE)
         const ptrdiff_t length = k < block ? k : block;
         for (ptrdiff_t j = 0; j < length; j++, a += cols_a, b += ldb) {
-            if (GRU_NR <= 64 && mode != PREFETCH_C)
-                __builtin_prefetch(b + stride, 0, 2); /* 89 -> 105 GFLOP/s (AVX2, H = 1760); B of dW is in L2 */
+            if (GRU_NR <= 64 && vectors <= GRU_NR_VECTORS && mode != PREFETCH_C)
+                __builtin_prefetch(b + stride, 0, 2); /* 89 -> 105 GFLOP/s (AVX2, H = 1760); B of dW is in L2;
+                                                       * wide microtiles read it anyway (160,2,64,256: 1740
+                                                       * -> 1652 us) */
             if (mode == PREFETCH_ALL)
                 __builtin_prefetch(prefetch + j * step, 0, 2); /* 75 -> 84 (backward of 20,512,100,100) */
             EACH_VECTOR(LOAD_B, _)
@@ -131,6 +134,50 @@ INLINE void NAME(microtile)(const int mode, const int height, const int vectors,
     if (keep) {
         EACH_ROW(STORE_TOTAL_ROW)
     }
+}
+
+/* ---- One row of one vector ---------------------------------------------------------------------------------
+ * Its single chain would wait for each multiply-add to end. So four blocks of the depth run side by side, and
+ * their sums are added in order: the same bits (160,1,64,200: 492 -> 472 us; AVX2 160,1,64,136: 423 -> 377). Where C has half
+ * a vector, B is padded to a whole one. Wider ones are bound by L2; two rows are level. */
+#define CHAIN(i, count)                                                                                     \
+    if (count > i) c##i += (a[i * block + j] - (vec){0}) * *(const vec *)(b + (i * block + j) * ldb);
+#define CHAINS(count) CHAIN(0, count) CHAIN(1, count) CHAIN(2, count) CHAIN(3, count)
+#define ADD_BLOCK(i)                                                                                        \
+    if (blocks > i && halves) *low += JOIN(LOW, SUFFIX)(c##i);                                              \
+    if (blocks > i && !halves) *total += c##i;
+
+/* Adds the sums of 1 to 4 blocks, k rows in all: the last may be shorter. */
+INLINE void NAME(add_blocks)(const int blocks, const int halves, ptrdiff_t k, ptrdiff_t block, const REAL *a,
+                             const REAL *b, ptrdiff_t ldb, vec *total, half *low)
+{
+    const ptrdiff_t last = k - (blocks - 1) * block;
+    vec c0 = {0}, c1 = {0}, c2 = {0}, c3 = {0};
+    ptrdiff_t j = 0;
+    for (; j < last; j++) {
+        CHAINS(blocks)
+    }
+    for (; j < block; j++) {
+        CHAINS(blocks - 1)
+    }
+    ADD_BLOCK(0) ADD_BLOCK(1) ADD_BLOCK(2) ADD_BLOCK(3)
+}
+
+INLINE void NAME(lone_vector)(const int halves, ptrdiff_t k, ptrdiff_t block, const REAL *a,
+                              const REAL *b, ptrdiff_t ldb, const char *init, char *c)
+{
+#define BLOCKS(count, rows) NAME(add_blocks)(count, halves, rows, block, a, b, ldb, &total, &low);
+    vec total = {0};
+    half low = {0};
+    if (init && halves) low = *(const half *)init;
+    if (init && !halves) total = *(const vec *)init;
+    for (; k > 4 * block; k -= 4 * block, a += 4 * block, b += 4 * block * ldb) BLOCKS(4, 4 * block)
+    if (k > 3 * block) BLOCKS(4, k)
+    else if (k > 2 * block) BLOCKS(3, k)
+    else if (k > block) BLOCKS(2, k)
+    else BLOCKS(1, k)
+    if (halves) *(half *)c = low;
+    else *(vec *)c = total;
 }
 
 /* Within a microtile B's distances count elements: with bytes, GCC 12 adds an instruction to the loop of one row
@@ -184,8 +231,8 @@ INLINE void NAME(rows)(const int mode, const int mr, const int vectors, const in
 }
 
 /* The last columns may be half a vector of AVX-512: H = 100 would else compute 112 (20,256,64,100: 85 -> 89
- * GFLOP/s). One or two rows alone take wider microtiles: the chains of few sums are latency-bound (31 -> 52
- * GFLOP/s, 1 row, AVX2). */
+ * GFLOP/s). One or two rows alone take wider microtiles, or one a lone vector: the chains of few sums are
+ * latency-bound (31 -> 52 GFLOP/s, 1 row, AVX2). */
 INLINE void NAME(any_gemm)(const int mode, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, gru_view2 a_view,
                            const gru_micropanels *micropanels, gru_view2 c_init, gru_view2 c_view,
                            const char *prefetch, ptrdiff_t step)
@@ -212,14 +259,18 @@ INLINE void NAME(any_gemm)(const int mode, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k
 #define LAST(vectors)                                                                                       \
     case 2 * (vectors): if (vectors) ROWS(GRU_MR, vectors, 0) break;                                        \
     case 2 * (vectors) + 1: ROWS(GRU_MR, vectors, 1) break;
+#define LONE_VECTOR(halves) NAME(lone_vector)(halves, k, block, (const REAL *)a, b, ldb, init, c);
 #if GRU_VECTOR_BYTES == 64
     COLUMNS(GRU_MR, GRU_NR_VECTORS)
-    switch (2 * n / GRU_VECTOR_BYTES) { LAST(0) LAST(1) LAST(2) LAST(3) }
+    if (m == 1 && n == GRU_UNIT) LONE_VECTOR(1)
+    else if (m == 1 && n == GRU_VECTOR_BYTES) LONE_VECTOR(0)
+    else switch (2 * n / GRU_VECTOR_BYTES) { LAST(0) LAST(1) LAST(2) LAST(3) }
 #else
     if (GRU_NR_VECTORS == 2 && m == 1) COLUMNS(1, 8)
     if (GRU_NR_VECTORS == 2 && m <= 2) COLUMNS(2, 4)
     COLUMNS(GRU_MR, GRU_NR_VECTORS)
-    COLUMNS(GRU_MR, 32 / GRU_VECTOR_BYTES)
+    if (GRU_VECTOR_BYTES == 32 && m == 1 && n == 32) LONE_VECTOR(0)
+    else COLUMNS(GRU_MR, 32 / GRU_VECTOR_BYTES)
 #endif
 }
 
