@@ -138,8 +138,8 @@ INLINE void NAME(microtile)(const int mode, const int height, const int vectors,
 
 /* ---- One row of one vector ---------------------------------------------------------------------------------
  * Its single chain would wait for each multiply-add to end. So four blocks of the depth run side by side, and
- * their sums are added in order: the same bits (160,1,64,200: 492 -> 472 us; AVX2 160,1,64,136: 423 -> 377). Where C has half
- * a vector, B is padded to a whole one. Wider ones are bound by L2; two rows are level. */
+ * their sums are added in order: the same bits (160,1,64,200: 492 -> 472 us; AVX2 160,1,64,136: 423 -> 377).
+ * Where C has half a vector, B is padded to a whole one. Wider ones are bound by L2; two rows are level. */
 #define CHAIN(i, count)                                                                                     \
     if (count > i) c##i += (a[i * block + j] - (vec){0}) * *(const vec *)(b + (i * block + j) * ldb);
 #define CHAINS(count) CHAIN(0, count) CHAIN(1, count) CHAIN(2, count) CHAIN(3, count)

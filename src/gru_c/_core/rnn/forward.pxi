@@ -448,7 +448,8 @@ cdef void clear_padding(const Call *call, Py_ssize_t t, Py_ssize_t stop,
                         const Partition *part) noexcept nogil:
     """Zero the half line of padding that products do not write; merged ones do.
 
-    The pointwise functions read it, and fresh memory may hold denormals.
+    The pointwise functions read it, and fresh memory may hold denormals. With a constant size,
+    memset is inlined: 45.1 -> 44.2 us (50,6,64,36).
     """
     cdef:
         const PackedLayer *layer = call.layer
@@ -462,8 +463,7 @@ cdef void clear_padding(const Call *call, Py_ssize_t t, Py_ssize_t stop,
             row_end = min(part.row_end, active_rows(call, t))
         for row in range(row_end - part.row):
             for plane in range(4):
-                memset(gates.data + row * gates.ld + plane * gates.plane + computed, 0,
-                       layer.plane - computed)
+                memset(gates.data + row * gates.ld + plane * gates.plane + computed, 0, LINE // 2)
         t += 1
 
 
