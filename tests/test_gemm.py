@@ -111,17 +111,19 @@ def test_strides_of_b(context, dtype):
 
 @every_context
 @every_dtype
-def test_panels(context, dtype):
-    wide = PANEL // np.dtype(dtype).itemsize
-    a, b, exact, scale = factors(dtype, 1, 6, 40, 3 * wide)
-    c = np.full((6, 3 * wide), np.nan, dtype)
-    testing.multiply(context, a, b, np.zeros_like(c), c, panels=(1, 1), prefetch=b)
-    assert np.isnan(c).all()
-    testing.multiply(context, a, b, np.zeros_like(c), c, panels=(1, 2), prefetch=b)
-    inside = slice(wide, 2 * wide)
-    assert_close(c[:, inside], exact[:, inside], scale[:, inside])
-    c[:, inside] = np.nan
-    assert np.isnan(c).all()
+@pytest.mark.parametrize("halves", [(2, 2), (2, 4), (1, 3), (3, 7), (5, 6)])
+def test_columns(context, dtype, halves):
+    half = PANEL // 2 // np.dtype(dtype).itemsize
+    a, b, exact, scale = factors(dtype, 1, 6, 40, 7 * half)
+    first, last = halves
+    inside = slice(first * half, last * half)
+    for prefetch in (None, b):
+        c = np.full((6, 7 * half), np.nan, dtype)
+        testing.multiply(context, a, b, np.zeros_like(c), c,
+                         columns=(first * PANEL // 2, last * PANEL // 2), prefetch=prefetch)
+        assert_close(c[:, inside], exact[:, inside], scale[:, inside])
+        c[:, inside] = np.nan
+        assert np.isnan(c).all()
 
 
 @every_context

@@ -101,6 +101,8 @@ BREAKS = [
           "memset(target + filled, 0, nr - filled)", "pass", GEMM),
     Break("second-segment-sets", CORE + "gemm/macrokernel.pxi",
           "init = target\n", "pass\n", GEMM),
+    Break("half-a-panel-from-its-start", CORE + "gemm/macrokernel.pxi",
+          "length * (offset - rest) + rest", "length * (offset - rest)", GEMM),
     Break("packed-products-never-add", CORE + "gemm/microkernel.h",
           "accumulate ? c : NULL", "NULL", GEMM),
     Break("blocks-of-the-depth-out-of-order", CORE + "gemm/microkernel.h",

@@ -68,15 +68,16 @@ def pack(capsule, b):
     return packed
 
 
-def multiply(capsule, a, b, c_init, c, panels=None, prefetch=None):
+def multiply(capsule, a, b, c_init, c, columns=None, prefetch=None):
     """C = C_INIT + sum over segments of A . B; b (segments, k, n), a (segments, m, k).
 
-    `panels` are the first and the one past the last; `prefetch` is an array, of size 0 for C alone.
+    `columns` are the first byte and the last, of half panels; `prefetch` is an array, of size 0 for
+    C alone.
     """
     packed = pack(capsule, b)
     cdef PackedMatrix matrix = describe(capsule, b, packed)
     cdef Prefetch memory
-    first, last = panels or (0, ceil_div(matrix.n, PANEL_BYTES))
+    first, last = columns or (0, matrix.n)
     matrix.a_segment = a.strides[0]
     if prefetch is not None:
         memory = Prefetch(view_of(prefetch).data, prefetch.nbytes, 0)

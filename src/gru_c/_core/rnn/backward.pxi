@@ -54,7 +54,7 @@ cdef void backward_step(const Call *call, Py_ssize_t t, const Partition *part,
     cdef:
         const PackedLayer *layer = call.layer
         const Pointwise *pointwise = layer.pointwise
-        Py_ssize_t rows = part.row_end - part.row, j = part.panel * PANEL_BYTES
+        Py_ssize_t rows = part.row_end - part.row, j = part.column
         Py_ssize_t width = own_width(part, layer.plane)
         GateView gates = gates_from(gate_rows(call, call.gates, t, part.row), j)
         char *dgates = gate_rows(call, call.dgates, t, part.row).data
@@ -83,7 +83,7 @@ cdef void undo_reset_before(const Call *call, Py_ssize_t t, const Partition *par
     cdef:
         const PackedLayer *layer = call.layer
         const Pointwise *pointwise = layer.pointwise
-        Py_ssize_t rows = part.row_end - part.row, j = part.panel * PANEL_BYTES
+        Py_ssize_t rows = part.row_end - part.row, j = part.column
         Py_ssize_t width = own_width(part, layer.plane)
         Py_ssize_t state = part.row * layer.ld_h
         GateView gates = gates_from(gate_rows(call, call.gates, t, part.row), j)
@@ -97,7 +97,7 @@ cdef void undo_reset_before(const Call *call, Py_ssize_t t, const Partition *par
         zero_held(call, dgates.data, t, part)
     barrier_wait(part.barrier, part.sharers)               # da_n of all units
     # a_n += W_hn q:  dq = da_n W_hn
-    gemm(&layer.w_hn_t, part.panel, part.panel_end, rows, View2(dgates.data, dgates.ld),
+    gemm(&layer.w_hn_t, part.column, part.column_end, rows, View2(dgates.data, dgates.ld),
          View2(NULL, 0), dq, NULL)
     if call.recurrent_dropout.data != NULL:
         undo_recurrent_dropout(call, dq.data, part)
@@ -114,7 +114,7 @@ cdef void zero_held(const Call *call, char *dgates, Py_ssize_t t,
     cdef:
         const PackedLayer *layer = call.layer
         Py_ssize_t row, plane, width = own_width(part, layer.plane)
-    dgates += part.panel * PANEL_BYTES
+    dgates += part.column
     for row in range(part.row, part.row_end):
         if has_mark(call, t, row, HELD):
             for plane in range(4):
@@ -130,16 +130,16 @@ cdef void undo_project_state(const Call *call, Py_ssize_t t, const Partition *pa
     """
     cdef:
         const PackedLayer *layer = call.layer
-        Py_ssize_t rows = part.row_end - part.row, panels = part.panel_end - part.panel, i, panel
+        Py_ssize_t rows = part.row_end - part.row, panels = part.panels, i, first
         GateView dgates = gate_rows(call, call.dgates, t, part.row)
         View2 da_r = plane_of(dgates, R_PLANE)             # the first of the segments
         View2 dh_hidden = View2(call.dh_hidden + part.row * layer.ld_h, layer.ld_h)
         Prefetch prefetch = Prefetch(NULL, next_gates.size // panels, 0)
     for i in range(panels):
-        panel = panel_of(part, t, i)
+        first = panel_of(part, t, i)
         prefetch.data = next_gates.data + i * prefetch.size
-        gemm(&layer.w_hh_t, panel, panel + 1, rows, da_r, View2(NULL, 0), dh_hidden,
-             &prefetch if prefetch.size else NULL)
+        gemm(&layer.w_hh_t, first, end_of_panel(first, part.column_end), rows, da_r,
+             View2(NULL, 0), dh_hidden, &prefetch if prefetch.size else NULL)
 
 
 cdef void undo_reset_and_drop(const Call *call, Py_ssize_t t,
@@ -152,7 +152,7 @@ cdef void undo_reset_and_drop(const Call *call, Py_ssize_t t,
         undo_recurrent_dropout(call, call.dh_hidden + part.row * layer.ld_h, part)
     for row in range(part.row, part.row_end if call.marks != NULL else part.row):
         if has_mark(call, t, row, RESET):
-            offset = row * layer.ld_h + part.panel * PANEL_BYTES
+            offset = row * layer.ld_h + part.column
             memset(call.dh + offset, 0, width)
             memset(call.dh_hidden + offset, 0, width)
 
@@ -161,7 +161,7 @@ cdef void undo_recurrent_dropout(const Call *call, char *d, const Partition *par
     """Gradients of h times its multipliers, times them; `d` are those of the rows of the part."""
     cdef:
         const PackedLayer *layer = call.layer
-        Py_ssize_t first = part.panel * PANEL_BYTES, row = part.row, count
+        Py_ssize_t first = part.column, row = part.row, count
         Py_ssize_t width = own_width(part, layer.hidden_size * layer.context.itemsize)
         View3 multipliers = columns_of(&call.recurrent_dropout, first)
         View2 rows = View2(d + first, layer.ld_h)
@@ -181,7 +181,7 @@ cdef void add_output_gradient(const Call *call, char *dh, Py_ssize_t t,
     cdef:
         const PackedLayer *layer = call.layer
         Py_ssize_t itemsize = layer.context.itemsize, row = part.row, count
-        Py_ssize_t first = part.panel * PANEL_BYTES
+        Py_ssize_t first = part.column
         Py_ssize_t width = own_width(part, layer.hidden_size * itemsize)
         View3 dropout = columns_of(&call.dropout, first)
         View2 d_output, scratch = View2(part.scratch, layer.plane)
@@ -208,7 +208,7 @@ cdef void add_hidden_part(const Call *call, const Partition *part) noexcept nogi
     """dh += dh_hidden, which makes it dL/dh_0."""
     cdef:
         const PackedLayer *layer = call.layer
-        Py_ssize_t first = part.panel * PANEL_BYTES, place = part.row * layer.ld_h + first
+        Py_ssize_t first = part.column, place = part.row * layer.ld_h + first
     layer.context.add_rows(
         part.row_end - part.row, own_width(part, layer.plane), call.dh_hidden + place, layer.ld_h,
         call.dh + place, layer.ld_h)

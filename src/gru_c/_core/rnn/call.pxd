@@ -201,8 +201,9 @@ cdef struct Partition:
     int sharers                # threads with the same rows: the team, or 1
     Py_ssize_t row
     Py_ssize_t row_end
-    Py_ssize_t panel           # units in panels
-    Py_ssize_t panel_end
+    Py_ssize_t column          # units in bytes: whole half panels, or to the end
+    Py_ssize_t column_end
+    Py_ssize_t panels          # they are in, of the first and the last perhaps a half
     int first_step             # the call's
     Barrier *barrier           # the call's
     char *scratch              # the thread's, in a backward

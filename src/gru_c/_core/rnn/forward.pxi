@@ -91,8 +91,9 @@ cdef void project_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
             continue
         for plane in range(3):
             if streams:                                    # each product prefetches the next panels
-                prefetch = prefetch_panels(&layer.w_ih[plane], part.panel + 1, part.panel_end)
-            gemm(&layer.w_ih[plane], part.panel, part.panel_end, rows, x,
+                prefetch = prefetch_panels(
+                    &layer.w_ih[plane], end_of_panel(part.column, part.column_end), part.column_end)
+            gemm(&layer.w_ih[plane], part.column, part.column_end, rows, x,
                  bias_row(layer, plane), plane_of(gates, plane),
                  &prefetch if streams or call.mode == TRAINING else NULL)
         t += steps
@@ -101,8 +102,7 @@ cdef void project_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
 cdef void project_merged(const Call *call, Py_ssize_t rows, View2 x, GateView gates) noexcept nogil:
     """The same of rows that adjoin, in one product."""
     cdef const PackedMatrix *b = &call.layer.w_ih_merged
-    gemm(b, 0, ceil_div(b.n, PANEL_BYTES), rows, x, bias_row(call.layer, N_PLANE),
-         plane_of(gates, N_PLANE), NULL)
+    gemm(b, 0, b.n, rows, x, bias_row(call.layer, N_PLANE), plane_of(gates, N_PLANE), NULL)
 
 
 cdef Py_ssize_t adjoining_steps(const Call *call, Py_ssize_t t, Py_ssize_t stop,
@@ -161,38 +161,35 @@ cdef void large_step(const Call *call, Py_ssize_t t, const Partition *part,
     cdef:
         const PackedLayer *layer = call.layer
         const Pointwise *pointwise = layer.pointwise
-        Py_ssize_t rows = part.row_end - part.row, i, panel, j
+        Py_ssize_t rows = part.row_end - part.row, i, j, width
         bint save = call.mode == TRAINING
         GateView gates = gate_rows(call, call.gates, t, part.row), own_gates
         View2 n = plane_of(gates, N_PLANE), q = plane_of(gates, Q_PLANE)
         const char *h_prev = state_before(call, t, part.row)
         const char *h_in = h_in_rows(call, t, part.row)
         char *h = state_after(call, t, part.row)
-    for i in range(part.panel_end - part.panel):
-        panel = panel_of(part, t, i)
-        j = panel * PANEL_BYTES
+    for i in range(part.panels):
+        j = panel_of(part, t, i)
+        width = end_of_panel(j, part.column_end) - j
         own_gates = gates_from(gates, j)
         # a_r += W_hr h, a_z += W_hz h, q = W_hn h + b_hn
         project_state(call, gates, h_in, t, i, part, next_gates)
         if layer.reset_after:
             # r, z, n, h' = n + z (h - n)
-            pointwise.gates_forward(rows, panel_width(layer, panel), &own_gates, h_prev + j, h + j,
-                                    layer.ld_h, save)
+            pointwise.gates_forward(rows, width, &own_gates, h_prev + j, h + j, layer.ld_h, save)
         else:
             # r, q = r h
-            pointwise.reset_forward(rows, panel_width(layer, panel), &own_gates, h_in + j,
-                                    layer.ld_h)
+            pointwise.reset_forward(rows, width, &own_gates, h_in + j, layer.ld_h)
     if not layer.reset_after:
         barrier_wait(part.barrier, part.sharers)           # q of all units
-        for i in range(part.panel_end - part.panel):
-            panel = panel_of(part, t, i)
-            j = panel * PANEL_BYTES
+        for i in range(part.panels):
+            j = panel_of(part, t, i)
+            width = end_of_panel(j, part.column_end) - j
             # a_n += W_hn q
-            gemm(&layer.w_hh[2], panel, panel + 1, rows, q, n, n, NULL)
+            gemm(&layer.w_hh[2], j, j + width, rows, q, n, n, NULL)
             own_gates = gates_from(gates, j)
             # z, n, h' = n + z (h - n)
-            pointwise.blend_forward(rows, panel_width(layer, panel), &own_gates, h_prev + j, h + j,
-                                    layer.ld_h, save)
+            pointwise.blend_forward(rows, width, &own_gates, h_prev + j, h + j, layer.ld_h, save)
 
 
 cdef void project_state(const Call *call, GateView gates, const char *h_in, Py_ssize_t t,
@@ -205,8 +202,9 @@ cdef void project_state(const Call *call, GateView gates, const char *h_in, Py_s
     """
     cdef:
         const PackedLayer *layer = call.layer
-        Py_ssize_t rows = part.row_end - part.row, panels = part.panel_end - part.panel
-        Py_ssize_t panel = panel_of(part, t, i), next_panel = panel_of(part, t, i + 1), size
+        Py_ssize_t rows = part.row_end - part.row, panels = part.panels, size
+        Py_ssize_t first = panel_of(part, t, i), last = end_of_panel(first, part.column_end)
+        Py_ssize_t next_first
         int count = 3 if layer.reset_after else 2, gate
         bint streams = exceeds_l2(layer, layer.hidden_size, rows)
         View2 h = View2(<char *> h_in, layer.ld_h), c
@@ -216,10 +214,12 @@ cdef void project_state(const Call *call, GateView gates, const char *h_in, Py_s
         c = plane_of(gates, R_PLANE + gate)
         prefetch = Prefetch(next_gates.data + i * size, size, 0)
         if streams and gate + 1 < count:
-            prefetch = prefetch_panels(&layer.w_hh[gate + 1], panel, panel + 1)
+            prefetch = prefetch_panels(&layer.w_hh[gate + 1], first, last)
         elif streams and i + 1 < panels:
-            prefetch = prefetch_panels(&layer.w_hh[0], next_panel, next_panel + 1)
-        gemm(&layer.w_hh[gate], panel, panel + 1, rows, h,
+            next_first = panel_of(part, t, i + 1)
+            prefetch = prefetch_panels(
+                &layer.w_hh[0], next_first, end_of_panel(next_first, part.column_end))
+        gemm(&layer.w_hh[gate], first, last, rows, h,
              bias_row(layer, Q_PLANE) if gate == 2 else c, c,
              &prefetch if streams or gate == 2 and call.mode == TRAINING else NULL)
 
@@ -229,7 +229,7 @@ cdef void store_output(const Call *call, const char *h, Py_ssize_t t,
     """output_t = h_t; rows of the caller's array are not padded."""
     cdef:
         const PackedLayer *layer = call.layer
-        Py_ssize_t first = part.panel * PANEL_BYTES
+        Py_ssize_t first = part.column
         Py_ssize_t width = own_width(part, layer.hidden_size * layer.context.itemsize)
         View2 output
     output = rows_at(&call.output, t, part.row)
@@ -252,7 +252,7 @@ cdef void store_output_rows(const Call *call, const char *h, Py_ssize_t t,
     """The same with options: times the multipliers, and zeros before a step has counted."""
     cdef:
         const PackedLayer *layer = call.layer
-        Py_ssize_t first = part.panel * PANEL_BYTES, row = part.row, count
+        Py_ssize_t first = part.column, row = part.row, count
         Py_ssize_t width = own_width(part, layer.hidden_size * layer.context.itemsize)
         View3 output = columns_of(&call.output, first), dropout = columns_of(&call.dropout, first)
         View2 target
@@ -278,7 +278,7 @@ cdef void hold_states(const Call *call, Py_ssize_t t, const Partition *part) noe
     """
     cdef:
         const PackedLayer *layer = call.layer
-        Py_ssize_t row, first = part.panel * PANEL_BYTES, width = own_width(part, layer.plane)
+        Py_ssize_t row, first = part.column, width = own_width(part, layer.plane)
         GateView gates
     for row in range(part.row, part.row_end):
         if not has_mark(call, t, row, HELD):
@@ -304,7 +304,7 @@ cdef void reset_and_drop(const Call *call, Py_ssize_t t, const Partition *part) 
     """Before step t: h = 0 in rows that are reset, and h times its multipliers for the products."""
     cdef:
         const PackedLayer *layer = call.layer
-        Py_ssize_t first = part.panel * PANEL_BYTES, width = own_width(part, layer.plane)
+        Py_ssize_t first = part.column, width = own_width(part, layer.plane)
         Py_ssize_t slot = t + call.reverse, row = part.row, count
         View3 multipliers = columns_of(&call.recurrent_dropout, first)
         char *h
@@ -371,7 +371,7 @@ cdef void reset_and_drop_first(const Call *call, Py_ssize_t row, Py_ssize_t rows
     for slot in range(2 if call.recurrent_dropout.data != NULL else 0):
         memset(call.h_in_slots[slot] + row * ld, 0, rows * ld)         # the padding is read, too
     all_units.row, all_units.row_end = row, row + rows
-    all_units.panel, all_units.panel_end = 0, ceil_div(call.layer.plane, PANEL_BYTES)
+    all_units.column, all_units.column_end = 0, call.layer.plane
     if steps > 0:
         reset_and_drop(call, mirrored(0, steps, call.reverse), &all_units)
 
@@ -455,7 +455,7 @@ cdef void clear_padding(const Call *call, Py_ssize_t t, Py_ssize_t stop,
         const PackedLayer *layer = call.layer
         Py_ssize_t computed = layer.w_ih[0].n_computed, row, row_end = part.row_end, plane
         GateView gates
-    if computed == layer.plane or call.merged or part.panel_end * PANEL_BYTES < layer.plane:
+    if computed == layer.plane or call.merged or part.column_end < layer.plane:
         return
     while t < stop:
         gates = gate_rows(call, call.gates, t, part.row)

@@ -126,7 +126,7 @@ cdef void pack_small(const PackedLayer *layer) noexcept nogil:
         Py_ssize_t panels = ceil_div(layer.plane, PANEL_BYTES), i
         Micropanels[6] w_hh                                # 64 doubles have two panels
     for i in range(3 * panels):
-        w_hh[i] = micropanels_of(&layer.w_hh[i // panels], i % panels)
+        w_hh[i] = micropanels_of(&layer.w_hh[i // panels], i % panels * PANEL_BYTES)
     layer.context.pack_small(layer.hidden_size, layer.reset_after, w_hh, layer.w_hh_small)
 
 

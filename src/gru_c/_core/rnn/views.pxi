@@ -136,13 +136,9 @@ cdef inline View2 bias_row(const PackedLayer *layer, Py_ssize_t plane) noexcept 
     return View2(layer.bias + plane * layer.plane, 0)
 
 
-cdef inline Py_ssize_t panel_width(const PackedLayer *layer, Py_ssize_t panel) noexcept nogil:
-    return min(<Py_ssize_t> PANEL_BYTES, layer.plane - panel * PANEL_BYTES)
-
-
 cdef inline Py_ssize_t own_width(const Partition *part, Py_ssize_t width) noexcept nogil:
     """The part of the `width` bytes of all units that is the thread's."""
-    return min(part.panel_end * PANEL_BYTES, width) - part.panel * PANEL_BYTES
+    return min(part.column_end, width) - part.column
 
 
 cdef inline bint rows_adjoin(const View3 *view, Py_ssize_t rows) noexcept nogil:
@@ -151,12 +147,15 @@ cdef inline bint rows_adjoin(const View3 *view, Py_ssize_t rows) noexcept nogil:
 
 
 cdef inline Py_ssize_t panel_of(const Partition *part, Py_ssize_t t, Py_ssize_t i) noexcept nogil:
-    """The i-th panel of step t: back and forth, since the last panel read is still in a cache.
+    """The first column of the i-th panel of step t, which ends at `end_of_panel`.
 
-    46 -> 48 GFLOP/s (one row, H = 1024); 44 -> 60 (H = 1760, which exceeds L3, two threads). The
-    steps of a stream go on so: 12.4 -> 11.5 us (1,1,64,320).
+    Back and forth, since the last panel read is still in a cache: 46 -> 48 GFLOP/s (one row, H =
+    1024); 44 -> 60 (H = 1760, which exceeds L3, two threads). The steps of a stream go on so: 12.4
+    -> 11.5 us (1,1,64,320).
     """
-    return part.panel_end - 1 - i if t + part.first_step & 1 else part.panel + i
+    if t + part.first_step & 1:
+        i = part.panels - 1 - i
+    return max(part.column, (part.column & -PANEL_BYTES) + i * PANEL_BYTES)
 
 
 cdef Partition active_part(const Call *call, Py_ssize_t t, const Partition *part) noexcept nogil:

@@ -29,7 +29,7 @@ cdef void input_gradients(const Call *call, Py_ssize_t start, Py_ssize_t stop,
         rows = min(<Py_ssize_t> MAX_BLOCK_ROWS, last - first)          # cache-resident
         if direct:
             target = View2(call.dx.data + (row + first) * call.dx.row, call.dx.row)
-        gemm(w, 0, ceil_div(w.n, PANEL_BYTES), rows,
+        gemm(w, 0, w.n, rows,
              View2(dgates.data + first * dgates.ld, dgates.ld), View2(NULL, 0), target,
              &only_c if direct else NULL)
         if not direct:
