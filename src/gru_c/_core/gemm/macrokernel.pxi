@@ -38,7 +38,7 @@ cdef inline Micropanels micropanels_of(const PackedMatrix *b, Py_ssize_t first) 
     """The micropanels from column `first` to the end of its panel, from its first row on."""
     cdef:
         Py_ssize_t length = b.segments * b.k, offset = first & PANEL_BYTES - 1, rest
-        Py_ssize_t width = min(<Py_ssize_t> PANEL_BYTES, b.n - first + offset)
+        Py_ssize_t width = min(<Py_ssize_t> PANEL_BYTES, b.n - (first - offset))
         Py_ssize_t ld = micropanel_width(b.context, width)
         Micropanels micropanels = Micropanels(b.data + length * (first - offset), ld, length * ld)
     if offset:                                             # no division in a small call
@@ -68,15 +68,16 @@ cdef void gemm(const PackedMatrix *b, Py_ssize_t first, Py_ssize_t last, Py_ssiz
         const Prefetch *part = NULL
         Prefetch next_part
         Micropanels micropanels
-        Py_ssize_t block = b.k, pass_bytes = 0, end, width, segment, left, depth
+        Py_ssize_t block = b.k, pass_bytes = 0, end, segment, left, depth
         View2 init, target, a_part = a
+    last = min(last, b.n_computed)
     if prefetch == NULL and b.segments == 1 and b.k <= context.kc:
         # One visit to C: 151 -> 144 ns per step of three products (1000,1,1,40).
         while first < last:
             end = end_of_panel(first, last)
             micropanels = micropanels_of(b, first)
-            kernel(m, min(end, b.n_computed) - first, b.k, a, &micropanels,
-                   columns_from(c_init, first), columns_from(c, first), NULL)
+            kernel(m, end - first, b.k, a, &micropanels, columns_from(c_init, first),
+                   columns_from(c, first), NULL)
             first = end
         return
     if block > context.kc:
@@ -85,11 +86,10 @@ cdef void gemm(const PackedMatrix *b, Py_ssize_t first, Py_ssize_t last, Py_ssiz
         kernel = context.gemm_prefetch
         next_part = spread(b, last - first, m, c, prefetch)
         part = &next_part
+        pass_bytes = (row_passes(context, m, min(<Py_ssize_t> PANEL_BYTES, last - first))
+                      * next_part.step)
     while first < last:
         end = end_of_panel(first, last)
-        width = min(end, b.n_computed) - first
-        if part != NULL:
-            pass_bytes = row_passes(context, m, width) * next_part.step
         micropanels = micropanels_of(b, first)
         init, target = columns_from(c_init, first), columns_from(c, first)
         for segment in range(b.segments):
@@ -97,7 +97,7 @@ cdef void gemm(const PackedMatrix *b, Py_ssize_t first, Py_ssize_t last, Py_ssiz
             left = b.k
             while left > 0:
                 depth = min(block, left)
-                kernel(m, width, depth, a_part, &micropanels, init, target, part)
+                kernel(m, end - first, depth, a_part, &micropanels, init, target, part)
                 left -= depth
                 a_part.data += depth * context.itemsize
                 micropanels.data += depth * micropanels.ld
