@@ -40,22 +40,23 @@ typedef struct {
     const gru_activations *activations; /* read by the pointwise functions `any_activations` alone */
 } gru_gate_view;
 
-/* Successive steps of all rows of a small layer: rnn/small_steps.h. */
+/* Successive steps of some rows of a small layer: rnn/small_steps.h. */
 typedef struct {
-    ptrdiff_t first_step, steps, rows, units;
+    ptrdiff_t first_step; /* of the sequence: odd steps read the weights from the end */
+    ptrdiff_t steps, rows, units;
     int reset_after;
     int save;             /* the gates keep their activations */
     const char *weights;  /* of W_hh, from pack_small */
     const char *bias_q;   /* read with reset_after */
     gru_gate_view gates;  /* of the first step, with the products with x */
-    ptrdiff_t gates_step; /* bytes to those of the next step; as of `output` negative in reverse */
+    ptrdiff_t gates_step; /* bytes to those of the next step; negative in reverse */
     const char *h_in;     /* what W_hh multiplies: h_prev, unless there is but one step */
     const char *h_prev;
     char *h;
     ptrdiff_t ld_h;
     int two_slots;        /* h_prev and h change places after each step; else the next h is as far from this one */
     char *output;         /* or NULL */
-    ptrdiff_t output_step, output_row;
+    ptrdiff_t output_step, output_row; /* may be negative */
 } gru_small_steps;
 
 #endif

@@ -106,7 +106,8 @@ cdef unsigned char *bytes_of(cnp.ndarray a) noexcept:
 
 cdef void set_options(Call *call, RowOptions options) noexcept:
     """What all calls are told of their rows."""
-    call.has_options = True
+    call.has_options = (options.is_ragged or options.marks is not None
+                        or options.multipliers != NULL)
     if options.is_ragged:
         call.ragged = &options.ragged
     call.marks = bytes_of(options.marks)

@@ -299,7 +299,7 @@ cdef void store_rows(Py_ssize_t rows, Py_ssize_t width, const void *source, Py_s
         t = <vec_f32 *> target
         for j in range(count):
             prefetch_write(<char *> (t + j) + next_row)
-            t[j] = s[j]
+            memcpy(t + j, s + j, sizeof(vec_f32))          # of any alignment
         if rest:
             memcpy(t + count, s + count, rest)
         source = <const char *> source + ld_source

@@ -8,8 +8,8 @@
  *
  * The sum over k is one chain that begins at zero and is added once to the rest, as in the microkernel: so a small
  * layer has at most GRU_CHAIN units. */
-#define GROUP(gates) ((gates) == 3 ? 3 : 4) /* 8 or 9 sums hide their latency; AVX2 has 16 registers */
-#define L1_WEIGHTS 40960 /* bytes; more are read back and forth: 187 -> 165 us (1000,1,1,64) */
+#define GROUP(gates) ((gates) == 3 ? 3 : 4) /* up to 9 sums: AVX2 has 16 registers */
+#define L1_WEIGHTS 40960 /* bytes; more are read back and forth in all_gates: 187 -> 165 us (1000,1,1,64) */
 
 /* ---- Groups ------------------------------------------------------------------------------------------------ */
 #ifndef GRU_C_GROUPS
@@ -194,7 +194,8 @@ INLINE void NAME(pass)(const int any, const int pass, const gru_small_steps *s, 
     }
 }
 
-/* The rest of whole lines of h and q, past the vectors that are computed: the backward reads it. */
+/* Zeros in the rest of whole lines of h and q, past the vectors that are computed: the backward computes there,
+ * too, and fresh memory may hold denormals, which are slow. */
 INLINE void NAME(clear_rest)(const gru_small_steps *s, ptrdiff_t computed)
 {
     for (ptrdiff_t row = 0; row < s->rows; row++) {
@@ -210,7 +211,7 @@ INLINE void NAME(store_small)(char *output, const char *h, size_t size)
 {
 #define STORE_PART(bytes) if (size & bytes) memcpy(output, h, bytes), output += bytes, h += bytes;
     for (; size >= sizeof(vec); size -= sizeof(vec), output += sizeof(vec), h += sizeof(vec))
-        *(vec *)output = *(const vec *)h;
+        memcpy(output, h, sizeof(vec)); /* of any alignment */
     STORE_PART(32) STORE_PART(16) STORE_PART(8) STORE_PART(4)
 }
 
