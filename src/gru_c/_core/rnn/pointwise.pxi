@@ -20,6 +20,7 @@ from gru_c._core.sizes cimport ceil_div
 cdef extern from "kernels.h" nogil:
     ctypedef float vec_f32
     ctypedef double vec_f64
+    ctypedef char vec_bytes
     vec_f32 sigmoid_f32(vec_f32 x) noexcept
     vec_f64 sigmoid_f64(vec_f64 x) noexcept
     vec_f32 tanh_f32(vec_f32 x) noexcept
@@ -290,16 +291,16 @@ cdef void store_rows(Py_ssize_t rows, Py_ssize_t width, const void *source, Py_s
                      void *target, Py_ssize_t ld_target) noexcept nogil:
     """target = source, of either dtype. Prefetches the target, which is the caller's memory."""
     cdef:
-        Py_ssize_t i, j, count = width // sizeof(vec_f32), next_row = PREFETCH_ROWS * ld_target
-        size_t rest = width % sizeof(vec_f32)
-        const vec_f32 *s
-        vec_f32 *t
+        Py_ssize_t i, j, count = width // sizeof(vec_bytes), next_row = PREFETCH_ROWS * ld_target
+        size_t rest = width % sizeof(vec_bytes)
+        const vec_bytes *s
+        vec_bytes *t
     for i in range(rows):
-        s = <const vec_f32 *> source
-        t = <vec_f32 *> target
+        s = <const vec_bytes *> source
+        t = <vec_bytes *> target
         for j in range(count):
             prefetch_write(<char *> (t + j) + next_row)
-            memcpy(t + j, s + j, sizeof(vec_f32))          # of any alignment
+            t[j] = s[j]
         if rest:
             memcpy(t + count, s + count, rest)
         source = <const char *> source + ld_source

@@ -211,7 +211,7 @@ INLINE void NAME(store_small)(char *output, const char *h, size_t size)
 {
 #define STORE_PART(bytes) if (size & bytes) memcpy(output, h, bytes), output += bytes, h += bytes;
     for (; size >= sizeof(vec); size -= sizeof(vec), output += sizeof(vec), h += sizeof(vec))
-        memcpy(output, h, sizeof(vec)); /* of any alignment */
+        *(vec_bytes *)output = *(const vec_bytes *)h;
     STORE_PART(32) STORE_PART(16) STORE_PART(8) STORE_PART(4)
 }
 
