@@ -4,8 +4,9 @@ Widths of rows and leading dimensions (`ld`) count bytes, as NumPy's strides do,
 the kernels depends on the dtype. `m` and `k` count rows.
 
 Below, C (m, n) = C_INIT + A (m, k) . B (k, n), all row-major. B is packed: a *panel* is PANEL_BYTES
-of its columns, and within a panel lie contiguous *micropanels*, NR wide, rows one after another.
-A microkernel computes a *microtile* of C, at most MR rows by NR, in registers.
+of its columns, the last may be narrower (`panel_width`). Within a panel lie contiguous
+*micropanels*, NR wide, rows one after another. A microkernel computes a *microtile* of C, at most
+MR rows by NR, in registers.
 """
 
 ctypedef fused real:

@@ -38,8 +38,7 @@ cdef inline Micropanels micropanels_of(const PackedMatrix *b, Py_ssize_t first) 
     """The micropanels from column `first` to the end of its panel, from its first row on."""
     cdef:
         Py_ssize_t length = b.segments * b.k, offset = first & PANEL_BYTES - 1, rest
-        Py_ssize_t width = min(<Py_ssize_t> PANEL_BYTES, b.n - (first - offset))
-        Py_ssize_t ld = micropanel_width(b.context, width)
+        Py_ssize_t ld = micropanel_width(b.context, panel_width(b, first - offset))
         Micropanels micropanels = Micropanels(b.data + length * (first - offset), ld, length * ld)
     if offset:                                             # no division in a small call
         rest = offset % ld

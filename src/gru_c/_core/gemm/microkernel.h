@@ -136,49 +136,17 @@ INLINE void NAME(microtile)(const int mode, const int height, const int vectors,
     }
 }
 
-/* ---- One row of one vector ---------------------------------------------------------------------------------
- * Its single chain would wait for each multiply-add to end. So four blocks of the depth run side by side, and
- * their sums are added in order: the same bits (160,1,64,200: 492 -> 472 us; AVX2 160,1,64,136: 423 -> 377).
- * Where C has half a vector, B is padded to a whole one. Wider ones are bound by L2; two rows are level. */
-#define CHAIN(i, count)                                                                                     \
-    if (count > i) c##i += (a[i * block + j] - (vec){0}) * *(const vec *)(b + (i * block + j) * ldb);
-#define CHAINS(count) CHAIN(0, count) CHAIN(1, count) CHAIN(2, count) CHAIN(3, count)
-#define ADD_BLOCK(i)                                                                                        \
-    if (blocks > i && halves) *low += JOIN(LOW, SUFFIX)(c##i);                                              \
-    if (blocks > i && !halves) *total += c##i;
-
-/* Adds the sums of 1 to 4 blocks, k rows in all: the last may be shorter. */
-INLINE void NAME(add_blocks)(const int blocks, const int halves, ptrdiff_t k, ptrdiff_t block, const REAL *a,
-                             const REAL *b, ptrdiff_t ldb, vec *total, half *low)
-{
-    const ptrdiff_t last = k - (blocks - 1) * block;
-    vec c0 = {0}, c1 = {0}, c2 = {0}, c3 = {0};
-    ptrdiff_t j = 0;
-    for (; j < last; j++) {
-        CHAINS(blocks)
-    }
-    for (; j < block; j++) {
-        CHAINS(blocks - 1)
-    }
-    ADD_BLOCK(0) ADD_BLOCK(1) ADD_BLOCK(2) ADD_BLOCK(3)
-}
-
-INLINE void NAME(lone_vector)(const int halves, ptrdiff_t k, ptrdiff_t block, const REAL *a,
-                              const REAL *b, ptrdiff_t ldb, const char *init, char *c)
-{
-#define BLOCKS(count, rows) NAME(add_blocks)(count, halves, rows, block, a, b, ldb, &total, &low);
-    vec total = {0};
-    half low = {0};
-    if (init && halves) low = *(const half *)init;
-    if (init && !halves) total = *(const vec *)init;
-    for (; k > 4 * block; k -= 4 * block, a += 4 * block, b += 4 * block * ldb) BLOCKS(4, 4 * block)
-    if (k > 3 * block) BLOCKS(4, k)
-    else if (k > 2 * block) BLOCKS(3, k)
-    else if (k > block) BLOCKS(2, k)
-    else BLOCKS(1, k)
-    if (halves) *(half *)c = low;
-    else *(vec *)c = total;
-}
+/* ---- One row of 64 or 32 bytes: a vector of AVX-512, half a one, or a vector of AVX2 ------------------------- */
+#if GRU_VECTOR_BYTES == 64
+#define lone vec
+#define LONE(name) NAME(name##_64)
+#include "lone_vector.h"
+#endif
+#if GRU_VECTOR_BYTES >= 32
+#define lone half
+#define LONE(name) NAME(name##_32)
+#include "lone_vector.h"
+#endif
 
 /* Within a microtile B's distances count elements: with bytes, GCC 12 adds an instruction to the loop of one row
  * (AVX2). */
@@ -259,18 +227,21 @@ INLINE void NAME(any_gemm)(const int mode, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k
 #define LAST(vectors)                                                                                       \
     case 2 * (vectors): if (vectors) ROWS(GRU_MR, vectors, 0) break;                                        \
     case 2 * (vectors) + 1: ROWS(GRU_MR, vectors, 1) break;
-#define LONE_VECTOR(halves) NAME(lone_vector)(halves, k, block, (const REAL *)a, b, ldb, init, c);
+#define LONE_VECTOR(bytes) NAME(lone_vector_##bytes)(k, block, (const REAL *)a, b, ldb, init, c);
 #if GRU_VECTOR_BYTES == 64
     COLUMNS(GRU_MR, GRU_NR_VECTORS)
-    if (m == 1 && n == GRU_UNIT) LONE_VECTOR(1)
-    else if (m == 1 && n == GRU_VECTOR_BYTES) LONE_VECTOR(0)
+    if (m == 1 && n == GRU_UNIT) LONE_VECTOR(32)
+    else if (m == 1 && n == GRU_VECTOR_BYTES) LONE_VECTOR(64)
     else switch (2 * n / GRU_VECTOR_BYTES) { LAST(0) LAST(1) LAST(2) LAST(3) }
 #else
     if (GRU_NR_VECTORS == 2 && m == 1) COLUMNS(1, 8)
     if (GRU_NR_VECTORS == 2 && m <= 2) COLUMNS(2, 4)
     COLUMNS(GRU_MR, GRU_NR_VECTORS)
-    if (GRU_VECTOR_BYTES == 32 && m == 1 && n == 32) LONE_VECTOR(0)
-    else COLUMNS(GRU_MR, 32 / GRU_VECTOR_BYTES)
+#if GRU_VECTOR_BYTES == 32
+    if (m == 1 && n == 32) LONE_VECTOR(32)
+    else
+#endif
+    COLUMNS(GRU_MR, 32 / GRU_VECTOR_BYTES)
 #endif
 }
 

@@ -58,6 +58,11 @@ static char *NAME(pack_gates)(ptrdiff_t units, int gates, ptrdiff_t panels, cons
             ptrdiff_t ld;
             const char *w = NAME(columns_of)(w_hh + i % gates * panels, begin + i / gates, &ld);
             vec *to = (vec *)packed + i;
+            if (ld < (ptrdiff_t)sizeof(vec)) { /* half a line; the memory is zeroed */
+                for (ptrdiff_t k = 0; k < units; k++, w += ld, to += vectors * gates)
+                    *(half *)to = *(const half *)w;
+                continue;
+            }
             for (ptrdiff_t k = 0; k < units; k++, w += ld, to += vectors * gates)
                 *to = *(const vec *)w;
         }
