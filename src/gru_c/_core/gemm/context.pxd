@@ -121,8 +121,8 @@ ctypedef void (*activate_t)(Py_ssize_t size, const Activation *f, const void *x,
 # f.low, f.high = f(-clip), f(clip), in the bits of the kernels
 ctypedef void (*set_ends_t)(Activation *f) noexcept nogil
 
-# Steps of a small layer, and its W_hh for them, from the panels of r, z and q or n in turn: gates.h
-# and rnn/small_steps.h.
+# Steps of a small layer, and its W_hh for them, from where each vector of columns begins: those of
+# r, of z and of q or n. See gates.h and rnn/small_steps.h.
 ctypedef void (*small_steps_t)(const SmallSteps *steps) noexcept nogil
 ctypedef void (*pack_small_t)(Py_ssize_t units, bint reset_after, const Micropanels *w_hh,
                               char *packed) noexcept nogil
@@ -149,6 +149,7 @@ cdef struct Context:
     gemm_t gemm_prefetch
     gemm_packed_t gemm_packed
     pack_small_t pack_small    # NULL: no layer counts as small
+    Py_ssize_t small_vector    # bytes of a vector in small_steps
     # Pointwise
     Pointwise sigmoid_tanh     # r and z by sigmoid, n by tanh, no clip
     Pointwise any_activations  # those of the GateView

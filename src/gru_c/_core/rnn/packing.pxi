@@ -123,10 +123,11 @@ cdef void pack_merged(PackedMatrix *packed, const PackedMatrix *gates) noexcept 
 cdef void pack_small(const PackedLayer *layer) noexcept nogil:
     """W_hh once more, for `small_steps`, from the packed matrices of its gates."""
     cdef:
-        Py_ssize_t panels = ceil_div(layer.plane, PANEL_BYTES), i
-        Micropanels[6] w_hh                                # 64 doubles have two panels
-    for i in range(3 * panels):
-        w_hh[i] = micropanels_of(&layer.w_hh[i // panels], i % panels * PANEL_BYTES)
+        Py_ssize_t size = layer.context.small_vector, i
+        Py_ssize_t vectors = ceil_div(layer.hidden_size * layer.context.itemsize, size)
+        Micropanels[96] w_hh                               # 64 doubles in vectors of 16 bytes
+    for i in range(3 * vectors):
+        w_hh[i] = micropanels_of(&layer.w_hh[i // vectors], i % vectors * size)
     layer.context.pack_small(layer.hidden_size, layer.reset_after, w_hh, layer.w_hh_small)
 
 

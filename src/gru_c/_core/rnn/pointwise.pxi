@@ -439,6 +439,7 @@ cdef void fill(Context *context, const vec *_) noexcept nogil:
     context.nr = NR
     context.kc = KC
     context.unit = UNIT
+    context.small_vector = sizeof(vec)
     fill_pointwise(&context.sigmoid_tanh, <const SigmoidTanhView *> NULL, <const vec *> NULL)
     fill_pointwise(&context.any_activations, <const GateView *> NULL, <const vec *> NULL)
     context.store_rows = store_rows

@@ -37,26 +37,17 @@ INLINE ptrdiff_t gru_first_vector(const gru_groups *of, ptrdiff_t group)
 enum { ALL_GATES, R_AND_Z, NEW_GATE };
 #endif
 
-/* Where vector v of the columns of W_hh begins. */
-INLINE const char *NAME(columns_of)(const gru_micropanels *panels, ptrdiff_t v, ptrdiff_t *ld)
-{
-    const ptrdiff_t first = v * GRU_VECTOR_BYTES, inside = first % GRU_PANEL_BYTES;
-    panels += first / GRU_PANEL_BYTES;
-    *ld = panels->ld;
-    return panels->data + inside / panels->ld * panels->stride + inside % panels->ld;
-}
-
-/* W_hh of some gates, each of so many panels. Returns the end. */
-static char *NAME(pack_gates)(ptrdiff_t units, int gates, ptrdiff_t panels, const gru_micropanels *w_hh,
-                              char *packed)
+/* W_hh of some gates. Returns the end. */
+static char *NAME(pack_gates)(ptrdiff_t units, int gates, const gru_micropanels *w_hh, char *packed)
 {
     const ptrdiff_t bytes = units * (ptrdiff_t)sizeof(REAL);
     const gru_groups of = gates == 3 ? gru_groups_of(bytes, 3) : gru_groups_of(bytes, 2);
     for (ptrdiff_t group = 0; group < of.groups; group++) {
         const ptrdiff_t begin = gru_first_vector(&of, group), vectors = gru_first_vector(&of, group + 1) - begin;
         for (ptrdiff_t i = 0; i < vectors * gates; i++) {
-            ptrdiff_t ld;
-            const char *w = NAME(columns_of)(w_hh + i % gates * panels, begin + i / gates, &ld);
+            const gru_micropanels *columns = &w_hh[i % gates * of.count + begin + i / gates];
+            const char *w = columns->data;
+            const ptrdiff_t ld = columns->ld;
             vec *to = (vec *)packed + i;
             if (ld < (ptrdiff_t)sizeof(vec)) { /* half a line; the memory is zeroed */
                 for (ptrdiff_t k = 0; k < units; k++, w += ld, to += vectors * gates)
@@ -73,9 +64,9 @@ static char *NAME(pack_gates)(ptrdiff_t units, int gates, ptrdiff_t panels, cons
 
 static void NAME(pack_small)(ptrdiff_t units, int reset_after, const gru_micropanels *w_hh, char *packed)
 {
-    const ptrdiff_t panels = (units * (ptrdiff_t)sizeof(REAL) + GRU_PANEL_BYTES - 1) / GRU_PANEL_BYTES;
-    packed = NAME(pack_gates)(units, reset_after ? 3 : 2, panels, w_hh, packed);
-    if (!reset_after) NAME(pack_gates)(units, 1, panels, w_hh + 2 * panels, packed);
+    const ptrdiff_t vectors = (units * (ptrdiff_t)sizeof(REAL) + GRU_VECTOR_BYTES - 1) / GRU_VECTOR_BYTES;
+    packed = NAME(pack_gates)(units, reset_after ? 3 : 2, w_hh, packed);
+    if (!reset_after) NAME(pack_gates)(units, 1, w_hh + 2 * vectors, packed);
 }
 
 /* ---- One group of one row ---------------------------------------------------------------------------------- */
