@@ -9,8 +9,7 @@
  * A          m rows of k elements, `lda` apart. Packed (pack_a): blocks of nearly equal height, MR at most; a
  *            block is (k, MR), of which the columns past its height are not read.
  * B          micropanels of NR bytes of the columns, `stride` apart, each of k rows that are `ld` apart; the last
- *            may be narrower. n bytes of each row are read, by gemm whole vectors. (gemm prefetches up to a
- *            micropanel past the end.)
+ *            may be narrower. n bytes of each row are read. (gemm prefetches up to a micropanel past the end.)
  * C_INIT     C itself, or no byte of C. One row for all where ld = 0 (a bias); zeros where data is NULL.
  * C          m rows of n bytes. Nothing beside them is written. What C held is not read, unless C_INIT is C.
  *            C overlaps neither A nor B.

@@ -3,8 +3,7 @@
 cdef enum:
     CHUNK_BYTES = 1 << 17          # of the gates of a chunk of a forward: L2 holds them
     L2_INPUT_WEIGHTS = 1 << 19     # bytes of input weights; beyond, a chunk has about CHUNK_ROWS
-    CHUNK_ROWS = 64                # rows, which share one read of the weights, or one row for each
-    ROW_WEIGHTS = 1 << 16          # of so many bytes: 111 -> 109 ms (10,64,1760,1760, two threads)
+    CHUNK_ROWS = 64                # rows, which share one read of the weights
     BACKWARD_ROWS = 512            # the most rows in a chunk of a backward, unless it is one step
     MERGED_ROWS = 2                # the most rows that use the merged weights of x
     SMALL_TOTAL = 120              # the most units of all rows that `small_steps` computes,
@@ -92,13 +91,12 @@ cdef Py_ssize_t forward_chunk(const Call *call) noexcept nogil:
     """Steps whose input projection is made at once."""
     cdef:
         const PackedLayer *layer = call.layer
-        Py_ssize_t weights = 3 * layer.plane * layer.input_size, rows, chunk
+        Py_ssize_t chunk
     if call.steps == 1:
         return 1
     chunk = CHUNK_BYTES // max(1, call.rows * layer.ld_gates)
-    if weights > L2_INPUT_WEIGHTS:
-        rows = max(<Py_ssize_t> CHUNK_ROWS, weights // ROW_WEIGHTS)
-        chunk = max(chunk, rows // max(1, call.rows))
+    if 3 * layer.plane * layer.input_size > L2_INPUT_WEIGHTS:
+        chunk = max(chunk, CHUNK_ROWS // max(1, call.rows))
     return max(1, min(chunk, call.steps))
 
 
