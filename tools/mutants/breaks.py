@@ -105,7 +105,7 @@ BREAKS = [
           "length * (offset - rest) + rest", "length * (offset - rest)", GEMM),
     Break("packed-products-never-add", CORE + "gemm/microkernel.h",
           "accumulate ? c : NULL", "NULL", GEMM),
-    Break("blocks-of-the-depth-out-of-order", CORE + "gemm/microkernel.h",
+    Break("blocks-of-the-depth-out-of-order", CORE + "gemm/lone_vector.h",
           "ADD_BLOCK(2) ADD_BLOCK(3)", "ADD_BLOCK(3) ADD_BLOCK(2)", GEMM),
     # ---- rnn: the time loop, and what is around it
     Break("gates-of-a-chunk", CORE + "rnn/views.pxi",
