@@ -41,6 +41,7 @@ libsqlite3-0,libuuid1,libcrypt1}:arm64)
         touch "$work/root.done"
     fi
     type qemu-aarch64-static aarch64-linux-gnu-gcc > /dev/null 2>&1 || {
+        dpkg --configure -a  # where an installation was cut off before, apt-get refuses to begin one
         apt-get update -q
         apt-get install -y -q --no-install-recommends \
             qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross
