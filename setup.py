@@ -45,9 +45,18 @@ if X86:
     ISA_FLAGS["avx2"] = avx2
     ISA_FLAGS["avx512"] = [*avx2, "-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw"]
 
+# Without contraction of multiply and add, so that all give the same bits. Sums of integers may wrap
+# around on the way to a result in range.
+INT8_FLAGS = ["-ffp-contract=off", "-fwrapv", "-DGRU_C_INT8"]
+INT8_KERNELS = {f"int8_{isa}": [*flags, *INT8_FLAGS] for isa, flags in {
+    "baseline": [],
+    **({"avx2": ["-mavx2"], "avxvnni": ["-mavx2", "-mavxvnni"],
+        "avx512vnni": [*ISA_FLAGS["avx512"], "-mavx512vnni"]} if X86 else {}),
+}.items()}
+KERNELS = ISA_FLAGS | INT8_KERNELS
 
 # Headers of `cdef public` functions, which Cython writes.
-GENERATED = [CORE / "core.h", *(CORE / f"kernels_{isa}.h" for isa in ISA_FLAGS)]
+GENERATED = [CORE / "core.h", *(CORE / f"kernels_{name}.h" for name in KERNELS)]
 
 
 def write_blas_int() -> None:
@@ -81,7 +90,7 @@ def extension(name: str, flags: list[str]) -> Extension:
 write_blas_int()
 modules = [extension("cython_gru", [])]
 modules += [extension(f"_core.{name}", []) for name in ("core", "binding", "testing", "gemm.blas")]
-modules += [extension(f"_core.kernels_{isa}", flags) for isa, flags in ISA_FLAGS.items()]
+modules += [extension(f"_core.kernels_{name}", flags) for name, flags in KERNELS.items()]
 
 # Time stamps alone would compile C that Cython made with another NumPy, or with other flags.
 made_with = repr((Cython.__version__, numpy.__version__, DIRECTIVES, FLAGS, os.environ.get("CC")))

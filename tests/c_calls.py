@@ -134,8 +134,9 @@ def model_options(gru):
     return api.Options(
         num_layers=gru.num_layers, bidirectional=gru.bidirectional,
         reverse=isinstance(gru, gru_c.ReverseGRU), reset_before=not gru.reset_after,
-        training=gru.training, clip=gru.clip or 0, **activation("activation"),
-        **activation("recurrent_activation"))
+        training=gru.training, clip=gru.clip or 0, x_bits=gru.x_bits or 0,
+        weights=getattr(api, f"GRU_WEIGHTS_{(gru.quantization or 'dtype').upper()}"),
+        **activation("activation"), **activation("recurrent_activation"))
 
 
 @contextmanager

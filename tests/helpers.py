@@ -9,6 +9,7 @@ and batched (x, h_0, d_output, d_h_n; all but x may be missing); its *results* a
 """
 
 import gc
+import importlib
 import math
 import os
 import subprocess
@@ -33,8 +34,12 @@ in_use = {"isa": _core.isa, "engine": _core.engine}        # what kernels_of has
 @contextmanager
 def kernels_of(isa, engine):
     """Other kernels in use, chosen as GRU_C_ISA and GRU_C_ENGINE choose them at import."""
+    _core.load_quantized()                                 # once, so not later in place of others
+
     def bind(isa, engine):
         _core.bind(_core.contexts(isa, engine))
+        int8 = importlib.import_module(f"gru_c._core.kernels_int8_{_core.core.int8_kernels(isa)}")
+        _core.bind_rounded(_core.contexts(isa, "panel"), int8.context)
         in_use.update(isa=isa, engine=engine)
 
     bind(isa, engine)

@@ -78,8 +78,8 @@ def added(snapshot):
     snapshot["exports"]["gru_new"] = "int (int)"
     snapshot["enums"]["gru_status"].append("GRU_NEW = 19")
     snapshot["enums"]["gru_other"] = ["GRU_OTHER = 0"]
-    snapshot["options"]["members"].append("192: int extra (4 bytes)")
-    snapshot["options"]["size"] = 200
+    snapshot["options"]["members"].append("200: int extra (4 bytes)")
+    snapshot["options"]["size"] = 208
 
 
 def swap(items, i, j):
@@ -98,8 +98,8 @@ BREAKS = {
     "enum removed": lambda s: s["enums"].pop("gru_pass"),
     "option removed": lambda s: s["options"]["members"].pop(),
     "order of options": lambda s: swap(s["options"]["members"], 3, 4),
-    "option of the old size": lambda s: s["options"]["members"].append("188: char c (1 bytes)"),
-    "size alone": lambda s: s["options"].update(size=208),
+    "option of the old size": lambda s: s["options"]["members"].append("196: char c (1 bytes)"),
+    "size alone": lambda s: s["options"].update(size=216),
 }
 
 

@@ -140,10 +140,12 @@ def request(gru, case, wanted, threads):
     parameters = [value for activation in (gru.activation, gru.recurrent_activation)
                   for value in (activation.alpha or 0.0, activation.beta or 0.0)]
     numbers = struct.pack(
-        "19q5d", item, inputs, gru.hidden_size, gru.num_layers, gru.bidirectional,
+        "21q5d", item, inputs, gru.hidden_size, gru.num_layers, gru.bidirectional,
         case.model.get("reverse", False), not gru.reset_after, number_of(gru.activation),
         number_of(gru.recurrent_activation), gru.bias, wanted, steps, rows, threads, *given,
-        "h_0" in case.call, "dropout_masks" in case.call, *parameters, gru.clip or 0.0)
+        "h_0" in case.call, "dropout_masks" in case.call,
+        (None, "bfloat16", "int8").index(gru.quantization), gru.x_bits or 0, *parameters,
+        gru.clip or 0.0)
     arrays = [case.parameters[name] for name in names_of(case)]
     arrays += [call["x"], *([call["h_0"]] if "h_0" in case.call else [])]
     kinds = {"lengths": np.intp, "mask": np.uint8, "resets": np.uint8}
@@ -208,6 +210,7 @@ CASES = {
                                recurrent_activation={"name": "hard_sigmoid", "alpha": 0.25}),
     "no rows": family.case(4, 0, (3, 8), layers=2),
 }
+FEWER_BITS = [("bfloat16",), ("int8",), ("int8", 12)]      # arguments of quantize
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -228,17 +231,31 @@ def test_inference_has_the_bits_of_the_package(answer, name, dtype):
         assert_same_bits(answer(gru, case, INFERENCE, 1), {"output": output, "h_n": h_n})
 
 
+CAUSAL = [name for name, case in CASES.items()
+          if case.directions == 1 and not {"mask", "lengths"} & set(case.call)
+          and not case.model.get("reverse") and name != "no rows"]
+
+
 @pytest.mark.parametrize("wanted", [STREAM, STEPS], ids=["stream", "steps"])
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.directions == 1
-                                  and not {"mask", "lengths"} & set(case.call)
-                                  and not case.model.get("reverse")
-                                  and name != "no rows"])
+@pytest.mark.parametrize("name", CAUSAL)
 def test_steps_have_the_bits_of_a_sequence(answer, name, wanted, dtype):
     case = CASES[name]
     with kernels_of(_core.core.instruction_sets()[0], "panel"):
         gru = family.build(case, dtype).eval()
         output, h_n = gru(**family.arguments(gru, case, backward=False))
         assert_same_bits(answer(gru, case, wanted, 1), {"output": output, "h_n": h_n})
+
+
+@pytest.mark.parametrize("bits", FEWER_BITS, ids=str)
+@pytest.mark.parametrize("name", [name for name in CASES if name != "dropout"])
+def test_fewer_bits_have_the_bits_of_the_package(answer, name, bits):
+    """The library gets the weights of the float model, and rounds them."""
+    case = CASES[name]
+    with kernels_of(_core.core.instruction_sets()[0], "panel"):
+        gru = family.build(case, F32).quantize(*bits)
+        output, h_n = gru(**family.arguments(gru, case, backward=False))
+        for wanted in (INFERENCE, STREAM, STEPS) if name in CAUSAL else (INFERENCE,):
+            assert_same_bits(answer(gru, case, wanted, 2), {"output": output, "h_n": h_n})
 
 
 # ---- wrong arguments, threads --------------------------------------------------------------------

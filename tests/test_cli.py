@@ -148,6 +148,8 @@ def test_help(args, command):
     (["inspect", "a.npz", "--max-bytes", "1G"], "invalid int value: '1G'"),
     (["convert", "a.npz"], "the following arguments are required: OUT"),
     (["convert", "a.npz", "b.npz", "--dtype", "float16"], "invalid choice: 'float16'"),
+    (["convert", "a.npz", "b.npz", "--quantize", "int4"], "invalid choice: 'int4'"),
+    (["convert", "a.npz", "b.npz", "--x-bits", "9"], "invalid choice: 9"),
 ], ids=" ".join)
 def test_wrong_arguments(args, message, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -606,6 +608,40 @@ def test_convert(model_file, command, tmp_path):
     with np.load(model_file) as source:
         assert_same_bits(gru.state_dict(), {name: source[f"encoder.{name}"].astype(np.float64)
                                             for name in gru.state_dict()})
+
+
+def test_quantized(model_file, command, tmp_path):
+    """Converted to fewer bits, inspected, and back in the formats that hold floats."""
+    target, exported = tmp_path / "new.npz", tmp_path / "new.pt"
+    assert output_of(command("convert", model_file, target, "--quantize", "int8", "--x-bits",
+                             "12")).endswith("float32, weights rounded to int8, 552 parameters\n")
+    gru = gru_c.GRU.load(target)
+    assert (gru.quantization, gru.x_bits) == ("int8", 12)
+    shown = output_of(command("inspect", target))
+    assert "  options     reset_after=True, quantization='int8', x_bits=12\n" in shown
+    assert "  parameters  552 (1,224 bytes)\n" in shown     # of 2,208, with biases and scales
+    assert "no other arrays" in shown
+    found = json.loads(output_of(command("inspect", "--json", target)))["models"][0]
+    assert (found["options"]["x_bits"], found["bytes"]) == (12, 1224)
+    output_of(command("convert", target, exported))
+    assert_same_bits(gru_c.GRU.from_torch(exported).state_dict(), gru.state_dict())
+    output_of(command("convert", model_file, target, "--quantize", "bfloat16"))
+    assert gru_c.GRU.load(target).quantization == "bfloat16"
+    before = target.read_bytes()
+    for arguments, message in (
+            (["--quantize", "int8"], "has bfloat16 weights already: quantize the float model"),
+            (["--x-bits", "8"], "--x-bits goes with --quantize int8"),
+            (["--quantize", "int8", "--dtype", "float64"], "only a float32 model can be")):
+        assert message in error_of(command("convert", target, target, *arguments))
+        assert target.read_bytes() == before
+
+
+def test_inspect_a_quantized_classifier(command, tmp_path):
+    path = tmp_path / "model.npz"
+    SequenceClassifier(8, 16, 10, rng=0).quantize("int8").save(path)
+    shown = output_of(command("inspect", path))
+    assert "1 GRU, 2 other arrays" in shown and "quantization='int8', x_bits=8" in shown
+    assert len(output_of(command("predict", path, "--data", "digits")).splitlines()) == 361
 
 
 def test_convert_one_of_several(command, tmp_path):

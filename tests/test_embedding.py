@@ -153,8 +153,8 @@ def test_options_and_constants_are_those_of_a_c_compiler(tmp_path):
     found = [int(line) for line in output_of(program).split()]
     assert found == [*(getattr(api.Options, name).offset for name in members),
                      ctypes.sizeof(api.Options), *constants.values()]
-    assert len(members) == 29
-    assert len(constants) == 1 + 19 + 3 + 13
+    assert len(members) == 31
+    assert len(constants) == 1 + 19 + 3 + 13 + 3
 
 
 def test_options():
@@ -240,6 +240,111 @@ def test_streams_by_handle_and_by_packing(case, dtype, threads, max_steps, begin
     with nullcontext(handled(gru, threads)) if by_handle else packed(gru, threads) as calls:
         found = calls.stream_of(call, max_steps, min(begin, len(call["x"])))
     assert_same_bits(found, {"output": output, "h_n": h_n})
+
+
+# ---- weights in fewer bits -----------------------------------------------------------------------
+
+FEWER_BITS = [("bfloat16",), ("int8",), ("int8", 12)]      # arguments of quantize
+
+
+@drawing
+@given(cases(reverse=True, dropout=()), st.sampled_from(FEWER_BITS), st.sampled_from([1, 2]),
+       st.booleans())
+def test_fewer_bits_by_handle_and_by_packing(case, bits, threads, by_handle):
+    gru = build(case, F32).quantize(*bits)
+    call = arguments(gru, case, backward=False)
+    output, h_n = gru(**call)
+    with nullcontext(handled(gru, threads)) if by_handle else packed(gru, threads) as calls:
+        assert_same_bits(calls.forward_of(call), {"output": output, "h_n": h_n})
+
+
+@drawing
+@given(one_direction, st.sampled_from(FEWER_BITS), st.sampled_from([1, 2]), st.integers(1, 4),
+       st.integers(0, 7), st.booleans())
+def test_streams_of_fewer_bits_by_handle_and_by_packing(case, bits, threads, max_steps, begin,
+                                                        by_handle):
+    gru = build(case, F32).quantize(*bits)
+    call = arguments(gru, case, backward=False)
+    output, h_n = gru(**call)
+    with nullcontext(handled(gru, threads)) if by_handle else packed(gru, threads) as calls:
+        found = calls.stream_of(call, max_steps, min(begin, len(call["x"])))
+    assert_same_bits(found, {"output": output, "h_n": h_n})
+
+
+@pytest.mark.parametrize("bits", FEWER_BITS, ids=str)
+@pytest.mark.parametrize(("I", "H"), [(1000, 40), (7, 300), (161, 400)])
+@pytest.mark.parametrize(("T", "N"), [(1, 40), (30, 1), (30, 7), (5, 150)])
+def test_large_layers_of_fewer_bits(bits, I, H, T, N):  # noqa: E741
+    """With work for several threads."""
+    gru, call = GRU(I, H, num_layers=2, rng=0).quantize(*bits), {"x": normal(T, N, I)}
+    expected = dict(zip(("output", "h_n"), gru(**call), strict=True))
+    with packed(gru, 4) as calls:
+        for calls.threads in range(1, 5):
+            assert_same_bits(calls.forward_of(call), expected)
+
+
+@pytest.mark.parametrize("bits", FEWER_BITS, ids=str)
+def test_a_workspace_of_fewer_bits_is_enough_for_fewer_threads(bits):
+    """One that is too small is refused, so no other status may come."""
+    for T, N, H in [(1000, 15, 16), (40, 12, 256), (9, 30, 130)]:
+        gru = GRU(H, H, rng=0).quantize(*bits)
+        x, calls = normal(T, N, H), handled(gru)
+        for threads in range(1, 9):
+            workspace = calls.memory("workspace_size", api.GRU_INFERENCE, T, N, threads, None)
+            for fewer in range(1, threads + 1):
+                calls.forward(calls.model, T, N, address(x), None, None, None, address(workspace),
+                              workspace.size, fewer, None)
+
+
+@pytest.mark.parametrize("bits", FEWER_BITS, ids=str)
+def test_fewer_bits_have_no_training(bits):
+    handle, x = GRU(3, 4).quantize(*bits).handle(), normal(1, 2, 3)
+    size, room = ctypes.c_size_t(), np.zeros(1 << 16, np.uint8)
+    given = (address(room), room.size, 1, None)
+    assert handle.training is False
+    for which in (api.GRU_TRAINING, api.GRU_BACKWARD):
+        assert api.gru_workspace_size_f32(handle, which, 1, 2, 1, None, ctypes.byref(size)
+                                          ) == api.GRU_NO_TRAINING
+    assert api.gru_saved_size_f32(handle, 1, 2, None, ctypes.byref(size)) == api.GRU_NO_TRAINING
+    assert api.gru_forward_training_f32(handle, 1, 2, address(x), None, None, None, address(room),
+                                        room.size, *given) == api.GRU_NO_TRAINING
+    assert api.gru_backward_f32(handle, 1, 2, None, None, None, None, None, address(room),
+                                room.size, *given) == api.GRU_NO_TRAINING
+
+
+@pytest.mark.parametrize("imported", ["import gru_c.cython_gru", "gru_c._C_API",
+                                      "gru_c.ctypes_api()"])
+def test_c_needs_no_python_for_fewer_bits(imported):
+    """The kernels are there when the functions are, though Python has quantized nothing."""
+    assert python(f"""
+import ctypes, sys
+import numpy as np, gru_c
+assert not [name for name in sys.modules if "kernels_int8" in name]
+{imported}
+assert [name for name in sys.modules if "kernels_int8" in name]
+api, gru, model = gru_c.ctypes_api(), gru_c.GRU(3, 20, rng=0), ctypes.c_void_p()
+x = np.random.default_rng(0).standard_normal((5, 2, 3), np.float32)
+found, room = np.empty((5, 2, 20), np.float32), np.empty(1 << 20, np.uint8)
+assert api.gru_model_new_f32(3, 20, api.Options(weights=api.GRU_WEIGHTS_INT8),
+                             ctypes.byref(model)) == 0
+assert api.gru_model_pack_f32(model, 0, *(a.ctypes.data for a in gru.state_dict().values())) == 0
+assert api.gru_forward_f32(model, 5, 2, x.ctypes.data, None, found.ctypes.data, None,
+                           room.ctypes.data, room.size, 1, None) == 0
+np.testing.assert_array_equal(found, gru.quantize("int8")(x)[0])
+""") == ""
+
+
+def test_options_of_a_program_that_knows_no_storage():
+    """Nothing past the end of its struct is read."""
+    older = api.Options.weights.offset
+    options = api.Options(struct_size=older, weights=99, x_bits=99)
+    assert size_of("gru_model_size_f32", 30, 40, options) == size_of(
+        "gru_model_size_f32", 30, 40, None)
+    assert size_of("gru_model_size_f32", 30, 40, api.Options(weights=api.GRU_WEIGHTS_INT8)) < (
+        size_of("gru_model_size_f32", 30, 40, None))
+    for size in range(older + 1, ctypes.sizeof(options)):
+        assert api.gru_model_size_f32(30, 40, api.Options(struct_size=size), ctypes.byref(
+            ctypes.c_size_t())) == api.GRU_BAD_OPTIONS_SIZE
 
 
 # ---- handles -------------------------------------------------------------------------------------
@@ -376,9 +481,11 @@ def test_numba_finds_the_functions():
         assert get("gru_c.cython_gru", name) == api.address(name)
 
 
-def test_numba_calls_a_stream_in_a_loop():
+@pytest.mark.parametrize("bits", [None, *FEWER_BITS], ids=str)
+def test_numba_calls_a_stream_in_a_loop(bits):
     numba = pytest.importorskip("numba")
     gru, x = GRU(3, 8, rng=0).eval(), normal(50, 1, 3)
+    gru = gru.quantize(*bits) if bits else gru
     step = api.gru_stream_step_f32
 
     @numba.njit

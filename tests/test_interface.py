@@ -68,6 +68,7 @@ def test_subpackages_are_imported_when_they_are_asked_for():
                          "return_output=True, out=None, h_n_out=None"),
     (gru_c.GRU.backward, "d_output, d_h_n=None, accumulate=False, need_dx=True, need_grads=True"),
     (gru_c.GRU.load_state_dict, "mapping"),
+    (gru_c.GRU.quantize, "weights, x_bits=8"),
 ], ids=lambda value: getattr(value, "__qualname__", ""))
 def test_signatures(function, expected):
     found = {name: parameter for name, parameter in inspect.signature(function).parameters.items()
@@ -624,6 +625,7 @@ def test_show_config(capsys):
     assert lines["instruction set"] in ("baseline", "avx2", "avx512")
     assert lines["instruction set"] in lines["instruction sets"].split(", ")
     assert lines["engine"] in ("panel", "blas")
+    assert lines["int8"] in ("avx512vnni", "avxvnni", "avx2", "baseline")
     assert int(lines["threads"]) == gru_c.get_num_threads() >= 1
     assert lines["BLAS"].strip()
     assert lines["BLAS threads"] == "unknown" or int(lines["BLAS threads"]) >= 1

@@ -568,6 +568,15 @@ def test_files_of_this_version(suffix):
         drawn = np.random.default_rng(seed).uniform(-1, 1, first.shape) / np.sqrt(3)
         assert first == pytest.approx(drawn, abs=1e-6)
     assert SequenceClassifier.load(FIXTURES / f"classifier.{suffix}").num_classes == 4
+    for name, made in (("int8", gru_c.GRU(2, 3, num_layers=2, rng=5).quantize("int8", x_bits=12)),
+                       ("bfloat16", gru_c.GRUCell(2, 3, rng=6).quantize("bfloat16"))):
+        model = type(made).load(FIXTURES / f"{name}.{suffix}")
+        assert repr(model) == repr(made)
+        for found, drawn in zip(model.state_dict().values(), made.state_dict().values(),
+                                strict=True):
+            assert found == pytest.approx(drawn, abs=1e-6)
+    model = SequenceClassifier.load(FIXTURES / f"classifier_int8.{suffix}")
+    assert (model.num_classes, model.gru.quantization, model.gru.x_bits) == (4, "int8", 8)
 
 
 def test_a_classifier_of_an_earlier_version():

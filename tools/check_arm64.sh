@@ -11,8 +11,10 @@ skip=${GRU_C_SKIP_ARM64:-0}
 [ $# = 1 ] || { sed -n '2,7s/^# //p' "$0"; exit 64; }
 repo=$(realpath "$(dirname "$0")/..")
 numpy=2.4.6 scipy=1.17.1
-tests="test_activations test_gemm test_known_answers test_kernels test_numerics test_digests"
-products="gemm_f32 gemm_prefetch_f32 gemm_packed_f32 gemm_f64 gemm_prefetch_f64 gemm_packed_f64"
+tests="test_activations test_gemm test_known_answers test_kernels test_numerics test_digests
+test_reference_quantized test_quantize"
+products="gemm_f32 gemm_prefetch_f32 gemm_packed_f32 gemm_f64 gemm_prefetch_f64 gemm_packed_f64
+gemm_bfloat16 gemm_prefetch_bfloat16"
 
 cannot() {
     echo "check_arm64: cannot run here: $1"

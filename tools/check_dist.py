@@ -27,7 +27,7 @@ UNWANTED = {
     ".gz": r"src/.*\.c|.*\.(html|pyc|so)|.*/(blas_int\.pxi|core\.h|kernels_\w+\.h)",
 }
 MODULES = ("cython_gru", "_core/core", "_core/binding", "_core/testing", "_core/gemm/blas",
-           "_core/kernels_baseline")
+           "_core/kernels_baseline", "_core/kernels_int8_baseline")
 
 
 def sizes(path: Path) -> dict[str, int]:

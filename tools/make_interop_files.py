@@ -21,6 +21,9 @@ MODELS = {
     "reverse": gru_c.ReverseGRU(2, 3, reset_after=False, dtype=np.float64, rng=2),
     "cell": gru_c.GRUCell(2, 3, bias=False, recurrent_activation="hard_sigmoid", rng=3),
     "classifier": SequenceClassifier(2, 3, 4, rng=4),
+    "int8": gru_c.GRU(2, 3, num_layers=2, rng=5).quantize("int8", x_bits=12),
+    "bfloat16": gru_c.GRUCell(2, 3, rng=6).quantize("bfloat16"),
+    "classifier_int8": SequenceClassifier(2, 3, 4, rng=7).quantize("int8"),
 }
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ OUT/lib/cmake/gru_c/gru_c-config.cmake; OUT may be moved. It needs Cython, the h
 binutils. A program that links the library needs a C library with pthreads and libm.
 
 The kernels for AVX-512, AVX2 and any processor are all in it, and the first call chooses; --isa
-leaves out those that need more. For another machine give its compiler and the prefix of its
+leaves out those that need more. Those of int8 weights for AVX-VNNI need gcc 11, or clang 12, and
+are left out with an older one. For another machine give its compiler and the prefix of its
 binutils:
 
     python tools/make_static_library.py OUT --cc aarch64-linux-gnu-gcc --binutils aarch64-linux-gnu-
@@ -50,6 +51,13 @@ ISA_FLAGS = {
     "baseline": [],
     "avx2": AVX2,
     "avx512": [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw"],
+}
+# Kernels of int8 weights, and the instruction set that each belongs to.
+INT8_FLAGS = {
+    "int8_baseline": ("baseline", []),
+    "int8_avx2": ("avx2", ["-mavx2"]),
+    "int8_avxvnni": ("avx2", ["-mavx2", "-mavxvnni"]),
+    "int8_avx512vnni": ("avx512", [*ISA_FLAGS["avx512"], "-mavx512vnni"]),
 }
 
 PKG_CONFIG = """\
@@ -104,6 +112,20 @@ def instruction_sets(best: str, compiler: list[str]) -> list[str]:
     return names[:names.index(best) + 1]
 
 
+def kernels(isas: list[str], compiler: list[str]) -> dict[str, list[str]]:
+    """The flags of each module of kernels, of those that the compiler knows."""
+    found = {isa: ISA_FLAGS[isa] for isa in isas}
+    for name, (isa, flags) in INT8_FLAGS.items():
+        if isa in isas and (name != "int8_avxvnni" or knows(compiler, flags)):
+            found[name] = [*flags, "-ffp-contract=off", "-fwrapv", "-DGRU_C_INT8"]
+    return found
+
+
+def knows(compiler: list[str], flags: list[str]) -> bool:
+    return subprocess.run([*compiler, *flags, "-E", "-x", "c", os.devnull], capture_output=True,
+                          check=False).returncode == 0
+
+
 def copy_public(work: Path) -> Path:
     """A copy of the package's Cython files, in which C can call the functions of gru_c.h."""
     copy = work / "src" / "gru_c"
@@ -115,10 +137,12 @@ def copy_public(work: Path) -> Path:
     return copy
 
 
-def compile_objects(work: Path, compiler: list[str], isas: list[str], flags: list[str]):
+def compile_objects(work: Path, compiler: list[str], isas: list[str],
+                    flags: list[str]) -> list[Path]:
     """Object files of the interface, of the kernels, and of what chooses among these."""
     copy = copy_public(work)
-    modules = {"standalone": []} | {f"kernels_{isa}": ISA_FLAGS[isa] for isa in isas}
+    chosen = kernels(isas, compiler)
+    modules = {"standalone": []} | {f"kernels_{name}": extra for name, extra in chosen.items()}
     options = [word for directive in DIRECTIVES for word in ("-X", directive)]
     includes = [f"-I{CORE}", f"-I{HEADER.parent}", f"-I{sysconfig.get_path('include')}"]
 
@@ -133,8 +157,8 @@ def compile_objects(work: Path, compiler: list[str], isas: list[str], flags: lis
 
     with ThreadPoolExecutor(2) as threads:
         objects = list(threads.map(from_cython, modules))
-    chosen = [f"-DGRU_HAVE_{isa.upper()}" for isa in isas]
-    return [*objects, to_object(CONTEXTS, "contexts", chosen)]
+    defines = [f"-DGRU_HAVE_{name.upper()}" for name in chosen]
+    return [*objects, to_object(CONTEXTS, "contexts", defines)]
 
 
 def link(work: Path, compiler: list[str], binutils: str, objects: list[Path]) -> Path:

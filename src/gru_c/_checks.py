@@ -32,6 +32,41 @@ def _integer(value, name: str) -> int:
         raise TypeError(f"{name} should be of type int, got: {type(value).__name__}") from None
 
 
+# The most columns of a weight whose sums with int8 are exact in 32 bits, by the bits of x.
+MOST_COLUMNS = {8: (2**31 - 1) // (127 * 127), 12: (2**31 - 1) // (127 * 2047)}
+
+
+def quantization(weights, x_bits, model) -> tuple[str, int | None]:
+    """What a layer is told of the arguments of `quantize`; whether the model can be quantized."""
+    if not isinstance(weights, str) or weights not in ("int8", "bfloat16"):
+        raise ValueError(f"weights must be 'int8' or 'bfloat16', got {weights!r}")
+    x_bits = _integer(x_bits, "x_bits")
+    if x_bits not in MOST_COLUMNS:
+        raise ValueError(f"x_bits must be 8 or 12, got {_short(x_bits)}")
+    if model.quantization:
+        raise ValueError(f"the model has {model.quantization} weights already: quantize the float "
+                         "model")
+    if model.dtype != np.float32:
+        raise ValueError(f"only a float32 model can be quantized, this one is {model.dtype}: "
+                         "make one with dtype=float32 and load its weights")
+    if weights == "bfloat16":
+        if x_bits != 8:
+            raise ValueError("x_bits is for int8: with bfloat16 x is not rounded")
+        return "bfloat16", None
+    for name, parameter in model._parameters().items():
+        if parameter.ndim == 2:
+            columns(name, parameter.shape[1], x_bits)
+    return "int8", x_bits
+
+
+def columns(name: str, count: int, x_bits: int) -> None:
+    """Refuse a weight whose sums with int8 may not be exact."""
+    x_bits = x_bits if "weight_ih" in name else 8          # h has 8
+    if count > MOST_COLUMNS[x_bits]:
+        raise ValueError(f"{name} has {count} columns: with x_bits={x_bits} sums of int8 are exact "
+                         f"up to {MOST_COLUMNS[x_bits]}")
+
+
 def byte_limit(value) -> int:
     """`max_bytes` of a reader: an integer, 0 or more."""
     value = _integer(value, "max_bytes")
@@ -330,8 +365,12 @@ def refuse_overlap(out: np.ndarray, h_n_out: np.ndarray) -> None:
         raise ValueError("out and h_n_out share memory")
 
 
-def refuse_nothing_saved(training: bool, unfinished: str | None) -> Never:
+def refuse_nothing_saved(training: bool, unfinished: str | None,
+                         quantization: str | None) -> Never:
     """A backward without a forward."""
+    if quantization:
+        raise RuntimeError(f"a model with {quantization} weights has no backward: train the float "
+                           "model, and quantize it again")
     if not training:
         raise RuntimeError("backward needs training mode: call train(), then forward; eval() "
                            "drops what the last forward saved")

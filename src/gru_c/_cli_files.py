@@ -43,6 +43,9 @@ def add_commands(commands: Any) -> None:
                          ("reset-after", "whether the reset gate acts after the product")):
         add(f"--{option}", action=argparse.BooleanOptionalAction,
             help=f"{text}, where IN does not tell or tells it wrongly")
+    add("--quantize", choices=["int8", "bfloat16"], help="round the weights; .safetensors and .npz "
+        "hold them so, others as float32")
+    add("--x-bits", type=int, choices=[8, 12], help="of x, with --quantize int8 (default: 8)")
     _add_max_bytes(convert)
     convert.set_defaults(run=run_convert)
 
@@ -62,8 +65,12 @@ def run_convert(args: argparse.Namespace) -> int:
 
     options = {name: value for name in ("batch_first", "reset_after")
                if (value := getattr(args, name)) is not None}
+    if args.x_bits and args.quantize != "int8":
+        raise ValueError("--x-bits goes with --quantize int8")
+    quantization = [args.quantize, args.x_bits or 8] if args.quantize else []
     with noted():
-        found = convert(args.source, args.target, args.name, args.dtype, args.max_bytes, **options)
+        found = convert(args.source, args.target, args.name, args.dtype, args.max_bytes,
+                        quantization, **options)
     print(printable(f"{args.target}: {format_to_write(args.target).name}, {summary(found)}"))
     return 0
 
@@ -105,19 +112,23 @@ def contents(path: str, max_bytes: int) -> dict[str, Any]:
 
 def described(found: Found) -> dict[str, Any]:
     """A GRU, as JSON has it."""
+    from gru_c.interop import quantized
     from gru_c.interop.state_dict import size
 
     arrays = found.parameters.values()
+    own = found.quantization
+    stored = quantized.stored(found.parameters, own[0]) if own else found.parameters
     return {
         "name": found.name,
         "size": size(found),
         "convention": found.convention,
-        "options": {name: value for name, value in found.options.items() if name not in SIZES},
+        "options": {name: value for name, value in found.options.items() if name not in SIZES}
+        | dict(zip(quantized.OPTIONS, own, strict=False)),
         "cell": found.cell,
         **{name: found.options.get(name, False) for name in SIZES},
         "dtype": " and ".join(sorted({str(a.dtype) for a in arrays})),
         "parameters": sum(a.size for a in arrays),
-        "bytes": sum(a.nbytes for a in arrays),
+        "bytes": sum(a.nbytes for a in stored.values()),
     }
 
 
@@ -126,7 +137,8 @@ def summary(found: Found) -> str:
     from gru_c.interop.state_dict import size
 
     count = sum(a.size for a in found.parameters.values())
-    return f"{size(found)}, {found.dtype}, {count:,} parameters"
+    weights = f", weights rounded to {found.quantization[0]}" if found.quantization else ""
+    return f"{size(found)}, {found.dtype}{weights}, {count:,} parameters"
 
 
 def lines(found: dict[str, Any]) -> Iterator[str]:
@@ -161,7 +173,8 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
 def _default(option: str) -> Any:
     from gru_c import GRU
 
-    return signature(GRU).parameters[option].default
+    own = signature(GRU).parameters.get(option)
+    return own and own.default
 
 
 def _count(n: int, what: str) -> str:

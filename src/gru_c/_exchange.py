@@ -147,6 +147,8 @@ class Exchange:
     def to_torch(self, module: bool = False, path: Path | None = None) -> Any:
         """The parameters for PyTorch: a state dict, a module, or a file.
 
+        Those of a quantized model are the values that it computes with, in float32.
+
         Parameters
         ----------
         module : bool
@@ -395,7 +397,8 @@ class Exchange:
 
         ONNX Runtime runs only float32 models: ONNX has float64, but its CPU kernels do not. For a
         row of no steps it gives zeros as h_n, not ``h_0``. What matters only in training is not
-        written: dropout of any kind, and ``checkpoint``.
+        written: dropout of any kind, and ``checkpoint``. Those of a quantized model are the weights
+        that it computes with, in float32: ONNX does not round x and h.
 
         Parameters
         ----------
@@ -753,7 +756,8 @@ class Exchange:
         """Write the model to a file of gru_c: parameters, options and metadata.
 
         Whoever reads `path` in the meantime sees the old file or all of the new one. The same model
-        gives the same bytes. docs/interop/files.md describes the layout.
+        gives the same bytes. The weights of a quantized model are stored in as many bits as it has.
+        docs/interop/files.md describes the layout.
 
         Parameters
         ----------
@@ -768,7 +772,8 @@ class Exchange:
         ------
         ValueError
             If the suffix is another one, if a name of `metadata` is one of the format's own
-            (``format``, ``format_version``, ``options``), or if `load` could not read the file.
+            (``format``, ``format_version``, ``options``), or if `load` could not read the file, as
+            with a NaN in a weight of int8.
         TypeError
             If `metadata` holds anything but str.
         OSError
@@ -800,7 +805,7 @@ class Exchange:
 
         What a file says is checked before a model is made, and nothing in it is executed. Its
         content, not its name, tells which of the two formats it has. The model is in training mode,
-        as any new one; a model with dropout is in eval mode.
+        as any new one; a model with dropout and a quantized one are in eval mode.
 
         Parameters
         ----------

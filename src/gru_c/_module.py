@@ -18,11 +18,12 @@ from gru_c._parameters import frozen
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from gru_c._types import Array, Handle
+    from gru_c._types import Array, Handle, Integer
 
 FIXED = frozenset(("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dtype",
                    "reset_after", "bidirectional", "dropout", "input_dropout", "recurrent_dropout",
                    "activation", "recurrent_activation", "clip", "checkpoint", "rng"))
+DERIVED = frozenset(("quantization", "x_bits", "nbytes"))
 
 # Names that are meant for a parameter, of any layer: to set one that is not there is an error.
 PARAMETER_LIKE = re.compile(r"(weight|bias)_(([ih]{2}|hr)(_?l?\d+)?|[ihnr]*_?l\d+)(_reverse)?")
@@ -63,7 +64,7 @@ class Module(Exchange):
         self._state = TrainingState(form, True, has_options)
 
     def _set_attribute(self, name: str, value: Any) -> None:
-        if name in FIXED and name in self.__dict__:
+        if name in DERIVED or (name in FIXED and name in self.__dict__):
             raise AttributeError(f"{name} of a {type(self).__name__} cannot change: "
                                  "make a new model")
         if name == "forward":
@@ -78,7 +79,7 @@ class Module(Exchange):
         __setattr__ = _set_attribute
 
     def __delattr__(self, name: str) -> None:
-        if name in FIXED:
+        if name in FIXED or name in DERIVED:
             raise AttributeError(f"{name} of a {type(self).__name__} cannot be deleted")
         super().__delattr__(name)
 
@@ -95,6 +96,9 @@ class Module(Exchange):
     def train(self, mode: bool = True) -> Self:
         """Training mode, the default: each forward saves what `backward` needs. Returns self."""
         mode = _checks.flag(mode, "mode")
+        if mode and self.quantization:
+            raise ValueError(f"a model with {self.quantization} weights cannot be trained: train "
+                             "the float model, and quantize it again")
         if self._layers[0].training != mode:
             self._change(lambda layers: tuple(layer.for_mode(mode) for layer in layers))
         self._state.train(mode)
@@ -109,6 +113,86 @@ class Module(Exchange):
         gradients stay.
         """
         return self.train(False)
+
+    # ---- fewer bits ------------------------------------------------------------------------------
+
+    @property
+    def quantization(self) -> str | None:
+        """How weights are stored: ``"int8"`` or ``"bfloat16"`` after `quantize`, else None."""
+        weights: str | None = self._layers[0].quantization[0]
+        return weights
+
+    @property
+    def x_bits(self) -> int | None:
+        """The bits of x in products with int8 weights, 8 or 12; else None."""
+        bits: int | None = self._layers[0].quantization[1]
+        return bits
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the parameters in memory: as arrays, and packed for the products."""
+        return sum(layer.nbytes for layer in self._layers)
+
+    def quantize(self, weights: str, x_bits: Integer = 8) -> Self:
+        """A model with the same parameters in fewer bits, for inference. This one is not changed.
+
+        Where few rows go through a large layer, time goes into reading weights: int8 takes a
+        quarter of the memory, bfloat16 half. Biases, hidden states and gates stay float32.
+
+        Parameters
+        ----------
+        weights : {"int8", "bfloat16"}
+            ``"int8"``: integers from -127 to 127 and one scale for each row of a weight. x is
+            scaled to integers in each row and step, h is multiplied by 127 (by less where a state
+            exceeds 1); sums are exact. Results have the same bits on every processor.
+            ``"bfloat16"``: the 16 high bits of float32; x and h are not rounded. It is the better
+            choice where rows of a weight have a few large elements.
+        x_bits : {8, 12}
+            Bits of the integers of x, with int8: 12 are more exact, and take more time.
+
+        Returns
+        -------
+        Same class as the model
+            In eval mode. Its parameters read as the values that products use, in float32;
+            `to_torch`, `to_onnx` and others write these, while `save` stores fewer bits. What is
+            assigned or loaded is rounded. `train` is refused. A pickle is as large as that of the
+            float model.
+
+        Raises
+        ------
+        ValueError
+            The model is not float32, or is quantized; or a weight has too many columns for exact
+            sums.
+
+        Notes
+        -----
+        `gru_c.reference_quantized` has the definition in NumPy. With int8 a row of x that holds a
+        NaN or an infinity gives NaN.
+
+        Small layers gain nothing: below 24 units int8 is slower than float32, and weights of up to
+        64 inputs and units stay float32 in memory with bfloat16. With AVX-512 bfloat16 gains with
+        one row only; without AVX2 neither gains. docs/performance/quantized has figures.
+
+        Examples
+        --------
+        >>> import numpy as np, gru_c
+        >>> gru = gru_c.GRU(64, 256, rng=0).eval()
+        >>> small = gru.quantize("int8")
+        >>> x = np.random.default_rng(0).normal(size=(100, 1, 64)).astype(np.float32)
+        >>> bool(abs(small(x)[0] - gru(x)[0]).max() < 0.02), small.nbytes < gru.nbytes / 3
+        (True, True)
+        """
+        quantization = _checks.quantization(weights, x_bits, self)
+        model = copy.copy(self)
+        model._layers = tuple(layer.quantized(quantization) for layer in self._layers)
+        return model.eval()
+
+    def _shown_quantization(self) -> str:
+        """What the repr adds."""
+        return "".join(f", {name}={value!r}" for name in ("quantization", "x_bits")
+                       if (value := getattr(self, name)))
+
+    # ---- parameters --------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Array]:
         """The parameters by PyTorch's names, as read-only arrays: new weights go in through

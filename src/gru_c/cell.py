@@ -168,7 +168,7 @@ class GRUCell(Module):
     def __repr__(self) -> str:
         return (f"{type(self).__name__}({self.input_size}, {self.hidden_size}, bias={self.bias}, "
                 f"dtype={self.dtype}, reset_after={self.reset_after}"
-                f"{_activations.shown(self)})")
+                f"{_activations.shown(self)}{self._shown_quantization()})")
 
     # ---- running ---------------------------------------------------------------------------
 
@@ -230,7 +230,8 @@ class GRUCell(Module):
             self._state.abort("backward")
             raise
         if result is None:
-            _checks.refuse_nothing_saved(self._state.training, self._state.unfinished)
+            _checks.refuse_nothing_saved(self._state.training, self._state.unfinished,
+                                         self.quantization)
         return result
 
     # ---- what the last forward left ----------------------------------------------------------

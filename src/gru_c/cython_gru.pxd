@@ -59,6 +59,11 @@ cdef extern from "gru_c.h" nogil:
         GRU_ACTIVATION_SCALED_TANH
         GRU_ACTIVATION_ELU
 
+    cdef enum gru_weights_storage:
+        GRU_WEIGHTS_DTYPE
+        GRU_WEIGHTS_BFLOAT16
+        GRU_WEIGHTS_INT8
+
     ctypedef struct gru_options:
         size_t struct_size
         ptrdiff_t num_layers
@@ -89,6 +94,8 @@ cdef extern from "gru_c.h" nogil:
         int keep_saved
         int accumulate
         int flush_denormals
+        int weights
+        int x_bits
 
 cdef const char *gru_status_text(int status) noexcept nogil
 

@@ -17,8 +17,11 @@ from gru_c._core.rnn.call cimport INFERENCE, TRAINING
 import sys
 
 from gru_c._config import __version__
+from gru_c._core import load_quantized
 
 include "_core/surface/functions.pxi"
+
+load_quantized()                                           # functions that hold no GIL cannot
 
 cdef extern from *:
     """

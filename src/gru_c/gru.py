@@ -252,7 +252,7 @@ class GRU(Module):
                 f"batch_first={self.batch_first}, dtype={self.dtype}, "
                 f"reset_after={self.reset_after}"
                 f"{given('bidirectional', 'dropout', 'input_dropout', 'recurrent_dropout')}"
-                f"{_activations.shown(self)}{given('checkpoint')})")
+                f"{_activations.shown(self)}{given('checkpoint')}{self._shown_quantization()})")
 
     # ---- running ---------------------------------------------------------------------------
 
@@ -365,7 +365,8 @@ class GRU(Module):
             self._state.abort("backward")
             raise
         if result is None:
-            _checks.refuse_nothing_saved(self._state.training, self._state.unfinished)
+            _checks.refuse_nothing_saved(self._state.training, self._state.unfinished,
+                                         self.quantization)
         return result
 
     def step(self, x_t: ArrayLike, h: ArrayLike | None = None, out: Array | None = None) -> Array:

@@ -5,10 +5,11 @@
 
 enum { INFERENCE, TRAINING, STREAM, STEPS };
 
-struct request { /* in Python "19q5d" */
+struct request { /* in Python "21q5d" */
     int64_t bytes, inputs, hidden, layers, bidirectional, reverse, reset_before;
     int64_t activation, recurrent_activation, bias, pass, steps, rows, threads;
     int64_t has_lengths, has_mask, has_resets, has_h_0, has_dropout;
+    int64_t weights, x_bits;
     double alpha, beta, recurrent_alpha, recurrent_beta, clip;
 };
 
@@ -40,6 +41,8 @@ static void set_options(const struct request *r, gru_options *options)
     options->recurrent_activation_alpha = r->recurrent_alpha;
     options->recurrent_activation_beta = r->recurrent_beta;
     options->clip = r->clip;
+    options->weights = (int)r->weights;
+    options->x_bits = (int)r->x_bits;
 }
 
 static void take_rows(const struct request *r, gru_options *options)

@@ -96,7 +96,64 @@ static void refuse_model_options(void)
     BAD(GRU_BAD_OPTION, bidirectional, 1; o.reverse = 1);
     BAD(GRU_BAD_OPTION, activation, GRU_ACTIVATION_ELU; o.activation_alpha = -1.0);
     BAD(GRU_BAD_OPTION, recurrent_activation, GRU_ACTIVATION_LEAKY_RELU; o.recurrent_activation_alpha = -0.1);
+    BAD(GRU_BAD_OPTION, weights, -1);
+    BAD(GRU_BAD_OPTION, weights, GRU_WEIGHTS_INT8 + 1);
+    BAD(GRU_BAD_OPTION, weights, GRU_WEIGHTS_INT8; o.x_bits = -1);
+    BAD(GRU_BAD_OPTION, weights, GRU_WEIGHTS_INT8; o.x_bits = 9);
+    BAD(GRU_BAD_OPTION, weights, GRU_WEIGHTS_INT8; o.training = 1);
+    BAD(GRU_BAD_OPTION, weights, GRU_WEIGHTS_BFLOAT16; o.training = 1);
+    BAD(GRU_BAD_OPTION, weights, GRU_WEIGHTS_BFLOAT16; o.x_bits = 8);
+    BAD(GRU_BAD_OPTION, x_bits, 8);
+    BAD(GRU_BAD_OPTION, x_bits, 12);
+#ifdef DOUBLE
+    BAD(GRU_BAD_OPTION, weights, GRU_WEIGHTS_INT8);
+    BAD(GRU_BAD_OPTION, weights, GRU_WEIGHTS_BFLOAT16);
+#endif
 }
+
+#ifndef DOUBLE
+/* Sums of int8 over so many inputs or units are exact in 32 bits, and over one more are not. */
+static void refuse_sums_that_overflow(void)
+{
+    static const ptrdiff_t most = INT32_MAX / (127 * 127), most_12_bits = INT32_MAX / (127 * 2047);
+    gru_options o = defaults();
+    size_t size;
+    o.weights = GRU_WEIGHTS_INT8;
+    o.num_layers = 1;
+    CHECK(gru_model_size_f32(most, 1, &o, &size));
+    CHECK(gru_model_size_f32(1, most, &o, &size));
+    REFUSED(GRU_BAD_SIZE, gru_model_size_f32(most + 1, 1, &o, &out.size));
+    REFUSED(GRU_BAD_SIZE, gru_model_size_f32(1, most + 1, &o, &out.size));
+    o.x_bits = 12;
+    CHECK(gru_model_size_f32(most_12_bits, most, &o, &size));
+    REFUSED(GRU_BAD_SIZE, gru_model_size_f32(most_12_bits + 1, 1, &o, &out.size));
+    REFUSED(GRU_BAD_SIZE, gru_model_size_f32(1, most + 1, &o, &out.size));
+    o.num_layers = L;                                      /* x of the second is h, and twice as wide */
+    o.bidirectional = 1;
+    CHECK(gru_model_size_f32(1, most_12_bits / 2, &o, &size));
+    REFUSED(GRU_BAD_SIZE, gru_model_size_f32(1, most_12_bits / 2 + 1, &o, &out.size));
+    o.weights = GRU_WEIGHTS_BFLOAT16;
+    o.x_bits = 0;
+    CHECK(gru_model_size_f32(2 * most, 1, &o, &size));
+}
+
+static void refuse_to_train_with_fewer_bits(void)
+{
+    gru_options o = defaults(), zero = defaults();
+    for (o.weights = GRU_WEIGHTS_BFLOAT16; o.weights <= GRU_WEIGHTS_INT8; o.weights++) {
+        gru_model *model = packed(&o);
+        REFUSED(GRU_NO_TRAINING, gru_saved_size_f32(model, T, N, &zero, &out.size));
+        REFUSED(GRU_NO_TRAINING, gru_workspace_size_f32(model, GRU_BACKWARD, T, N, 1, &zero, &out.size));
+        REFUSED(GRU_NO_TRAINING,
+                gru_forward_training_f32(model, T, N, x, h, out.output, out.h_n, out.saved, ROOM, out.workspace,
+                                         ROOM, 1, &zero));
+        REFUSED(GRU_NO_TRAINING,
+                gru_backward_f32(model, T, N, x, h, out.dx, out.dh_0, NULL, out.saved, ROOM, out.workspace, ROOM,
+                                 1, &zero));
+        CHECK(gru_model_free(model));
+    }
+}
+#endif
 
 static void refuse_models(void)
 {
@@ -419,6 +476,10 @@ int main(void)
     memcpy(&before, &out, sizeof out);
     gru_model *model = packed(&o);
     refuse_model_options();
+#ifndef DOUBLE
+    refuse_sums_that_overflow();
+    refuse_to_train_with_fewer_bits();
+#endif
     refuse_models();
     refuse_packing();
     refuse_what_is_no_model();

@@ -60,6 +60,10 @@ def models() -> None:
     gru.bias_hh_l1 = [0.0] * 12
     gru.weight_ih_l1_reverse = gru.weight_ih_l1_reverse / 2
     print(gru.bias_ih_l0.shape)
+    assert_type(gru.quantize("int8", x_bits=np.int64(12)).quantize("bfloat16"), GRU)
+    assert_type(GRUCell(3, 4).quantize("bfloat16"), GRUCell)
+    assert_type((gru.quantization, gru.x_bits), tuple[str | None, int | None])
+    assert_type(gru.nbytes, int)
 
 
 def sequences() -> None:
@@ -85,6 +89,7 @@ def files(path: Path) -> None:
     assert_type(found, list[Found])
     assert_type((found[0].name, found[0].parameters), tuple[str, dict[str, Array]])
     assert_type(convert(path, "model.onnx", "encoder.", np.float32, batch_first=True), Found)
+    assert_type(convert(path, "model.npz", quantization=("int8", 12)), Found)
 
 
 def exchanged(path: Path, arrays: dict[str, Array], source: object) -> None:
@@ -206,6 +211,7 @@ def training(path: Path) -> None:
     model.save("model.safetensors")
     again = SequenceClassifier.load(path)
     assert_type(again, SequenceClassifier)
+    assert_type(again.quantize("int8"), SequenceClassifier)
     assert_type(again.metadata, dict[str, str])
     assert_type(again.predict(images), NDArray[np.int64])
     probabilities = again.eval().predict_proba(images, batch_size=10)

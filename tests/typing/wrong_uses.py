@@ -73,6 +73,9 @@ GRU.from_flax({}, reset_after=False)               # error: call-arg, reportCall
 GRU.from_equinox({}, 16)                           # error: arg-type, reportArgumentType
 GRU.from_rtneural(3)                               # error: arg-type, reportArgumentType
 gru.to_rtneural(None)                              # error: arg-type, reportArgumentType
+gru.quantize(8)                                    # error: arg-type, reportArgumentType
+gru.quantize("int8", x_bits=12.0)                  # error: arg-type, reportArgumentType
+gru.nbytes = 3                                     # error: misc, reportAttributeAccessIssue
 gru.save("gru.npz", {"epoch": 3})                  # error: dict-item, reportArgumentType
 print(GRU.load("gru.npz").Wrx)                     # error: attr-defined, reportAttributeAccessIssue
 print(GRUCell.load("cell.npz").num_layers)         # error: attr-defined, reportAttributeAccessIssue

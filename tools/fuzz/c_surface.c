@@ -18,6 +18,7 @@
 #include "gru_c.h"
 
 enum { MAX_BLOCKS = 4096, MAX_STREAMS = 3, MAX_SAVED = 2, LARGE = 100 };
+enum { OLDER_OPTIONS = offsetof(gru_options, weights) };   /* the size of the first version */
 
 static uint64_t case_seed, state;
 
@@ -113,6 +114,15 @@ static void draw_model_options(gru_options *options)
     if (one_in(4)) options->clip = 3.0 + uniform();
 }
 
+/* Of a model of float, which may store its weights in fewer bits. */
+static void draw_weights(gru_options *options)
+{
+    static const int bits_of_x[] = {0, 8, 12};
+    options->weights = pick(GRU_WEIGHTS_INT8 + 1);
+    if (options->weights != GRU_WEIGHTS_DTYPE) options->training = 0;
+    if (options->weights == GRU_WEIGHTS_INT8) options->x_bits = bits_of_x[pick(3)];
+}
+
 /* Of the steps and the rows of a call. */
 static void draw_row_options(gru_options *options, ptrdiff_t T, ptrdiff_t N)
 {
@@ -137,7 +147,7 @@ static void spoil_options(gru_options *options, ptrdiff_t T, ptrdiff_t N)
     ptrdiff_t *lengths;
     if (N == 0 || one_in(2)) {
         do options->struct_size = one_in(2) ? (size_t)pick(2 * sizeof *options) : (size_t)wild();
-        while (options->struct_size == sizeof *options);
+        while (options->struct_size == sizeof *options || options->struct_size == OLDER_OPTIONS);
         return;
     }
     lengths = block((size_t)N * sizeof *lengths, sizeof *lengths);

@@ -42,6 +42,7 @@ static void NAME(make)(NAME(subject) *s)
     ptrdiff_t shape[5];
     size_t size;
     draw_model_options(&s->options);
+    if (sizeof(REAL) == sizeof(float) && one_in(2)) draw_weights(&s->options);
     s->I = 1 + pick(one_in(4) ? 70 : 12);
     s->H = 1 + pick(one_in(4) ? 70 : 20);
     if (one_in(30)) s->H = LARGE + pick(100);              /* enough work for several threads */
@@ -454,6 +455,8 @@ static void NAME(fuzz_sizes)(const NAME(subject) *s)
     if (one_in(4)) options.recurrent_activation = (int)wild();
     if (one_in(4)) options.struct_size = (size_t)wild();
     if (one_in(4)) options.clip = one_in(2) ? NAN : -uniform();
+    if (one_in(4)) options.weights = one_in(2) ? pick(4) : (int)wild();
+    if (one_in(4)) options.x_bits = one_in(2) ? 4 * pick(4) : (int)wild();
     if (NAME(gru_model_size)(I, H, &options, &size) != GRU_OK) {
         REQUIRE(size == 12345);
         WRONG(NAME(gru_model_new)(I, H, &options, &model));

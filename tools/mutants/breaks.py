@@ -31,6 +31,7 @@ FORMATS = ("tests/test_interop_formats.py",)
 TORCH = ("tests/test_interop_torch.py",)
 CLI = ("tests/test_cli.py",)
 EMBEDDING = ("tests/test_embedding.py",)
+QUANTIZE = ("tests/test_quantize.py",)
 
 
 class Break(NamedTuple):
@@ -438,6 +439,46 @@ BREAKS = [
           "files.refuse_own(metadata, where)", "pass", TORCH),
     Break("a-mask-is-lost", "src/gru_c/interop/arrays.py",
           "_checks.any_array(found, name)", "np.asarray(found)", TORCH),
+    # ---- fewer bits
+    Break("the-scale-of-x-for-h", CORE + "rnn/forward.pxi",
+          "return 1 if layer.pointwise == &layer.context.sigmoid_tanh else 0", "return 0",
+          QUANTIZE),
+    Break("x-of-8-bits", CORE + "gemm/int8.h",
+          "if (wide) sum = (sum << 4) + sums[INT8_VECTORS + v];",
+          "if (wide) sum = sum << 4;", QUANTIZE),
+    Break("a-nan-counts-as-zero", CORE + "gemm/int8.h",
+          'if (bits >= 0x7f800000) scale = __builtin_nanf("");', "", QUANTIZE),
+    Break("a-scale-of-all-bits", CORE + "gemm/round.pxi", "bits &= <uint32_t> 0xffffff00", "pass",
+          QUANTIZE),
+    Break("bfloat16-cut-off", CORE + "gemm/round.pxi", "0x7fff + (bits >> 16 & 1)", "0", QUANTIZE),
+    Break("float-arrays-are-kept", CORE + "layer.pxi",
+          "for name in NAMES[2:] if name in weights}", "for name in NAMES if name in weights}",
+          QUANTIZE),
+    Break("x_bits-lost-in-copies", CORE + "layer.pxi",
+          "self.reverse, self.activations, self.quantization)",
+          "self.reverse, self.activations, (self.quantization[0], None))", QUANTIZE),
+    Break("the-float-model-is-changed", "src/gru_c/_module.py",
+          "model = copy.copy(self)\n", "model = self\n", QUANTIZE),
+    Break("quantized-bits-are-assigned", "src/gru_c/_module.py",
+          "if name in DERIVED or (", "if (", QUANTIZE),
+    Break("columns-of-any-number", "src/gru_c/_checks.py",
+          "if count > MOST_COLUMNS[x_bits]:", "if False:", QUANTIZE),
+    Break("x_bits-not-loaded", "src/gru_c/interop/found.py",
+          "model.quantize(*found.quantization)", "model.quantize(found.quantization[0])", QUANTIZE),
+    Break("a-scale-of-128", "src/gru_c/interop/quantized.py",
+          "scale = np.abs(a).max(axis=1) / np.float32(127)",
+          "scale = np.abs(a).max(axis=1) / np.float32(128)", QUANTIZE),
+    Break("negative-scales", "src/gru_c/interop/quantized.py",
+          "np.isfinite(scale) & (scale >= 0)", "np.isfinite(scale)", QUANTIZE),
+    Break("int8-of-128", "src/gru_c/interop/quantized.py", "if a.min() == -128:", "if False:",
+          QUANTIZE),
+    Break("rows-of-any-integers", "src/gru_c/interop/quantized.py", "(largest == 127) & ", "",
+          QUANTIZE),
+    Break("bfloat16-as-integers", "src/gru_c/interop/containers/safetensors.py",
+          'header[name]["dtype"] = "BF16"', "pass", QUANTIZE),
+    Break("classifiers-share-a-head", "src/gru_c/learn/classifier.py",
+          "model.head, model.metadata = copy.copy(self.head), dict(self.metadata)",
+          "model.metadata = dict(self.metadata)", QUANTIZE),
     # ---- the command line, the count of operations, sequences, the benchmark
     Break("status-after-ctrl-c", "src/gru_c/cli.py",
           "FAILED, INTERRUPTED = 1, 130", "FAILED, INTERRUPTED = 1, 1", COMMAND),

@@ -23,6 +23,7 @@ from gru_c._core.binding import (
     TrainingState,
     backward,
     bind,
+    bind_rounded,
     forward,
     marks,
     sort_by_length,
@@ -41,6 +42,13 @@ def contexts(isa: str, engine: str) -> object:
     """The capsule of the contexts of an instruction set, with the products of an engine."""
     kernels = importlib.import_module(f"gru_c._core.kernels_{isa}").contexts
     return blas.contexts(kernels) if engine == "blas" else kernels
+
+
+@functools.cache
+def load_quantized() -> None:
+    """Make layers of bfloat16 and of int8 possible; their kernels are not loaded before."""
+    int8 = importlib.import_module(f"gru_c._core.kernels_int8_{core.int8_kernels(isa)}")
+    bind_rounded(contexts(isa, "panel"), int8.context)
 
 
 def _choose_isa() -> str:
@@ -107,6 +115,7 @@ __all__ = [
     "engine",
     "forward",
     "isa",
+    "load_quantized",
     "marks",
     "sort_by_length",
     "sum_steps",

@@ -19,20 +19,25 @@ from libc.string cimport memcmp, memcpy, memset
 import os
 import threading
 
+import numpy as np
+
 from gru_c import _checks
 from gru_c._parameters import NAMES, frozen
 
 from gru_c.cython_gru cimport GRU_OK, gru_model, gru_stream
 
 from gru_c._core.core cimport (
-    connect_saved, connect_stack, context_of, fork_count, init_layer, mark_rows, max_threads,
-    new_serial, pack_backward_weights, pack_forward_weights, place_backward_weights,
-    place_forward_weights, plan_stack, run_stack, saved_size_of, set_activations, set_contexts,
+    connect_saved, connect_stack, fork_count, init_layer, mark_rows, max_threads, new_serial,
+    pack_backward_weights, pack_forward_weights, place_backward_weights, place_forward_weights,
+    plan_stack, run_stack, saved_size_of, set_activations, set_contexts, set_rounded_context,
     sort_rows, stream_copy_rows, stream_get_state, stream_init, stream_reset, stream_run,
-    stream_set_state, stream_size, sum_blocks,
+    stream_set_state, stream_size, sum_blocks, unpack_rounded,
 )
 from gru_c._core.core cimport sum_steps as core_sum_steps
-from gru_c._core.gemm.context cimport Activation, Activations, Context, View2, real
+from gru_c._core.gemm.context cimport (
+    AS_DTYPE, BFLOAT16, INT8, INT8_12_BITS, Activation, Activations, Context, PackedMatrix, View2,
+    real,
+)
 from gru_c._core.rnn.call cimport (
     BACKWARD, FORKED, GO_ON, HELD, INFERENCE, RESET, STOP, STOPPED, TRAINING, Call, Mode,
     PackedLayer, Ragged, Status, View3,

@@ -4,11 +4,11 @@ from libc.stddef cimport ptrdiff_t
 
 from gru_c.cython_gru cimport gru_model, gru_options, gru_stream
 
-from gru_c._core.gemm.context cimport Activations, Context, real
+from gru_c._core.gemm.context cimport Activations, Context, PackedMatrix, Storage, real
 from gru_c._core.rnn.call cimport Call, Mode, PackedLayer, Ragged, Status
 from gru_c._core.rnn.stack cimport Stack
 
-cdef void init_layer(PackedLayer *layer, const Context *context, Py_ssize_t input_size,
+cdef void init_layer(PackedLayer *layer, Storage storage, size_t itemsize, Py_ssize_t input_size,
                      Py_ssize_t hidden_size, bint reset_after) noexcept nogil
 cdef void set_activations(PackedLayer *layer, Activations activations) noexcept nogil
 cdef size_t place_forward_weights(PackedLayer *layer, void *memory) noexcept nogil
@@ -17,6 +17,9 @@ cdef void pack_forward_weights(PackedLayer *layer, const real *weight_ih, const 
                                const real *bias_ih, const real *bias_hh) noexcept nogil
 cdef void pack_backward_weights(
     PackedLayer *layer, const real *weight_ih, const real *weight_hh) noexcept nogil
+
+cdef void unpack_rounded(
+    const PackedMatrix *packed, Py_ssize_t units, float *weight) noexcept nogil
 
 cdef size_t saved_size(Call *call) noexcept nogil
 cdef size_t workspace_size(Call *call, int count) noexcept nogil
@@ -46,7 +49,7 @@ cdef int fork_count() noexcept nogil
 
 # The contexts in use: those that Python binds, or the best of a program without Python.
 cdef void set_contexts(const Context *of_float) noexcept nogil
-cdef const Context *context_of(size_t itemsize) noexcept nogil
+cdef void set_rounded_context(Storage storage, const Context *context) noexcept nogil
 
 cdef int new_serial() noexcept nogil       # of a Model
 

@@ -16,13 +16,14 @@ from gru_c.cython_gru cimport (
     GRU_BACKWARD, GRU_BAD_LENGTHS, GRU_BAD_OPTION, GRU_BAD_OPTIONS_SIZE, GRU_BAD_ROW, GRU_BAD_SIZE,
     GRU_BAD_THREADS, GRU_INFERENCE, GRU_MEMORY_TOO_SMALL, GRU_MISALIGNED, GRU_NO_TRAINING,
     GRU_NOT_A_MODEL, GRU_NOT_A_STREAM, GRU_NOT_CAUSAL, GRU_NOT_PACKED, GRU_NOT_SAVED,
-    GRU_NULL_POINTER, GRU_OK, GRU_OTHER_DTYPE, GRU_OUT_OF_MEMORY, GRU_TRAINING, gru_model,
-    gru_options, gru_stream,
+    GRU_NULL_POINTER, GRU_OK, GRU_OTHER_DTYPE, GRU_OUT_OF_MEMORY, GRU_TRAINING,
+    GRU_WEIGHTS_BFLOAT16, GRU_WEIGHTS_DTYPE, GRU_WEIGHTS_INT8, gru_model, gru_options, gru_stream,
 )
 
 from gru_c._core.gemm.context cimport (
-    PANEL_BYTES, Activation, Activations, Context, GateView, Micropanels, PackedMatrix, Pointwise,
-    Prefetch, SmallSteps, View2, real, rows_t,
+    AS_DTYPE, BFLOAT16, INT8, INT8_12_BITS, PANEL_BYTES, STORAGES, Activation, Activations, Context,
+    GateView, Micropanels, PackedMatrix, Pointwise, Prefetch, SmallSteps, Storage, View2, real,
+    rows_t,
 )
 from gru_c._core.parallel.pool cimport Barrier, partition, task_t
 from gru_c._core.rnn.call cimport (
@@ -40,6 +41,7 @@ from gru_c._core.surface.types cimport (
 include "parallel/pool.pxi"
 include "gemm/pack.pxi"
 include "gemm/macrokernel.pxi"
+include "gemm/round.pxi"
 include "rnn/views.pxi"
 include "rnn/plan.pxi"
 include "rnn/workspace.pxi"
@@ -142,11 +144,21 @@ cdef void run_pair(void *argument, int rank, int team) noexcept nogil:
 
 cdef extern from "platform.h" nogil:
     int extensions "gru_extensions"()
+    bint has_vnni "gru_vnni"(int extensions)
 
 
 def instruction_sets():
     """The instruction sets that this processor has, the best first."""
     return ["avx512", "avx2", "baseline"][2 - extensions():]
+
+
+def int8_kernels(isa):
+    """The kernels of int8 weights for an instruction set that this processor has."""
+    if isa == "avx512":
+        return "avx512vnni" if has_vnni(2) else int8_kernels("avx2")
+    if isa == "avx2":
+        return "avxvnni" if has_vnni(1) else "avx2"
+    return "baseline"
 
 
 def initialize(int available, size_t blas_get_num_threads):

@@ -41,7 +41,8 @@ cdef class Handle:
         memset(model.is_packed, 1, count)
         model.count = model.packed = count
         model.directions = directions_of(layers)
-        model.context, model.reset_after = layer.packed.context, layer.packed.reset_after
+        model.context, model.storage = layer.packed.context, layer.packed.storage_ih
+        model.reset_after = layer.packed.reset_after
         model.input_size, model.hidden_size = layer.packed.input_size, layer.packed.hidden_size
         model.reverse, model.training = layer.reverse, layer.training
         model.serial = new_serial()

@@ -1,5 +1,6 @@
 /* Everything in C that a kernels module compiles for its instruction set: vectors, their functions, and the
- * microkernel and the loop of small layers, for float and for double. Names end in _f32 and _f64. */
+ * microkernel and the loop of small layers, for float and for double. Names end in _f32 and _f64. A module for int8
+ * defines GRU_C_INT8. */
 #ifndef GRU_C_KERNELS_H
 #define GRU_C_KERNELS_H
 
@@ -13,6 +14,7 @@
 #define vec NAME(vec)
 #define ivec NAME(ivec)
 #define half NAME(half)
+#define half_bits NAME(half_bits)
 
 /* float: e^r - 1 = r + r^2 P(r) on |r| <= ln(2)/2, P of degree 4 (Chebyshev fit, error 0.2 ulp). P is split in
  * two chains that overlap: 89 -> 86 us (1000 steps of one row and 16 units). */
@@ -34,6 +36,11 @@
 #include "vmath/math.h"
 #include "vmath/activations.h"
 #include "gemm/microkernel.h"
+#include "gemm/bfloat16.h"
+#ifdef GRU_C_INT8
+#include "gemm/int8.h"
+#include "gemm/int8_small.h"
+#endif
 #include "rnn/small_steps.h"
 #undef REAL
 #undef BITS
@@ -63,7 +70,9 @@
 #include "vmath/math.h"
 #include "vmath/activations.h"
 #include "gemm/microkernel.h"
+#ifndef GRU_C_INT8
 #include "rnn/small_steps.h"
+#endif
 #undef REAL
 #undef BITS
 #undef SUFFIX
@@ -72,5 +81,6 @@
 #undef vec
 #undef ivec
 #undef half
+#undef half_bits
 
 #endif

@@ -11,18 +11,28 @@
 /* ---- processors ----------------------------------------------------------------------------------------- */
 
 /* gru_extensions: 0, 1 with AVX2 and FMA, 2 with AVX-512, too.
+ * gru_vnni: whether a processor with that many extensions has VNNI for their vectors.
  * gru_get_fp_mode, gru_set_fp_mode: the rounding and the treatment of denormals in this thread, on which a
  * result depends. Traps stay masked, and flags are not passed on. x87 is not used, so on x86 MXCSR holds the
  * whole mode.
  * gru_cpu_pause: for a loop that polls. `yield` does nothing on most arm64 cores; `isb` takes as long as x86's
  * `pause`. */
 #if defined(__x86_64__)
+#include <cpuid.h>
 static inline int gru_extensions(void)
 {
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") ? 2 : 1;
+}
+static inline int gru_vnni(int extensions)
+{
+    unsigned int a, b, c, d;
+    if (extensions == 2) return __builtin_cpu_supports("avx512vnni") != 0;
+    /* clang 14 and gcc 10 have no name for AVX-VNNI: bit 4 of EAX in the second part of leaf 7 */
+    return extensions == 1 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && a >= 1 &&
+           __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 4) != 0;
 }
 #define GRU_FP_MODE 0xe040u         /* flush to zero, rounding, denormals are zero */
 #define GRU_FLUSH_DENORMALS 0x8040u
@@ -34,6 +44,7 @@ static inline void gru_set_fp_mode(unsigned long mode)
 #define gru_cpu_pause() __builtin_ia32_pause()
 #elif defined(__aarch64__)
 static inline int gru_extensions(void) { return 0; }
+static inline int gru_vnni(int extensions) { return (void)extensions, 0; }
 #define GRU_FP_MODE 0x07c80007ul    /* AHP, DN, FZ, rounding, FZ16, and FEAT_AFP's NEP, AH, FIZ */
 #define GRU_FLUSH_DENORMALS 0x01000000ul
 static inline unsigned long gru_fpcr(void)
@@ -52,6 +63,7 @@ static inline void gru_set_fp_mode(unsigned long mode)
 #else
 #include <fenv.h>
 static inline int gru_extensions(void) { return 0; }
+static inline int gru_vnni(int extensions) { return (void)extensions, 0; }
 #define GRU_FLUSH_DENORMALS 0ul      /* not known here */
 static inline unsigned long gru_get_fp_mode(void) { return (unsigned long)fegetround(); }
 static inline void gru_set_fp_mode(unsigned long mode) { fesetround((int)mode); }

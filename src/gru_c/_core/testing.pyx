@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from gru_c._core.gemm.context cimport (
-    PANEL_BYTES, Activation, Context, Micropanels, PackedMatrix, Prefetch, View2, real,
+    AS_DTYPE, PANEL_BYTES, Activation, Context, Micropanels, PackedMatrix, Prefetch, View2, real,
 )
 from gru_c._core.sizes cimport LINE, ceil_div, copy_rows
 
@@ -47,8 +47,11 @@ def activate(capsule, function, alpha, beta, clip, x, y):
 cdef PackedMatrix describe(capsule, b, packed) except *:
     cdef const Context *context = context_of(capsule, b)
     cdef Py_ssize_t size = b.shape[2] * b.itemsize
-    return PackedMatrix(context, view_of(packed).data, b.shape[0], 0, b.shape[1],
-                        ceil_div(size, LINE) * LINE, ceil_div(size, context.unit) * context.unit)
+    return PackedMatrix(context, AS_DTYPE, view_of(packed).data, b.shape[0], 0, b.shape[1],
+                        b.shape[1], ceil_div(size, LINE) * LINE,
+                        ceil_div(size, context.unit) * context.unit,
+                        b.shape[0] == 1 and b.shape[1] <= context.kc,
+                        context.gemm[AS_DTYPE], context.gemm_prefetch[AS_DTYPE])
 
 
 def pack(capsule, b):

@@ -79,6 +79,14 @@ enum gru_activation_name {
     GRU_ACTIVATION_ELU               /* alpha (e^x - 1) for x < 0 */
 };
 
+/* How weights are stored. With fewer bits than a float's, gru_model_pack rounds them; results are those of
+ * quantize() in Python. */
+enum gru_weights_storage {
+    GRU_WEIGHTS_DTYPE = 0, /* as the type of the model */
+    GRU_WEIGHTS_BFLOAT16,  /* the 16 high bits of a float */
+    GRU_WEIGHTS_INT8       /* integers and a scale for each row; in products, x and h are such, too */
+};
+
 /* Options of a model and of its calls. All zero but struct_size, or NULL in place of the struct, is the
  * default of each. A function reads only what concerns it. */
 typedef struct gru_options {
@@ -121,6 +129,10 @@ typedef struct gru_options {
     int accumulate;      /* gradients of parameters are added to what is there */
     int flush_denormals; /* numbers below the smallest normal one count as zero, for the length of the
                             call: on many processors arithmetic with them is slow. Streams always do so */
+
+    /* ---- of a model again */
+    int weights; /* a gru_weights_storage; with double or `training` only GRU_WEIGHTS_DTYPE */
+    int x_bits;  /* with GRU_WEIGHTS_INT8 the bits of x in products: 8, which 0 is, or 12. Else 0 */
 } gru_options;
 
 /* Every function: name and arguments. F(name, (arguments), (names)). Once for float, once for double:
@@ -131,6 +143,7 @@ typedef struct gru_options {
  *   model_pack     The weights of one layer and direction, index = layer * D + direction, gates stacked
  *                  r, z, n: weight_ih (3H, I or D H), weight_hh (3H, H), bias_ih and bias_hh (3H), which
  *                  are both NULL for a layer without bias. They are copied. Not from two threads at once.
+ *                  With int8, a row that holds a NaN or an infinity makes its unit NaN.
  *                  When all layers have theirs, the model never changes again.
  *   model_new      The same as model_init, in memory from malloc, which gru_model_free frees.
  *

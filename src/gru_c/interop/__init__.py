@@ -12,7 +12,7 @@ keras/          layers, weights and files of Keras
 onnx/           GRU nodes of ONNX
 gates.py        separate matrices; flax.py equinox.py rtneural.py: those of others;
                 layers.py: what they share
-files.py        files of our own
+files.py        files of our own; quantized.py: weights of fewer bits in them
 containers/     files and the arrays in them, without a GRU
 formats.py      what a file is; read_arrays, find and convert over all formats
 """

@@ -4,7 +4,8 @@ The metadata, texts by name:
 
     format          gru_c.GRU, gru_c.ReverseGRU or gru_c.GRUCell
     format_version  1
-    options         the arguments of the class as a JSON object, dtype too
+    options         the arguments of the class as a JSON object, dtype too; and what quantize was
+                    given
     ...             what the user gave
 
 docs/interop/files.md has the layout in full.
@@ -17,8 +18,10 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gru_c import _activations, _checks
-from gru_c.interop import state_dict
+from gru_c.interop import quantized, state_dict
 from gru_c.interop.containers import json_text, npz, safetensors, zips
 from gru_c.interop.containers.reading import all_of
 from gru_c.interop.containers.writing import write_atomically
@@ -26,7 +29,7 @@ from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import Found
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from typing import IO, Protocol, TypeAlias
 
     from gru_c._exchange import Path
@@ -40,7 +43,8 @@ if TYPE_CHECKING:
 
         def read(self, file: IO[bytes], where: str, max_bytes: int) -> Contents: ...
         def unpack(self, data: bytes, where: str, max_bytes: int) -> Contents: ...
-        def pack(self, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes: ...
+        def pack(self, arrays: Mapping[str, Array], metadata: Mapping[str, str],
+                 bfloat16: Collection[str] = ()) -> bytes: ...
 
 CONTAINERS: dict[str, Container] = {".safetensors": safetensors, ".npz": npz}
 MAX_BESIDE = 2**25                                         # bytes of a pipe beside the arrays
@@ -127,9 +131,16 @@ def of_user(metadata: Mapping[str, str], own: tuple[str, ...], path: Path) -> di
 
 
 def save(path: Path, container: Container, arrays: Mapping[str, Array], metadata: Mapping[str, str],
-         check: Callable[[dict[str, Array], dict[str, str], str], Any]) -> None:
-    """Write a file after reading it back with `check`: what `load` would refuse is not saved."""
-    where, data = os.fsdecode(path), container.pack(arrays, metadata)
+         check: Callable[[dict[str, Array], dict[str, str], str], Any],
+         weights: str | None = None) -> None:
+    """Write a file after reading it back with `check`: what `load` would refuse is not saved.
+
+    The parameters of a model quantized to `weights` are stored so.
+    """
+    where = os.fsdecode(path)
+    arrays = quantized.stored(arrays, weights) if weights else arrays
+    data = container.pack(arrays, metadata,
+                          [name for name, a in arrays.items() if a.dtype == np.uint16])
     try:
         check(*container.unpack(data, where, len(data)), where)
     except ModelFileError as error:
@@ -147,11 +158,13 @@ def write(found: Found, path: Path, metadata: Mapping[str, str] | None = None) -
     told = found.options | {"dtype": found.dtype.name}
     options = {name: check(told.get(name, default), name)
                for name, (check, default) in CLASSES[f"gru_c.{kind}"].items()}
+    if found.quantization:
+        options |= dict(zip(quantized.OPTIONS, (*found.quantization, None), strict=False))
     texts |= {"format": f"gru_c.{kind}", "format_version": VERSION,
               "options": json.dumps(options, sort_keys=True)}
     arrays = {name.removesuffix("_l0") if found.cell else name: a.astype(found.dtype, copy=False)
               for name, a in found.parameters.items()}
-    save(path, container, arrays, texts, _model)
+    save(path, container, arrays, texts, _model, *found.quantization[:1])
 
 
 def read(path: Path, max_bytes: int) -> Found:
@@ -165,11 +178,13 @@ def find(path: Path, max_bytes: int) -> list[Found]:
     where = os.fsdecode(path)
     if metadata.get("format") in CLASSES:
         return [_model(arrays, metadata, where)]
-    found = state_dict.find(arrays, where)
     if metadata.get("format") != CLASSIFIER:
-        return found
+        return state_dict.find(arrays, where)
+    parameters, quantization = quantized.of_texts(arrays, metadata, where)
     own = {"batch_first": True, "reset_after": metadata.get("reset_after") != "False"}
-    return [replace(gru, options=gru.options | own, convention=CLASSIFIER) for gru in found]
+    return [replace(gru, options=gru.options | own, convention=CLASSIFIER,
+                    quantization=quantization, arrays=quantized.names(gru.arrays, arrays))
+            for gru in state_dict.find(parameters, where)]
 
 
 def _model(arrays: dict[str, Array], metadata: dict[str, str], where: str) -> Found:
@@ -185,11 +200,12 @@ def _model(arrays: dict[str, Array], metadata: dict[str, str], where: str) -> Fo
         raise ModelFileError(f"{where}: metadata format_version is "
                              f"{metadata.get('format_version')!r}, this gru_c reads {VERSION!r}")
     options = _options(metadata.get("options", ""), CLASSES[kind], where)
+    parameters, quantization = _unquantized(arrays, options, where)
     try:
-        found = state_dict.read(arrays, "", where, kind)
+        found = state_dict.read(parameters, "", where, kind)
     except ValueError as error:
         raise ModelFileError(str(error)) from None
-    for name, a in arrays.items():
+    for name, a in parameters.items():
         if a.dtype != options["dtype"]:
             raise ModelFileError(f"{where}: {name} is {a.dtype}, the metadata say "
                                  f"{options['dtype']}")
@@ -205,17 +221,31 @@ def _model(arrays: dict[str, Array], metadata: dict[str, str], where: str) -> Fo
     if reverse and found.options["bidirectional"]:
         raise ModelFileError(f"{where}: a {kind} has one direction, the file has two")
     texts = {name: text for name, text in metadata.items() if name not in OWN}
-    return replace(found, options=found.options | options | {"reverse": reverse}, metadata=texts)
+    return replace(found, options=found.options | options | {"reverse": reverse}, metadata=texts,
+                   quantization=quantization, arrays=tuple(arrays))
+
+
+def _unquantized(arrays: dict[str, Array], options: dict[str, Any],
+                 where: str) -> tuple[dict[str, Array], tuple[Any, ...]]:
+    """The parameters in float, and what `quantize` was given, which leaves the options."""
+    if "quantization" not in options:
+        return arrays, ()
+    weights, x_bits = (options.pop(name) for name in quantized.OPTIONS)
+    return quantized.effective(arrays, weights, x_bits, where), quantized.given(weights, x_bits)
 
 
 def _options(text: str, known: Known, where: str) -> dict[str, Any]:
     """The arguments in the metadata, each checked as the class checks it."""
     options = json_text.parse(text, f"{where}: metadata options")
+    given = {}
+    if isinstance(options, dict):
+        given = {name: options.pop(name) for name in quantized.OPTIONS if name in options}
     if not isinstance(options, dict) or options.keys() != known.keys():
         raise ModelFileError(f"{where}: metadata options should be a JSON object with the names "
                              f"{', '.join(known)}, got {text[:200]!r}")
     try:
-        return {name: check(options[name], name) for name, (check, _) in known.items()}
+        checked = {name: check(options[name], name) for name, (check, _) in known.items()}
+        return checked | (quantized.options(checked["dtype"], **given) if given else {})
     except (TypeError, ValueError, OverflowError) as error:
         raise ModelFileError(f"{where}: metadata options: {error}") from None
 

@@ -23,7 +23,7 @@ from gru_c.interop.errors import ModelFileError
 from gru_c.interop.found import build, described
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Unpack
 
     from gru_c._exchange import Path
@@ -272,7 +272,8 @@ def _named(found: list[Found], name: str) -> list[Found]:
 # ---- from one to another ------------------------------------------------------------------------
 
 def convert(source: Path, target: Path, name: str | None = None, dtype: DType | None = None,
-            max_bytes: int = MAX_BYTES, **options: Unpack[Options]) -> Found:
+            max_bytes: int = MAX_BYTES, quantization: Sequence[Any] = (),
+            **options: Unpack[Options]) -> Found:
     """Write the GRU of one file to another, in the format that the suffix of `target` names.
 
     Parameters
@@ -289,6 +290,9 @@ def convert(source: Path, target: Path, name: str | None = None, dtype: DType | 
         Of what is written; that of the file if absent, float32 for halves.
     max_bytes : int
         As for `read_arrays`.
+    quantization : sequence
+        Arguments for `gru_c.GRU.quantize`: ``["int8", 12]``. Files of `gru_c.GRU.load` are small
+        then; the others hold the rounded values in float32.
     **options
         Arguments of `gru_c.GRU` that the file does not tell, or tells wrongly: ``batch_first``,
         ``reset_after``, ...
@@ -320,7 +324,8 @@ def convert(source: Path, target: Path, name: str | None = None, dtype: DType | 
     """
     writer = format_to_write(target)
     found = find_one(source, name, max_bytes, **options)
-    new = described(build(GRUCell if found.cell else GRU, found, dtype, **options))
+    model = build(GRUCell if found.cell else GRU, found, dtype, **options)
+    new = described(model.quantize(*quantization) if quantization else model)
     new = replace(new, where=found.where, name=found.name, metadata=found.metadata)
     writer.io.write(new, target)
     return new

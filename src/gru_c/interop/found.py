@@ -49,6 +49,9 @@ class Found:
         Texts of the file by name.
     arrays
         Names of the arrays in the file that the parameters come from, as `read_arrays` has them.
+    quantization
+        What `quantize` was given, ``("int8", 12)``; the parameters are the values that the model
+        computes with. Empty for floats.
     """
 
     options: dict[str, Any]
@@ -59,11 +62,13 @@ class Found:
     metadata: dict[str, str] = field(default_factory=dict)
     cell: bool = False
     arrays: tuple[str, ...] = ()
+    quantization: tuple[Any, ...] = ()
 
     def __repr__(self) -> str:
         """Without the arrays."""
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
-        return f"Found({self.name!r}, {options}, dtype={self.dtype})"
+        end = f", quantization={self.quantization}" if self.quantization else ""
+        return f"Found({self.name!r}, {options}, dtype={self.dtype}{end})"
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
@@ -76,7 +81,7 @@ def build(cls: type[Model], found: Found, dtype: DType | None = None, **given: A
     """Make a model of class `cls`, a `GRU` or `GRUCell`. Arguments in `given` replace those found.
 
     It is in training mode, as any new model, unless it has dropout: then in eval mode, so that its
-    results are those of the source.
+    results are those of the source. So is a quantized one; with ``dtype=float64`` it is of floats.
     """
     for name in TOLD:
         if name in given:
@@ -97,6 +102,8 @@ def build(cls: type[Model], found: Found, dtype: DType | None = None, **given: A
               for name, a in found.parameters.items()}
     model = kind(**options, dtype=dtype)
     model.load_state_dict(arrays)
+    if found.quantization and dtype == np.float32:
+        model = model.quantize(*found.quantization)
     has_dropout = any(options.get(name) for name in ("dropout", "input_dropout",
                                                      "recurrent_dropout"))
     made: Model = model.eval() if has_dropout else model
@@ -120,7 +127,8 @@ def described(model: Any) -> Found:
     options["reverse"] = isinstance(model, ReverseGRU)
     parameters = {f"{name}_l0" if cell else name: a for name, a in model.state_dict().items()}
     return Found(options, parameters, f"the {type(model).__name__}",
-                 convention=type(model).__name__, metadata=dict(model.metadata), cell=cell)
+                 convention=type(model).__name__, metadata=dict(model.metadata), cell=cell,
+                 quantization=tuple(filter(None, (model.quantization, model.x_bits))))
 
 
 def _of_direction(cls: type[Any], where: str, reverse: bool | None) -> type[Any]:

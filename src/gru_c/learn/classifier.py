@@ -7,6 +7,7 @@ Also the file that it is saved in: safetensors or .npz, with the architecture in
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,7 +17,7 @@ from .._checks import byte_limit
 from .._exchange import MAX_BYTES
 from .._parameters import shapes
 from ..gru import GRU
-from ..interop import files
+from ..interop import files, quantized
 from ..interop.containers import npz, safetensors
 from ..interop.errors import ModelFileError
 from .head import Linear
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from gru_c._exchange import Path
-    from gru_c._types import Array, DType, Seed
+    from gru_c._types import Array, DType, Integer, Seed
 
 _SIZES = ("input_size", "hidden_size", "num_classes", "num_layers")
-_OWN = ("format", *_SIZES, "dtype", "reset_after")           # names of the metadata
+_OWN = ("format", *_SIZES, "dtype", "reset_after", *quantized.OPTIONS)   # names of the metadata
 
 
 class SequenceClassifier:
@@ -115,6 +116,13 @@ class SequenceClassifier:
         self.head.eval()
         return self
 
+    def quantize(self, weights: str, x_bits: Integer = 8) -> Self:
+        """Return a classifier in eval mode whose GRU is `gru_c.GRU.quantize` of this one's."""
+        model = copy.copy(self)
+        model.gru = self.gru.quantize(weights, x_bits)
+        model.head, model.metadata = copy.copy(self.head), dict(self.metadata)
+        return model.eval()
+
     def forward(self, x: ArrayLike) -> Array:
         """Return the logits (N, C) of the sequences `x` (N, T, I)."""
         _, h_n = self.gru(x)
@@ -181,10 +189,10 @@ class SequenceClassifier:
                 raise ValueError(f"{where}: not saved, {name} holds values that are not finite")
         texts = files.of_user(self.metadata | dict(metadata or {}), _OWN, path)
         own = (files.CLASSIFIER, *(str(getattr(self, name)) for name in _SIZES), self.dtype.name,
-               str(bool(self.reset_after)))
+               str(bool(self.reset_after)), self.gru.quantization, self.gru.x_bits)
+        texts |= {name: str(text) for name, text in zip(_OWN, own, strict=True) if text is not None}
         container = npz if where.lower().endswith(".npz") else safetensors
-        files.save(path, container, tensors, texts | dict(zip(_OWN, own, strict=True)),
-                   _checked)
+        files.save(path, container, tensors, texts, _checked, self.gru.quantization)
 
     @classmethod
     def load(cls, path: Path, max_bytes: int = MAX_BYTES) -> Self:
@@ -208,9 +216,10 @@ class SequenceClassifier:
             If safetensors is needed and not installed.
         """
         tensors, metadata = files.read_container(path, byte_limit(max_bytes))
-        arguments = _checked(tensors, metadata, os.fsdecode(path))
+        arguments, tensors, quantization = _checked(tensors, metadata, os.fsdecode(path))
         model = cls(**arguments, rng=0)
         model.load_state_dict(tensors)
+        model = model.quantize(*quantization) if quantization else model
         model.metadata = {name: text for name, text in metadata.items() if name not in _OWN}
         return model.eval()
 
@@ -223,17 +232,21 @@ def _part(state: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     return {k.removeprefix(prefix): a for k, a in state.items() if k.startswith(prefix)}
 
 
-def _checked(tensors: dict[str, Array], metadata: dict[str, str], where: str) -> dict[str, Any]:
-    """The arguments of the model that a file holds, if all of it holds together."""
+def _checked(tensors: dict[str, Array], metadata: dict[str, str],
+             where: str) -> tuple[dict[str, Any], dict[str, Array], tuple[Any, ...]]:
+    """The arguments of the model that a file holds, its parameters and what `quantize` was given,
+    if all of it holds together."""
     if metadata.get("format") != files.CLASSIFIER:
         raise ModelFileError(
             f"{where}: the metadata does not say that this is a {files.CLASSIFIER}")
     sizes = {name: _size(metadata, name, where) for name in _SIZES}
     dtype = _one_of(metadata, "dtype", ("float32", "float64"), where)
     reset_after = _one_of(metadata, "reset_after", ("True", "False"), where) == "True"
+    tensors, quantization = quantized.of_texts(tensors, metadata, where)
     # Before anything of these sizes is allocated: a wrong number must not ask for terabytes.
     _check_tensors(tensors, _expected_shapes(**sizes), dtype, where)
-    return {**sizes, "dtype": np.dtype(dtype), "reset_after": reset_after}
+    arguments = {**sizes, "dtype": np.dtype(dtype), "reset_after": reset_after}
+    return arguments, tensors, quantization
 
 
 def _size(metadata: Mapping[str, str], name: str, path: str) -> int:

@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 from scipy.linalg.cython_blas cimport dgemm, sgemm
 
 from gru_c._core.gemm.context cimport (
-    PANEL_BYTES, Context, Micropanels, Prefetch, View2, gemm_packed_t, real,
+    AS_DTYPE, PANEL_BYTES, Context, Micropanels, Prefetch, View2, gemm_packed_t, real,
 )
 from gru_c._core.sizes cimport LINE, ceil_div, copy_rows
 
@@ -116,8 +116,8 @@ def contexts(capsule):
     if target == NULL:
         raise MemoryError
     memcpy(target, source, 2 * sizeof(Context))
-    target[0].gemm = target[0].gemm_prefetch = gemm_f32
-    target[1].gemm = target[1].gemm_prefetch = gemm_f64
+    target[0].gemm[AS_DTYPE] = target[0].gemm_prefetch[AS_DTYPE] = gemm_f32
+    target[1].gemm[AS_DTYPE] = target[1].gemm_prefetch[AS_DTYPE] = gemm_f64
     target[0].gemm_packed = <gemm_packed_t> multiply_packed[float]
     target[1].gemm_packed = <gemm_packed_t> multiply_packed[double]
     for i in range(2):

@@ -5,8 +5,9 @@ the kernels depends on the dtype. `m` and `k` count rows.
 
 Below, C (m, n) = C_INIT + A (m, k) . B (k, n), all row-major. B is packed: a *panel* is PANEL_BYTES
 of its columns, the last may be narrower (`panel_width`). Within a panel lie contiguous
-*micropanels*, NR wide, rows one after another. A microkernel computes a *microtile* of C, at most
-MR rows by NR, in registers.
+*micropanels*, NR wide, line after line. A *line* holds a row of B, or several where its elements
+are narrower than those of C (see `Storage`). A microkernel computes a *microtile* of C, at most MR
+rows by NR, in registers.
 """
 
 ctypedef fused real:
@@ -70,6 +71,18 @@ cdef extern from "gates.h":
         Py_ssize_t output_step
         Py_ssize_t output_row
 
+# How the elements of a packed matrix are stored. A column has itemsize bytes of each line.
+ctypedef int Storage
+
+cdef enum:
+    AS_DTYPE                   # a line is a row
+    BFLOAT16                   # two rows, the first in the low half of a float
+    # Four rows, a byte each, after a line of scales (float) and one of offsets (int32). A has rows
+    # of `quantize_rows`.
+    INT8
+    INT8_12_BITS               # A has two bytes for each element
+    STORAGES
+
 # One panel of C. `c_init` may be C itself, one row for all (ld = 0: a bias), or NULL for zeros.
 # Unless `c_init` is C, C is not read. n is a multiple of `unit`. Contract: gemm/microkernel.h.
 # `prefetch` is NULL in `gemm`, and not NULL in `gemm_prefetch`, which also prefetches C.
@@ -110,6 +123,14 @@ ctypedef void (*multiply_rows_t)(
     Py_ssize_t rows, Py_ssize_t width, const void *source, Py_ssize_t ld_source, const void *by,
     Py_ssize_t ld_by, void *target, Py_ssize_t ld_target) noexcept nogil
 
+# Rows of float as factors of int8 weights: k bytes, in groups of four; then the scale, a float, and
+# an offset, an int32. Values are scaled by the largest of the row, at least `least`, to
+# -127 .. 127, or with 12 bits to -2047 .. 2047: then all high bytes come before all low ones. See
+# gemm/int8.h.
+ctypedef void (*quantize_rows_t)(
+    Py_ssize_t rows, Py_ssize_t k, const void *source, Py_ssize_t ld_source, float least,
+    bint twelve_bits, char *target, Py_ssize_t ld_target) noexcept nogil
+
 # sums = the sum of the rows, or with `accumulate` sums += it; `rest` is the rounding error of sums.
 ctypedef void (*column_sums_t)(Py_ssize_t rows, Py_ssize_t width, View2 source, bint accumulate,
                                void *sums, void *rest) noexcept nogil
@@ -145,8 +166,11 @@ cdef struct Context:
     Py_ssize_t kc              # rows of B between two visits to C
     Py_ssize_t unit            # bytes of which n is a multiple
     # Products
-    gemm_t gemm
-    gemm_t gemm_prefetch
+    gemm_t[STORAGES] gemm
+    gemm_t[STORAGES] gemm_prefetch
+    # Of a context for int8 alone
+    quantize_rows_t quantize_rows
+    int int8_offset            # that `quantize_rows` adds to each byte, and products subtract
     gemm_packed_t gemm_packed
     pack_small_t pack_small    # NULL: no layer counts as small
     Py_ssize_t small_vector    # bytes of a vector in small_steps
@@ -164,9 +188,15 @@ cdef struct Context:
 # Each segment multiplies its own columns of A.
 cdef struct PackedMatrix:
     const Context *context
-    char *data                 # segments * k * n bytes
+    Storage storage
+    char *data                 # segments * lines * n bytes
     Py_ssize_t segments
     Py_ssize_t a_segment       # bytes from the columns of A for one segment to those for the next
     Py_ssize_t k               # rows of B in a segment
+    Py_ssize_t lines           # that hold them
     Py_ssize_t n               # bytes of the columns with padding, a multiple of LINE
     Py_ssize_t n_computed      # of them computed by a product, a multiple of `unit`
+    # What follows from these, for `gemm`
+    bint one_visit             # a product without prefetch visits C once
+    gemm_t gemm                # of the context, for this storage
+    gemm_t gemm_prefetch

@@ -2,7 +2,7 @@
 # blocks of KC rows. All rows of A are multiplied by one panel before the next. Columns are counted
 # in bytes: `first` and `last` are whole half panels, or the end.
 
-from gru_c._core.gemm.context cimport gemm_t
+from gru_c._core.gemm.context cimport AS_DTYPE, gemm_t
 
 
 cdef inline Py_ssize_t end_of_panel(Py_ssize_t first, Py_ssize_t last) noexcept nogil:
@@ -13,7 +13,7 @@ cdef inline Py_ssize_t end_of_panel(Py_ssize_t first, Py_ssize_t last) noexcept 
 cdef Prefetch prefetch_panels(const PackedMatrix *b, Py_ssize_t first,
                               Py_ssize_t last) noexcept nogil:
     """The memory of columns first .. last; of half a panel, about as much of the panel."""
-    cdef Py_ssize_t length = b.segments * b.k
+    cdef Py_ssize_t length = b.segments * b.lines
     return Prefetch(b.data + length * first, length * max(0, last - first), 0)
 
 
@@ -37,7 +37,7 @@ cdef inline Py_ssize_t row_passes(const Context *context, Py_ssize_t m,
 cdef inline Micropanels micropanels_of(const PackedMatrix *b, Py_ssize_t first) noexcept nogil:
     """The micropanels from column `first` to the end of its panel, from its first row on."""
     cdef:
-        Py_ssize_t length = b.segments * b.k, offset = first & PANEL_BYTES - 1, rest
+        Py_ssize_t length = b.segments * b.lines, offset = first & PANEL_BYTES - 1, rest
         Py_ssize_t ld = micropanel_width(b.context, panel_width(b, first - offset))
         Micropanels micropanels = Micropanels(b.data + length * (first - offset), ld, length * ld)
     if offset:                                             # no division in a small call
@@ -63,14 +63,14 @@ cdef void gemm(const PackedMatrix *b, Py_ssize_t first, Py_ssize_t last, Py_ssiz
     """
     cdef:
         const Context *context = b.context
-        gemm_t kernel = context.gemm
+        gemm_t kernel = b.gemm
         const Prefetch *part = NULL
         Prefetch next_part
         Micropanels micropanels
         Py_ssize_t block = b.k, pass_bytes = 0, end, segment, left, depth
         View2 init, target, a_part = a
     last = min(last, b.n_computed)
-    if prefetch == NULL and b.segments == 1 and b.k <= context.kc:
+    if prefetch == NULL and b.one_visit:
         # One visit to C: 151 -> 144 ns per step of three products (1000,1,1,40).
         while first < last:
             end = end_of_panel(first, last)
@@ -79,10 +79,10 @@ cdef void gemm(const PackedMatrix *b, Py_ssize_t first, Py_ssize_t last, Py_ssiz
                    columns_from(c, first), NULL)
             first = end
         return
-    if block > context.kc:
+    if block > context.kc and b.storage == AS_DTYPE:       # else a line holds several rows
         block = ceil_div(block, ceil_div(block, context.kc))
     if prefetch != NULL:
-        kernel = context.gemm_prefetch
+        kernel = b.gemm_prefetch
         next_part = spread(b, last - first, m, c, prefetch)
         part = &next_part
         pass_bytes = (row_passes(context, m, min(<Py_ssize_t> PANEL_BYTES, last - first))
@@ -99,8 +99,8 @@ cdef void gemm(const PackedMatrix *b, Py_ssize_t first, Py_ssize_t last, Py_ssiz
                 kernel(m, end - first, depth, a_part, &micropanels, init, target, part)
                 left -= depth
                 a_part.data += depth * context.itemsize
-                micropanels.data += depth * micropanels.ld
                 init = target
                 if part != NULL:
                     next_part.data += depth * pass_bytes
+                micropanels.data += depth * micropanels.ld
         first = end

@@ -1,15 +1,16 @@
 /* The microkernel. kernels.h includes this file once per dtype and sets REAL, SUFFIX, NAME, vec and half.
  * Macros are the same both times, so none is undefined in between.
  *
- *     gemm, gemm_prefetch     C (m, n) = C_INIT + A (m, k) . B (k, n)
+ *     gemm, gemm_prefetch     C (m, n) = C_INIT + A (m, k) . B (k, n); the same of a B of bfloat16 (bfloat16.h)
  *     gemm_packed             C (m, n) = A (m, k) . B (k, n), or with `accumulate` C += A . B
  *
  * m and k count rows; n, like all leading dimensions and strides, counts bytes. All matrices are row-major.
  *
  * A          m rows of k elements, `lda` apart. Packed (pack_a): blocks of nearly equal height, MR at most; a
  *            block is (k, MR), of which the columns past its height are not read.
- * B          micropanels of NR bytes of the columns, `stride` apart, each of k rows that are `ld` apart; the last
- *            may be narrower. n bytes of each row are read. (gemm prefetches up to a micropanel past the end.)
+ * B          micropanels of NR bytes of the columns, `stride` apart, each of lines that are `ld` apart; the last
+ *            may be narrower. A line is a row; of bfloat16 it is two. n bytes of each line are read. (gemm
+ *            prefetches up to a micropanel past the end.)
  * C_INIT     C itself, or no byte of C. One row for all where ld = 0 (a bias); zeros where data is NULL.
  * C          m rows of n bytes. Nothing beside them is written. What C held is not read, unless C_INIT is C.
  *            C overlaps neither A nor B.
@@ -22,7 +23,7 @@
  * The sum over k runs in blocks of at most CHAIN rows: each is one chain of multiply-adds that begins at zero, and
  * is added once to C_INIT or to what C holds by then. So the rounding error grows with the length of a block and
  * the number of blocks, not with k. Blocks follow from k alone, whatever microtile an element falls into: a row's
- * bits do not depend on the rows beside it. */
+ * bits do not depend on the rows beside it. Blocks of bfloat16 are whole lines. */
 
 /* GCC 12 moves the loads of all rows of a microtile, of A or of C_INIT, to the front on arm64, and sums into
  * memory. */
@@ -37,14 +38,20 @@
  * needs (inference of 20,256,64,100 5 % slower). */
 #define OPAQUE(x) __asm__("" : "+r"(x))
 
+/* Keeps the compiler from loading a line of B once for its two rows: registers are few, L1 is near. */
+#define LOAD_AGAIN __asm__ volatile("" ::: "memory");
+
 /* What a microtile prefetches: nothing, where all is cache-resident; C; C and the memory of `prefetch`. */
 enum { PREFETCH_NONE, PREFETCH_C, PREFETCH_ALL };
+
+/* How B is stored: its elements are REAL, or bfloat16. */
+enum { STORED_AS_REAL, STORED_AS_BFLOAT16 };
 #endif
 
 /* ---- The microtile -----------------------------------------------------------------------------------------
- * The sums are named variables: the compiler spills an array of vectors to memory. `mode`, `height`, `vectors`
- * and `halves` (0 or 1) are constants at each call, so that what is unused vanishes. `cols_a` is the distance
- * of A's columns.
+ * The sums are named variables: the compiler spills an array of vectors to memory. `mode`, `storage`, `height`,
+ * `vectors` and `halves` (0 or 1) are constants at each call, so that what is unused vanishes. `cols_a` is the
+ * distance of A's columns.
  *
  * One or two rows alone keep what C will hold in registers until the end: 2 % faster (50,1,161,1760 and
  * 200,1,128,384). */
@@ -61,8 +68,11 @@ enum { PREFETCH_NONE, PREFETCH_C, PREFETCH_ALL };
     if (height > i && vectors + halves > v && v * GRU_VECTOR_BYTES % 64 == 0)                               \
         __builtin_prefetch(next_c + i * ldc + v * GRU_VECTOR_BYTES, 1);
 #define PREFETCH_ROW(i) EACH_VECTOR(PREFETCH_LINE, i)
-#define LOAD_B(_, v)                                                                                        \
-    if (vectors > v) b##v = *(const vec *)(b + v / GRU_NR_VECTORS * stride + v % GRU_NR_VECTORS * LANES);
+#define VECTOR_OF_B(v) (*(const vec *)(b + v / GRU_NR_VECTORS * stride + v % GRU_NR_VECTORS * LANES))
+#define HALF_OF_B (*(const half *)(b + vectors * LANES))
+#define LOAD_B(_, v) if (vectors > v) b##v = VECTOR_OF_B(v);
+#define WIDEN_LOW(_, v) if (vectors > v) b##v = (vec)((ivec)VECTOR_OF_B(v) << 16);
+#define WIDEN_HIGH(_, v) if (vectors > v) b##v = (vec)((ivec)VECTOR_OF_B(v) & ~(BITS)0xffff);
 #define ADD(i, v) if HAS(i, v) c##i##v += a##i * b##v;
 #define ADD_ROW(i)                                                                                          \
     const vec a##i = (height > i ? *(const REAL *)(a + i * lda) : 0) - (vec){0}; /* in all lanes */         \
@@ -89,8 +99,9 @@ enum { PREFETCH_NONE, PREFETCH_C, PREFETCH_ALL };
 #define ADD_TOTAL_ROW(i) EACH_VECTOR(ADD_TOTAL, i)
 #define STORE_TOTAL_ROW(i) EACH_VECTOR(STORE_TOTAL, i)
 
-INLINE void NAME(microtile)(const int mode, const int height, const int vectors, const int halves,
-                            ptrdiff_t k, ptrdiff_t block, const char *a, ptrdiff_t lda, ptrdiff_t cols_a,
+INLINE void NAME(microtile)(const int mode, const int storage, const int height, const int vectors,
+                            const int halves, ptrdiff_t k, ptrdiff_t block, const char *a, ptrdiff_t lda,
+                            ptrdiff_t cols_a,
                             const REAL *b, ptrdiff_t ldb, ptrdiff_t stride,
                             char *init, ptrdiff_t ld_init, char *c, ptrdiff_t ldc, char *next_c,
                             const char *prefetch, ptrdiff_t step)
@@ -106,7 +117,7 @@ INLINE void NAME(microtile)(const int mode, const int height, const int vectors,
         half b_half = {0};
         EACH_ROW(DECLARE)
         const ptrdiff_t length = k < block ? k : block;
-        for (ptrdiff_t j = 0; j < length; j++, a += cols_a, b += ldb) {
+        for (ptrdiff_t j = 0; storage == STORED_AS_REAL && j < length; j++, a += cols_a, b += ldb) {
             if (GRU_NR <= 64 && vectors <= GRU_NR_VECTORS && mode != PREFETCH_C)
                 __builtin_prefetch(b + stride, 0, 2); /* 89 -> 105 GFLOP/s (AVX2, H = 1760); B of dW is in L2;
                                                        * wide microtiles read it anyway (160,2,64,256: 1740
@@ -114,8 +125,26 @@ INLINE void NAME(microtile)(const int mode, const int height, const int vectors,
             if (mode == PREFETCH_ALL)
                 __builtin_prefetch(prefetch + j * step, 0, 2); /* 75 -> 84 (backward of 20,512,100,100) */
             EACH_VECTOR(LOAD_B, _)
-            if (halves) b_half = *(const half *)(b + vectors * LANES);
+            if (halves) b_half = HALF_OF_B;
             EACH_ROW(ADD_ROW)
+        }
+        for (ptrdiff_t j = 0; storage == STORED_AS_BFLOAT16 && j < length; j += 2, a += cols_a, b += ldb) {
+            if (mode == PREFETCH_ALL) {
+                __builtin_prefetch(prefetch + j * step, 0, 2);
+                __builtin_prefetch(prefetch + (j + 1) * step, 0, 2);
+            }
+            {
+                EACH_VECTOR(WIDEN_LOW, _)
+                if (halves) b_half = (half)((half_bits)HALF_OF_B << 16);
+                EACH_ROW(ADD_ROW)
+            }
+            a += cols_a;
+            LOAD_AGAIN
+            if (j + 1 < length) {
+                EACH_VECTOR(WIDEN_HIGH, _)
+                if (halves) b_half = (half)((half_bits)HALF_OF_B & ~(BITS)0xffff);
+                EACH_ROW(ADD_ROW)
+            }
         }
         if (keep) {
             EACH_ROW(ADD_TOTAL_ROW)
@@ -174,8 +203,8 @@ INLINE void NAME(check)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, gru_view2 a, cons
 
 /* ---- gemm --------------------------------------------------------------------------------------------------
  * All rows, in microtiles of nearly equal height (4 and 4 beat 6 and 2). */
-INLINE void NAME(rows)(const int mode, const int mr, const int vectors, const int halves, ptrdiff_t m,
-                       ptrdiff_t k, ptrdiff_t block, const char *a, ptrdiff_t lda,
+INLINE void NAME(rows)(const int mode, const int storage, const int mr, const int vectors, const int halves,
+                       ptrdiff_t m, ptrdiff_t k, ptrdiff_t block, const char *a, ptrdiff_t lda,
                        const REAL *b, ptrdiff_t ldb, ptrdiff_t stride,
                        char *init, ptrdiff_t ld_init, char *c, ptrdiff_t ldc,
                        const char *prefetch, ptrdiff_t step)
@@ -183,8 +212,9 @@ INLINE void NAME(rows)(const int mode, const int mr, const int vectors, const in
 #define HEIGHT(height)                                                                                      \
     case height:                                                                                            \
         if (height <= mr)                                                                                   \
-            NAME(microtile)(mode, height, vectors, halves, k, block, a, lda, sizeof(REAL), b, ldb, stride,  \
-                            init, ld_init, c, ldc, left > 1 ? c + height * ldc : c, prefetch, step);        \
+            NAME(microtile)(mode, storage, height, vectors, halves, k, block, a, lda, sizeof(REAL), b, ldb, \
+                            stride, init, ld_init, c, ldc, left > 1 ? c + height * ldc : c, prefetch,       \
+                            step);                                                                          \
         break;
     for (ptrdiff_t left = (m + mr - 1) / mr; left > 0; left--) {
         ptrdiff_t height = (m + left - 1) / left;
@@ -200,11 +230,12 @@ INLINE void NAME(rows)(const int mode, const int mr, const int vectors, const in
 /* The last columns may be half a vector of AVX-512: H = 100 would else compute 112 (20,256,64,100: 85 -> 89
  * GFLOP/s). One or two rows alone take wider microtiles, or one a lone vector: the chains of few sums are
  * latency-bound (31 -> 52 GFLOP/s, 1 row, AVX2). */
-INLINE void NAME(any_gemm)(const int mode, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, gru_view2 a_view,
+INLINE void NAME(any_gemm)(const int mode, const int storage, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, gru_view2 a_view,
                            const gru_micropanels *micropanels, gru_view2 c_init, gru_view2 c_view,
                            const char *prefetch, ptrdiff_t step)
 {
-    const ptrdiff_t block = NAME(block_length)(k);
+    ptrdiff_t block = NAME(block_length)(k);
+    if (storage == STORED_AS_BFLOAT16) block += block & 1;
     const char *a = a_view.data;
     const REAL *b = (const REAL *)micropanels->data;
     const ptrdiff_t lda = a_view.ld, ldb = NAME(elements)(micropanels->ld);
@@ -213,8 +244,8 @@ INLINE void NAME(any_gemm)(const int mode, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k
     const ptrdiff_t ld_init = c_init.ld, ldc = c_view.ld;
     NAME(check)(m, n, k, a_view, micropanels, c_init, c_view);
 #define ROWS(mr, vectors, halves)                                                                           \
-    NAME(rows)(mode, mr, vectors, halves, m, k, block, a, lda, b, ldb, stride, init, ld_init, c, ldc,       \
-               prefetch, step);
+    NAME(rows)(mode, storage, mr, vectors, halves, m, k, block, a, lda, b, ldb, stride, init, ld_init, c,   \
+               ldc, prefetch, step);
 #define COLUMNS(mr, vectors)                                                                                \
     for (; n >= (vectors) * GRU_VECTOR_BYTES; n -= (vectors) * GRU_VECTOR_BYTES) {                          \
         ROWS(mr, vectors, 0)                                                                                \
@@ -229,15 +260,15 @@ INLINE void NAME(any_gemm)(const int mode, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k
 #define LONE_VECTOR(bytes) NAME(lone_vector_##bytes)(k, block, (const REAL *)a, b, ldb, init, c);
 #if GRU_VECTOR_BYTES == 64
     COLUMNS(GRU_MR, GRU_NR_VECTORS)
-    if (m == 1 && n == GRU_UNIT) LONE_VECTOR(32)
-    else if (m == 1 && n == GRU_VECTOR_BYTES) LONE_VECTOR(64)
+    if (storage == STORED_AS_REAL && m == 1 && n == GRU_UNIT) LONE_VECTOR(32)
+    else if (storage == STORED_AS_REAL && m == 1 && n == GRU_VECTOR_BYTES) LONE_VECTOR(64)
     else switch (2 * n / GRU_VECTOR_BYTES) { LAST(0) LAST(1) LAST(2) LAST(3) }
 #else
     if (GRU_NR_VECTORS == 2 && m == 1) COLUMNS(1, 8)
     if (GRU_NR_VECTORS == 2 && m <= 2) COLUMNS(2, 4)
     COLUMNS(GRU_MR, GRU_NR_VECTORS)
 #if GRU_VECTOR_BYTES == 32
-    if (m == 1 && n == 32) LONE_VECTOR(32)
+    if (storage == STORED_AS_REAL && m == 1 && n == 32) LONE_VECTOR(32)
     else
 #endif
     COLUMNS(GRU_MR, 32 / GRU_VECTOR_BYTES)
@@ -249,14 +280,14 @@ static void NAME(gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, gru_view2 a, const
                        gru_view2 c_init, gru_view2 c, const gru_prefetch *prefetch)
 {
     (void)prefetch;
-    NAME(any_gemm)(PREFETCH_NONE, m, n, k, a, b, c_init, c, NULL, 0);
+    NAME(any_gemm)(PREFETCH_NONE, STORED_AS_REAL, m, n, k, a, b, c_init, c, NULL, 0);
 }
 
 static void NAME(gemm_prefetch)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, gru_view2 a, const gru_micropanels *b,
                                 gru_view2 c_init, gru_view2 c, const gru_prefetch *prefetch)
 {
     GRU_ASSERT(prefetch && prefetch->step >= 0 && prefetch->step <= 64);
-    NAME(any_gemm)(PREFETCH_ALL, m, n, k, a, b, c_init, c, prefetch->data, prefetch->step);
+    NAME(any_gemm)(PREFETCH_ALL, STORED_AS_REAL, m, n, k, a, b, c_init, c, prefetch->data, prefetch->step);
 }
 
 /* ---- gemm_packed, where C exceeds L2 -----------------------------------------------------------------------
@@ -267,8 +298,8 @@ INLINE void NAME(packed_rows)(const int height, ptrdiff_t n, ptrdiff_t k, ptrdif
                               int accumulate, char *c, ptrdiff_t ldc, char *next_row)
 {
 #define MICROTILE(vectors, halves, next_c)                                                                  \
-    NAME(microtile)(PREFETCH_C, height, vectors, halves, k, block, a, sizeof(REAL), GRU_MR * sizeof(REAL),  \
-                    b, ldb, stride, accumulate ? c : NULL, ldc, c, ldc, next_c, NULL, 0);
+    NAME(microtile)(PREFETCH_C, STORED_AS_REAL, height, vectors, halves, k, block, a, sizeof(REAL),         \
+                    GRU_MR * sizeof(REAL), b, ldb, stride, accumulate ? c : NULL, ldc, c, ldc, next_c, NULL, 0);
 #define PACKED_COLUMNS(vectors)                                                                             \
     for (; n >= (vectors) * GRU_VECTOR_BYTES; n -= (vectors) * GRU_VECTOR_BYTES) {                          \
         MICROTILE(vectors, 0,                                                                               \

@@ -3,6 +3,8 @@
 #
 # Panels are contiguous: strided ones lose a third of the speed to TLB misses at large sizes.
 
+from gru_c._core.gemm.context cimport AS_DTYPE, BFLOAT16, Storage
+
 cdef extern from "gemm/config.h" nogil:
     Py_ssize_t PACK_PREFETCH_ROWS "GRU_PACK_PREFETCH_ROWS"
     void prefetch_source "__builtin_prefetch"(const void *p)
@@ -22,6 +24,13 @@ cdef inline Py_ssize_t panel_width(const PackedMatrix *b, Py_ssize_t first) noex
     if first and b.n_computed - first <= LINE // 2:
         return LINE // 2
     return min(<Py_ssize_t> PANEL_BYTES, b.n - first)
+
+
+cdef inline Py_ssize_t lines_of(Storage storage, Py_ssize_t k) noexcept nogil:
+    """The lines of so many rows of B."""
+    if storage == AS_DTYPE:
+        return k
+    return ceil_div(k, 2) if storage == BFLOAT16 else 2 + ceil_div(k, 4)
 
 
 cdef Py_ssize_t packed_a_size(const Context *context, Py_ssize_t k, Py_ssize_t m) noexcept nogil:

@@ -15,7 +15,7 @@ what says "or NULL" may be NULL. Arrays must not overlap unless a comment says s
 until the entry returns, or longer where a comment says so.
 """
 
-from gru_c._core.gemm.context cimport Activations, Context, PackedMatrix, Pointwise
+from gru_c._core.gemm.context cimport Activations, Context, PackedMatrix, Pointwise, Storage
 from gru_c._core.parallel.pool cimport Barrier
 
 cdef enum:
@@ -37,6 +37,8 @@ cdef struct PackedLayer:
     Py_ssize_t input_size
     Py_ssize_t hidden_size
     bint reset_after
+    Storage storage_ih         # of w_ih; other than AS_DTYPE a layer has no backward
+    Storage storage_hh         # of w_hh
     # Of the context: its sigmoid_tanh, or its any_activations, which alone read `activations`.
     const Pointwise *pointwise
     Activations activations
@@ -170,7 +172,7 @@ cdef struct Call:
     Py_ssize_t chunk           # steps whose products with x, or dx and dW, are made at once
     int levels                 # of `sums`
     Py_ssize_t blocks          # of rows that are summed, in all windows
-    Py_ssize_t scratch_size    # bytes per thread
+    Py_ssize_t scratch_size    # bytes per thread, of a backward or of factors of int8 weights
     # ---- buffers, which the entry places
     View3 input                # what products read as x: (T or chunk, N, I)
     # Rows of T steps are packed; those of a chunk are if `chunk_packed`, else `rows` to a step.
@@ -206,4 +208,4 @@ cdef struct Partition:
     Py_ssize_t panels          # they are in, of the first and the last perhaps a half
     int first_step             # the call's
     Barrier *barrier           # the call's
-    char *scratch              # the thread's, in a backward
+    char *scratch              # the thread's

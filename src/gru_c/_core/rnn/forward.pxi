@@ -71,7 +71,7 @@ cdef void project_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
     cdef:
         const PackedLayer *layer = call.layer
         Py_ssize_t rows, steps, plane
-        bint streams = exceeds_l2(layer, layer.input_size, part.row_end - part.row)
+        bint streams = exceeds_l2(layer.w_ih, part.row_end - part.row)
         GateView gates
         View2 x
         Prefetch prefetch = Prefetch(NULL, 0, 0)
@@ -83,7 +83,7 @@ cdef void project_input(const Call *call, Py_ssize_t t, Py_ssize_t stop,
         steps = adjoining_steps(call, t, stop, part)
         rows = (rows_before(call, t + steps) - rows_before(call, t) if steps > 1
                 else max(<Py_ssize_t> 0, min(part.row_end, active_rows(call, t)) - part.row))
-        x = input_rows(call, t, part.row)
+        x = factor_rows(&layer.w_ih[0], 0, rows, input_rows(call, t, part.row), part)
         gates = gate_rows(call, call.gates, t, part.row)
         if call.merged:
             project_merged(call, rows, x, gates)
@@ -164,16 +164,18 @@ cdef void large_step(const Call *call, Py_ssize_t t, const Partition *part,
         Py_ssize_t rows = part.row_end - part.row, i, j, width
         bint save = call.mode == TRAINING
         GateView gates = gate_rows(call, call.gates, t, part.row), own_gates
-        View2 n = plane_of(gates, N_PLANE), q = plane_of(gates, Q_PLANE)
+        View2 n = plane_of(gates, N_PLANE), h_factor, q
+        float least = h_range(layer)
         const char *h_prev = state_before(call, t, part.row)
         const char *h_in = h_in_rows(call, t, part.row)
         char *h = state_after(call, t, part.row)
+    h_factor = factor_rows(layer.w_hh, least, rows, View2(<char *> h_in, layer.ld_h), part)
     for i in range(part.panels):
         j = panel_of(part, t, i)
         width = end_of_panel(j, part.column_end) - j
         own_gates = gates_from(gates, j)
         # a_r += W_hr h, a_z += W_hz h, q = W_hn h + b_hn
-        project_state(call, gates, h_in, t, i, part, next_gates)
+        project_state(call, gates, h_factor, t, i, part, next_gates)
         if layer.reset_after:
             # r, z, n, h' = n + z (h - n)
             pointwise.gates_forward(rows, width, &own_gates, h_prev + j, h + j, layer.ld_h, save)
@@ -182,6 +184,7 @@ cdef void large_step(const Call *call, Py_ssize_t t, const Partition *part,
             pointwise.reset_forward(rows, width, &own_gates, h_in + j, layer.ld_h)
     if not layer.reset_after:
         barrier_wait(part.barrier, part.sharers)           # q of all units
+        q = factor_rows(layer.w_hh, least, rows, plane_of(gates, Q_PLANE), part)
         for i in range(part.panels):
             j = panel_of(part, t, i)
             width = end_of_panel(j, part.column_end) - j
@@ -192,8 +195,8 @@ cdef void large_step(const Call *call, Py_ssize_t t, const Partition *part,
             pointwise.blend_forward(rows, width, &own_gates, h_prev + j, h + j, layer.ld_h, save)
 
 
-cdef void project_state(const Call *call, GateView gates, const char *h_in, Py_ssize_t t,
-                        Py_ssize_t i, const Partition *part,
+cdef void project_state(const Call *call, GateView gates, View2 h, Py_ssize_t t, Py_ssize_t i,
+                        const Partition *part,
                         const Prefetch *next_gates) noexcept nogil:
     """a_r += W_hr h, a_z += W_hz h, with reset_after q = W_hn h + b_hn: the i-th panel of step t.
 
@@ -206,8 +209,8 @@ cdef void project_state(const Call *call, GateView gates, const char *h_in, Py_s
         Py_ssize_t first = panel_of(part, t, i), last = end_of_panel(first, part.column_end)
         Py_ssize_t next_first
         int count = 3 if layer.reset_after else 2, gate
-        bint streams = exceeds_l2(layer, layer.hidden_size, rows)
-        View2 h = View2(<char *> h_in, layer.ld_h), c
+        bint streams = exceeds_l2(layer.w_hh, rows)
+        View2 c
         Prefetch prefetch
     size = next_gates.size // panels
     for gate in range(count):                              # the planes r, z, q
@@ -222,6 +225,31 @@ cdef void project_state(const Call *call, GateView gates, const char *h_in, Py_s
         gemm(&layer.w_hh[gate], first, last, rows, h,
              bias_row(layer, Q_PLANE) if gate == 2 else c, c,
              &prefetch if streams or gate == 2 and call.mode == TRAINING else NULL)
+
+
+cdef inline View2 factor_rows(const PackedMatrix *b, float least, Py_ssize_t rows, View2 a,
+                              const Partition *part) noexcept nogil:
+    """Rows as factors of a packed matrix: themselves, or in the thread's scratch as int8.
+
+    Threads that share rows each have all of them: to quantize them takes less than a barrier.
+    """
+    cdef View2 quantized
+    if b.context.quantize_rows == NULL:
+        return a
+    quantized = View2(part.scratch, quantized_row(b.storage, b.k))
+    b.context.quantize_rows(rows, b.k, a.data, a.ld, least, b.storage == INT8_12_BITS,
+                            quantized.data, quantized.ld)
+    return quantized
+
+
+cdef inline Py_ssize_t quantized_row(Storage storage, Py_ssize_t k) noexcept nogil:
+    """Bytes of a row from `quantize_rows`: k bytes or twice as many, a scale and an offset."""
+    return round_up(k, 4) * (2 if storage == INT8_12_BITS else 1) + 2 * sizeof(float)
+
+
+cdef inline float h_range(const PackedLayer *layer) noexcept nogil:
+    """What |h| does not exceed if h_0 does not; 0 where it is not known."""
+    return 1 if layer.pointwise == &layer.context.sigmoid_tanh else 0
 
 
 cdef void store_output(const Call *call, const char *h, Py_ssize_t t,
@@ -467,6 +495,6 @@ cdef void clear_padding(const Call *call, Py_ssize_t t, Py_ssize_t stop,
         t += 1
 
 
-cdef bint exceeds_l2(const PackedLayer *layer, Py_ssize_t k, Py_ssize_t rows) noexcept nogil:
+cdef inline bint exceeds_l2(const PackedMatrix *gates, Py_ssize_t rows) noexcept nogil:
     """Whether the weights of three products exceed L2, and rows are enough to prefetch them."""
-    return rows >= layer.context.mr and 3 * k * layer.plane > L2_WEIGHTS
+    return rows >= gates.context.mr and weight_bytes(gates) > L2_WEIGHTS

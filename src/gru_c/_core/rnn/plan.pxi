@@ -49,7 +49,7 @@ cdef void plan_team(Call *call, int count) noexcept nogil:
     cdef:
         const PackedLayer *layer = call.layer
         Py_ssize_t limit = call.max_threads // count
-        Py_ssize_t weights = 3 * layer.plane * (layer.input_size + layer.hidden_size)
+        Py_ssize_t weights = weight_bytes(layer.w_ih) + weight_bytes(layer.w_hh)
         double step = 3.0 * layer.hidden_size * layer.hidden_size * call.rows
         double team = min(<double> limit, work_of(call) / THREAD_WORK)
     call.by_units = call.rows < 4 * limit or call.rows < 16 * limit and weights > MANY_WEIGHTS
@@ -71,6 +71,11 @@ cdef inline bint is_small(const Call *call) noexcept nogil:
     if layer.reset_after:
         return call.rows <= 2 or units <= SMALL_TOTAL
     return call.rows == 1 or units <= SMALL_TOTAL_BEFORE
+
+
+cdef inline Py_ssize_t weight_bytes(const PackedMatrix *gates) noexcept nogil:
+    """Of the packed weights of three gates."""
+    return 3 * gates.lines * gates.n
 
 
 cdef double work_of(const Call *call) noexcept nogil:
@@ -95,7 +100,7 @@ cdef Py_ssize_t forward_chunk(const Call *call) noexcept nogil:
     if call.steps == 1:
         return 1
     chunk = CHUNK_BYTES // max(1, call.rows * layer.ld_gates)
-    if 3 * layer.plane * layer.input_size > L2_INPUT_WEIGHTS:
+    if weight_bytes(layer.w_ih) > L2_INPUT_WEIGHTS:
         chunk = max(chunk, CHUNK_ROWS // max(1, call.rows))
     return max(1, min(chunk, call.steps))
 
@@ -121,7 +126,7 @@ cdef inline Partition partition_of(Call *call, int rank, int team) noexcept nogi
     elif team > 1:
         part.row = first_row(call, rank, team)
         part.row_end = first_row(call, rank + 1, team)
-    if call.mode == BACKWARD:
+    if call.mode == BACKWARD or call.mode == INFERENCE and call.scratch_size:
         part.scratch = call.scratch + rank * call.scratch_size
     return part
 

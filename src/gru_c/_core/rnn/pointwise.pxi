@@ -1,6 +1,6 @@
-# The pointwise functions of the GRU, forward and backward, and the Context of an instruction set.
-# Included by kernels_*.pyx, each compiled for one instruction set. The contracts of the functions
-# are in gemm/context.pxd, the planes of the gates in rnn/layout.pxd.
+# The pointwise functions of the GRU, forward and backward. Included by kernels_*.pyx, each compiled
+# for one instruction set. The contracts of the functions are in gemm/context.pxd, the planes of the
+# gates in rnn/layout.pxd.
 #
 # A `vec` is as many floats or doubles as a register of the instruction set holds. Cython takes it
 # for a scalar, the C compiler for a vector (vmath/vector.h). So the loops read as scalar formulas.
@@ -10,9 +10,10 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.string cimport memcpy, memset
 
 from gru_c._core.gemm.context cimport (
-    Activation, Activations, Context, GateView, Pointwise, View2, activate_t, column_sums_t,
-    gemm_packed_t, gemm_t, multiply_rows_t, pointwise_backward_t, pointwise_forward_t,
-    pack_small_t, reset_backward_t, reset_forward_t, rows_t, small_steps_t,
+    AS_DTYPE, BFLOAT16, INT8, INT8_12_BITS, Activation, Activations, Context, GateView, Pointwise,
+    View2, activate_t, column_sums_t, gemm_packed_t, gemm_t, multiply_rows_t, pointwise_backward_t,
+    pointwise_forward_t, pack_small_t, quantize_rows_t, reset_backward_t, reset_forward_t, rows_t,
+    small_steps_t,
 )
 from gru_c._core.rnn.layout cimport N_PLANE, Q_PLANE, R_PLANE, Z_PLANE
 from gru_c._core.sizes cimport ceil_div
@@ -34,6 +35,7 @@ cdef extern from "kernels.h" nogil:
     void set_ends_f32(Activation *f) noexcept
     void set_ends_f64(Activation *f) noexcept
     gemm_t gemm_f32, gemm_f64, gemm_prefetch_f32, gemm_prefetch_f64    # functions in C
+    gemm_t gemm_bfloat16, gemm_prefetch_bfloat16
     gemm_packed_t gemm_packed_f32, gemm_packed_f64
     small_steps_t small_steps_f32, small_steps_f64, small_steps_any_f32, small_steps_any_f64
     pack_small_t pack_small_f32, pack_small_f64
@@ -408,61 +410,3 @@ cdef void activate_all(Py_ssize_t size, const Activation *f, const vec *x, vec *
     cdef Py_ssize_t j, count = size // sizeof(vec)
     for j in range(count):
         y[j] = activate(f, x[j])
-
-
-# ---- the contexts ------------------------------------------------------------------------------
-
-cdef Context[2] contexts_of_isa                            # float, double
-
-
-cdef void fill(Context *context, const vec *_) noexcept nogil:
-    """Fill one Context. The casts only change the type of the data pointers."""
-    if vec is vec_f32:
-        context.itemsize = sizeof(float)
-        context.gemm = gemm_f32
-        context.gemm_prefetch = gemm_prefetch_f32
-        context.gemm_packed = gemm_packed_f32
-        context.set_ends = set_ends_f32
-        context.pack_small = pack_small_f32
-        context.sigmoid_tanh.small_steps = small_steps_f32
-        context.any_activations.small_steps = small_steps_any_f32
-    else:
-        context.itemsize = sizeof(double)
-        context.gemm = gemm_f64
-        context.gemm_prefetch = gemm_prefetch_f64
-        context.gemm_packed = gemm_packed_f64
-        context.set_ends = set_ends_f64
-        context.pack_small = pack_small_f64
-        context.sigmoid_tanh.small_steps = small_steps_f64
-        context.any_activations.small_steps = small_steps_any_f64
-    context.mr = MR
-    context.nr = NR
-    context.kc = KC
-    context.unit = UNIT
-    context.small_vector = sizeof(vec)
-    fill_pointwise(&context.sigmoid_tanh, <const SigmoidTanhView *> NULL, <const vec *> NULL)
-    fill_pointwise(&context.any_activations, <const GateView *> NULL, <const vec *> NULL)
-    context.store_rows = store_rows
-    context.add_rows = <rows_t> add_rows[vec]
-    context.multiply_rows = <multiply_rows_t> multiply_rows[vec]
-    context.column_sums = <column_sums_t> column_sums[vec]
-    context.activate = <activate_t> activate_all[vec]
-
-
-cdef void fill_pointwise(Pointwise *functions, const gate_view *_, const vec *__) noexcept nogil:
-    functions.gates_forward = <pointwise_forward_t> gates_forward[gate_view, vec]
-    functions.gates_backward = <pointwise_backward_t> gates_backward[gate_view, vec]
-    functions.reset_forward = <reset_forward_t> reset_forward[gate_view, vec]
-    functions.blend_forward = <pointwise_forward_t> blend_forward[gate_view, vec]
-    functions.blend_backward = <pointwise_backward_t> blend_backward[gate_view, vec]
-    functions.reset_backward = <reset_backward_t> reset_backward[gate_view, vec]
-
-
-cdef Context *filled_contexts() noexcept nogil:
-    """The contexts of float and double. A C program may call this, too: no Python is needed."""
-    fill(&contexts_of_isa[0], <const vec_f32 *> NULL)
-    fill(&contexts_of_isa[1], <const vec_f64 *> NULL)
-    return contexts_of_isa
-
-
-contexts = PyCapsule_New(filled_contexts(), "gru_c.contexts", NULL)

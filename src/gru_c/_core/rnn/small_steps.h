@@ -37,39 +37,23 @@ INLINE ptrdiff_t gru_first_vector(const gru_groups *of, ptrdiff_t group)
 enum { ALL_GATES, R_AND_Z, NEW_GATE };
 #endif
 
-/* W_hh of some gates. Returns the end. */
-static char *NAME(pack_gates)(ptrdiff_t units, int gates, const gru_micropanels *w_hh, char *packed)
-{
-    const ptrdiff_t bytes = units * (ptrdiff_t)sizeof(REAL);
-    const gru_groups of = gates == 3 ? gru_groups_of(bytes, 3) : gru_groups_of(bytes, 2);
-    for (ptrdiff_t group = 0; group < of.groups; group++) {
-        const ptrdiff_t begin = gru_first_vector(&of, group), vectors = gru_first_vector(&of, group + 1) - begin;
-        for (ptrdiff_t i = 0; i < vectors * gates; i++) {
-            const gru_micropanels *columns = &w_hh[i % gates * of.count + begin + i / gates];
-            const char *w = columns->data;
-            const ptrdiff_t ld = columns->ld;
-            vec *to = (vec *)packed + i;
-            if (ld < (ptrdiff_t)sizeof(vec)) { /* half a line; the memory is zeroed */
-                for (ptrdiff_t k = 0; k < units; k++, w += ld, to += vectors * gates)
-                    *(half *)to = *(const half *)w;
-                continue;
-            }
-            for (ptrdiff_t k = 0; k < units; k++, w += ld, to += vectors * gates)
-                *to = *(const vec *)w;
-        }
-        packed += units * vectors * gates * (ptrdiff_t)sizeof(vec);
-    }
-    return packed;
-}
+/* ---- What products multiply: h and weights of REAL. int8_small.h has the same of int8 ---------------------------- */
+#ifndef GRU_C_INT8
+/* Lines of packed weights for so many units. */
+INLINE ptrdiff_t NAME(small_lines)(ptrdiff_t units) { return units; }
 
-static void NAME(pack_small)(ptrdiff_t units, int reset_after, const gru_micropanels *w_hh, char *packed)
+/* Rows of h as factors of the weights: the rows themselves. So there is nothing to make before the first pass, to
+ * keep of a vector for the next, or to complete before a pass. */
+#define SMALL_FACTORS 1
+INLINE ptrdiff_t NAME(factor_size)(ptrdiff_t units) { return (void)units, 0; }
+INLINE void NAME(keep_factor)(vec h, char *factors, ptrdiff_t v) { (void)h, (void)factors, (void)v; }
+INLINE void NAME(make_factors)(const gru_small_steps *s, char *factors) { (void)s, (void)factors; }
+INLINE void NAME(complete_factors)(const int any, const gru_small_steps *s, const char *h, ptrdiff_t ld, char *factors)
 {
-    const ptrdiff_t vectors = (units * (ptrdiff_t)sizeof(REAL) + GRU_VECTOR_BYTES - 1) / GRU_VECTOR_BYTES;
-    packed = NAME(pack_gates)(units, reset_after ? 3 : 2, w_hh, packed);
-    if (!reset_after) NAME(pack_gates)(units, 1, w_hh + 2 * vectors, packed);
+    (void)any, (void)s, (void)h, (void)ld, (void)factors;
 }
+#define FACTOR(h, factors) ((void)(factors), (const REAL *)(h))
 
-/* ---- One group of one row ---------------------------------------------------------------------------------- */
 #define EACH_SUM(X) X(0, 0) X(0, 1) X(0, 2) X(1, 0) X(1, 1) X(1, 2) X(2, 0) X(2, 1) X(2, 2) \
                     X(3, 0) X(3, 1)
 #define NEW_SUM(v, gate) vec s##v##gate = {0};
@@ -87,7 +71,42 @@ INLINE void NAME(sum_products)(const int vectors, const int gates, ptrdiff_t k, 
     }
     EACH_SUM(KEEP_SUM)
 }
+#endif
 
+/* ---- Packing --------------------------------------------------------------------------------------------------- */
+/* W_hh of some gates. Returns the end. */
+static char *NAME(pack_gates)(ptrdiff_t units, int gates, const gru_micropanels *w_hh, char *packed)
+{
+    const ptrdiff_t bytes = units * (ptrdiff_t)sizeof(REAL), lines = NAME(small_lines)(units);
+    const gru_groups of = gates == 3 ? gru_groups_of(bytes, 3) : gru_groups_of(bytes, 2);
+    for (ptrdiff_t group = 0; group < of.groups; group++) {
+        const ptrdiff_t begin = gru_first_vector(&of, group), vectors = gru_first_vector(&of, group + 1) - begin;
+        for (ptrdiff_t i = 0; i < vectors * gates; i++) {
+            const gru_micropanels *columns = &w_hh[i % gates * of.count + begin + i / gates];
+            const char *w = columns->data;
+            const ptrdiff_t ld = columns->ld;
+            vec *to = (vec *)packed + i;
+            if (ld < (ptrdiff_t)sizeof(vec)) { /* half a line; the memory is zeroed */
+                for (ptrdiff_t k = 0; k < lines; k++, w += ld, to += vectors * gates)
+                    *(half *)to = *(const half *)w;
+                continue;
+            }
+            for (ptrdiff_t k = 0; k < lines; k++, w += ld, to += vectors * gates)
+                *to = *(const vec *)w;
+        }
+        packed += lines * vectors * gates * (ptrdiff_t)sizeof(vec);
+    }
+    return packed;
+}
+
+static void NAME(pack_small)(ptrdiff_t units, int reset_after, const gru_micropanels *w_hh, char *packed)
+{
+    const ptrdiff_t vectors = (units * (ptrdiff_t)sizeof(REAL) + GRU_VECTOR_BYTES - 1) / GRU_VECTOR_BYTES;
+    packed = NAME(pack_gates)(units, reset_after ? 3 : 2, w_hh, packed);
+    if (!reset_after) NAME(pack_gates)(units, 1, w_hh + 2 * vectors, packed);
+}
+
+/* ---- One group of one row ---------------------------------------------------------------------------------- */
 INLINE vec NAME(activate_r_z)(const int any, const gru_activations *f, vec a)
 {
     return any ? NAME(activate)(&f->r_z, a) : NAME(sigmoid)(a);
@@ -103,7 +122,8 @@ typedef struct {
     vec *gates;
     ptrdiff_t plane;
     const vec *bias_q;
-    const REAL *h_in; /* of all units */
+    const REAL *factor; /* h_in of all units, as products take it */
+    char *next_factor;  /* of this group, for the next pass */
     const vec *h_in_group;
     const vec *h_prev;
     vec *h;
@@ -114,7 +134,7 @@ INLINE void NAME(all_gates)(const int any, const int vectors, const gru_small_st
                             NAME(group_view) g)
 {
     vec sums[3 * GROUP(3)], *a_n = g.gates, *a_r = a_n + g.plane, *a_z = a_r + g.plane, *q_plane = a_z + g.plane;
-    NAME(sum_products)(vectors, 3, s->units, g.h_in, w, sums);
+    NAME(sum_products)(vectors, 3, s->units, g.factor, w, sums);
     /* A loop of its own, as in pointwise.pxi: 87 -> 83 us (1000,1,1,40). */
     for (int v = 0; v < vectors; v++) {
         sums[3 * v] = NAME(activate_r_z)(any, s->gates.activations, a_r[v] + sums[3 * v]);
@@ -125,6 +145,7 @@ INLINE void NAME(all_gates)(const int any, const int vectors, const gru_small_st
         const vec q = g.bias_q[v] + sums[3 * v + 2];
         const vec n = NAME(activate_n)(any, s->gates.activations, a_n[v] + r * q);
         g.h[v] = n + z * (g.h_prev[v] - n);
+        NAME(keep_factor)(g.h[v], g.next_factor, v);
         if (s->save) a_n[v] = n, a_r[v] = r, a_z[v] = z, q_plane[v] = q;
     }
 }
@@ -134,11 +155,12 @@ INLINE void NAME(r_and_z)(const int any, const int vectors, const gru_small_step
                           NAME(group_view) g)
 {
     vec sums[2 * GROUP(2)], *a_r = g.gates + g.plane, *a_z = a_r + g.plane, *q = a_z + g.plane;
-    NAME(sum_products)(vectors, 2, s->units, g.h_in, w, sums);
+    NAME(sum_products)(vectors, 2, s->units, g.factor, w, sums);
     for (int v = 0; v < vectors; v++) {
         const vec r = NAME(activate_r_z)(any, s->gates.activations, a_r[v] + sums[2 * v]);
         a_z[v] = NAME(activate_r_z)(any, s->gates.activations, a_z[v] + sums[2 * v + 1]);
         q[v] = r * g.h_in_group[v];
+        NAME(keep_factor)(q[v], g.next_factor, v);
         if (s->save) a_r[v] = r;
     }
 }
@@ -148,10 +170,11 @@ INLINE void NAME(new_gate)(const int any, const int vectors, const gru_small_ste
                            NAME(group_view) g)
 {
     vec sums[GROUP(1)], *a_n = g.gates, *z = a_n + 2 * g.plane;
-    NAME(sum_products)(vectors, 1, s->units, g.h_in, w, sums);
+    NAME(sum_products)(vectors, 1, s->units, g.factor, w, sums);
     for (int v = 0; v < vectors; v++) {
         const vec n = NAME(activate_n)(any, s->gates.activations, a_n[v] + sums[v]);
         g.h[v] = n + z[v] * (g.h_prev[v] - n);
+        NAME(keep_factor)(g.h[v], g.next_factor, v);
         if (s->save) a_n[v] = n;
     }
 }
@@ -159,17 +182,20 @@ INLINE void NAME(new_gate)(const int any, const int vectors, const gru_small_ste
 /* ---- Steps ------------------------------------------------------------------------------------------------- */
 /* A pass over one group of all rows: the weights stay in L1. */
 INLINE void NAME(pass_of_group)(const int any, const int pass, const int vectors, const gru_small_steps *s,
-                                ptrdiff_t first, const vec *weights)
+                                ptrdiff_t first, const vec *weights, const char *factors,
+                                char *next_factors)
 {
+    const ptrdiff_t factor_size = NAME(factor_size)(s->units);
     const int gates = pass == ALL_GATES ? 3 : pass == R_AND_Z ? 2 : 1;
-    const vec *w = weights + first * gates * s->units;
+    const vec *w = weights + first * gates * NAME(small_lines)(s->units);
     for (ptrdiff_t row = 0; row < s->rows; row++) {
         vec *planes = (vec *)(s->gates.data + row * s->gates.ld);
         const ptrdiff_t plane = s->gates.plane / (ptrdiff_t)sizeof(vec), state = row * s->ld_h;
         const char *h_in = pass == NEW_GATE ? (char *)(planes + 3 * plane) : s->h_in + state;
-        NAME(group_view) g = {planes + first, plane, (const vec *)s->bias_q + first, (const REAL *)h_in,
-                              (const vec *)h_in + first, (const vec *)(s->h_prev + state) + first,
-                              (vec *)(s->h + state) + first};
+        NAME(group_view) g = {planes + first, plane, (const vec *)s->bias_q + first,
+                              FACTOR(h_in, factors + row * factor_size),
+                              next_factors + row * factor_size + first * LANES, (const vec *)h_in + first,
+                              (const vec *)(s->h_prev + state) + first, (vec *)(s->h + state) + first};
         if (pass == ALL_GATES) NAME(all_gates)(any, vectors, s, w, g);
         if (pass == R_AND_Z) NAME(r_and_z)(any, vectors, s, w, g);
         if (pass == NEW_GATE) NAME(new_gate)(any, vectors, s, w, g);
@@ -177,15 +203,17 @@ INLINE void NAME(pass_of_group)(const int any, const int pass, const int vectors
 }
 
 INLINE void NAME(pass)(const int any, const int pass, const gru_small_steps *s, const gru_groups *of, int back,
-                       const vec *weights)
+                       const vec *weights, char *factors, char *next_factors)
 {
+    if (pass == NEW_GATE) NAME(complete_factors)(any, s, s->gates.data + 3 * s->gates.plane, s->gates.ld, factors);
+    else NAME(complete_factors)(any, s, s->h_in, s->ld_h, factors);
     for (ptrdiff_t i = 0; i < of->groups; i++) {
         const ptrdiff_t group = back ? of->groups - 1 - i : i, first = gru_first_vector(of, group);
         switch (gru_first_vector(of, group + 1) - first) {
-        case 1: NAME(pass_of_group)(any, pass, 1, s, first, weights); break;
-        case 2: NAME(pass_of_group)(any, pass, 2, s, first, weights); break;
-        case 3: NAME(pass_of_group)(any, pass, 3, s, first, weights); break;
-        default: if (pass != ALL_GATES) NAME(pass_of_group)(any, pass, 4, s, first, weights);
+        case 1: NAME(pass_of_group)(any, pass, 1, s, first, weights, factors, next_factors); break;
+        case 2: NAME(pass_of_group)(any, pass, 2, s, first, weights, factors, next_factors); break;
+        case 3: NAME(pass_of_group)(any, pass, 3, s, first, weights, factors, next_factors); break;
+        default: if (pass != ALL_GATES) NAME(pass_of_group)(any, pass, 4, s, first, weights, factors, next_factors);
         }
     }
 }
@@ -216,21 +244,26 @@ INLINE void NAME(any_small_steps)(const int any, const gru_small_steps *given)
     const ptrdiff_t bytes = given->units * (ptrdiff_t)sizeof(REAL);
     const gru_groups of = given->reset_after ? gru_groups_of(bytes, 3) : gru_groups_of(bytes, 2);
     const vec *weights = (const vec *)given->weights;
-    const int back_and_forth = 3 * of.count * given->units * (ptrdiff_t)sizeof(vec) > L1_WEIGHTS;
+    const ptrdiff_t lines = NAME(small_lines)(given->units);
+    const int back_and_forth = 3 * of.count * lines * (ptrdiff_t)sizeof(vec) > L1_WEIGHTS;
     gru_small_steps now = *given, *s = &now;
+    char buffers[2][SMALL_FACTORS], *factors = buffers[0], *next = buffers[1];
+    NAME(make_factors)(s, factors);
     for (ptrdiff_t t = 0; t < given->steps; t++) {
         const int back = back_and_forth && (s->first_step + t) & 1;
         if (s->reset_after) {
-            NAME(pass)(any, ALL_GATES, s, &of, back, weights);
+            NAME(pass)(any, ALL_GATES, s, &of, back, weights, factors, next);
+            char *swapped = factors;
+            factors = next, next = swapped;
         } else {
-            NAME(pass)(any, R_AND_Z, s, &of, 0, weights);
-            NAME(pass)(any, NEW_GATE, s, &of, 0, weights + 2 * of.count * s->units);
+            NAME(pass)(any, R_AND_Z, s, &of, 0, weights, factors, next);
+            NAME(pass)(any, NEW_GATE, s, &of, 0, weights + 2 * of.count * lines, next, factors);
         }
         NAME(clear_rest)(s, of.count);
         for (ptrdiff_t row = 0; row < s->rows && s->output; row++)
             NAME(store_small)(s->output + row * s->output_row, s->h + row * s->ld_h, bytes);
-        char *next = s->two_slots ? (char *)s->h_prev : s->h + (s->h - s->h_prev);
-        s->h_in = s->h_prev = s->h, s->h = next;
+        char *next_h = s->two_slots ? (char *)s->h_prev : s->h + (s->h - s->h_prev);
+        s->h_in = s->h_prev = s->h, s->h = next_h;
         s->gates.data += s->gates_step;
         if (s->output) s->output += s->output_step;
     }

@@ -47,11 +47,25 @@ cdef size_t place_workspace(Call *call, void *memory) noexcept nogil:
             place_two(call, call.h_slots, &end)
         call.gates = place(&end, call.chunk * call.rows * call.layer.ld_gates)
         place_input(call, &end, call.chunk * call.rows)
+        call.scratch_size = 0
+        if call.layer.context.quantize_rows != NULL:
+            call.scratch_size = factor_scratch(call)
+            call.scratch = place(&end, call.team * call.scratch_size)
     elif call.mode == BACKWARD:
         place_backward(call, &end)
     if call.has_options and call.recurrent_dropout.data != NULL and call.mode != BACKWARD:
         place_two(call, call.h_in_slots, &end)
     return end - <size_t> memory + LINE
+
+
+cdef Py_ssize_t factor_scratch(const Call *call) noexcept nogil:
+    """Of a thread, for `factor_rows`: x of a chunk, or h of a step."""
+    cdef:
+        const PackedLayer *layer = call.layer
+        Py_ssize_t rows = min(call.rows, <Py_ssize_t> MAX_BLOCK_ROWS)
+        Py_ssize_t steps = call.chunk if rows == call.rows else 1      # see `adjoining_steps`
+    return round_up(rows * max(steps * quantized_row(layer.storage_ih, layer.input_size),
+                               quantized_row(layer.storage_hh, layer.hidden_size)), LINE)
 
 
 cdef inline void place_two(const Call *call, char **slots, size_t *end) noexcept nogil:

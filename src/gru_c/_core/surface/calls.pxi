@@ -221,8 +221,7 @@ cdef size_t workspace_for_any(const Request *request) noexcept nogil:
         describe_call(request, index, request.steps, NULL, &call)
         suppose_options(request, &call)
         plan_in_stack(&stack, &call, index)
-        if request.mode == BACKWARD:
-            more = max(more, (max_team(&call) - call.team) * call.scratch_size)
+        more = max(more, (max_team(&call) - call.team) * call.scratch_size)
     stack.workspace += round_up(more, LINE)
     end_plan(&stack, &call)
     return head_size(request) + stack.size

@@ -5,6 +5,7 @@ cdef enum:
 
 cdef extern from "surface/standalone.h" nogil:
     const void *standalone_contexts "gru_contexts"()
+    const void *standalone_int8_context "gru_int8_context"()
 
 cdef extern from "gates.h" nogil:
     const int SIGMOID "GRU_SIGMOID"
@@ -22,6 +23,7 @@ cdef extern from "platform.h" nogil:
 
 cdef extern from "stdint.h" nogil:
     const ptrdiff_t PTRDIFF_MAX
+    const int INT32_MAX
 
 cdef extern from *:
     """
@@ -34,6 +36,7 @@ cdef extern from *:
 cdef int models                                            # that have been made
 
 cdef const Context *contexts                               # of float and double; NULL in C
+cdef const Context *rounded_contexts[STORAGES]             # of other storage; NULL until bound
 
 
 cdef void set_contexts(const Context *of_float) noexcept nogil:
@@ -42,12 +45,26 @@ cdef void set_contexts(const Context *of_float) noexcept nogil:
     contexts = of_float
 
 
-cdef const Context *context_of(size_t itemsize) noexcept nogil:
-    """The context of float or double. A program without Python chooses it by the processor."""
+cdef void set_rounded_context(Storage storage, const Context *context) noexcept nogil:
+    """The same of weights that are not stored as their dtype."""
+    rounded_contexts[storage] = context
+
+
+cdef const Context *context_of(Storage storage, size_t itemsize) noexcept nogil:
+    """The context of a dtype, or of another storage; NULL for one that Python has not bound.
+
+    A program without Python chooses by the processor.
+    """
     cdef const Context *of_float = contexts
-    if of_float == NULL:
-        of_float = <const Context *> standalone_contexts()
-    return &of_float[itemsize == sizeof(double)]
+    if storage == AS_DTYPE:
+        if of_float == NULL:
+            of_float = <const Context *> standalone_contexts()
+        return &of_float[itemsize == sizeof(double)]
+    if rounded_contexts[storage] != NULL:
+        return rounded_contexts[storage]
+    if storage == BFLOAT16:
+        return <const Context *> standalone_contexts()     # that of float is the first
+    return <const Context *> standalone_int8_context()
 
 
 # ---- options -------------------------------------------------------------------------------------
@@ -62,6 +79,8 @@ cdef int read_options(const gru_options **options, gru_options *copy) noexcept n
     if given == NULL:
         return GRU_OK
     if not OLDEST_OPTIONS <= given.struct_size < sizeof(gru_options):
+        return GRU_BAD_OPTIONS_SIZE
+    if given.struct_size % sizeof(void *) != 0:            # no version ends within a word
         return GRU_BAD_OPTIONS_SIZE
     memcpy(copy, given, given.struct_size)
     return GRU_OK
@@ -111,6 +130,31 @@ cdef int read_activations(const gru_options *options, Activations *found,
     return status
 
 
+cdef int read_storage(const gru_options *options, size_t itemsize,
+                      Storage *storage) noexcept nogil:
+    """How the weights of a model are stored."""
+    storage[0] = AS_DTYPE
+    if options.weights == GRU_WEIGHTS_BFLOAT16:
+        storage[0] = BFLOAT16
+    elif options.weights == GRU_WEIGHTS_INT8:
+        storage[0] = INT8_12_BITS if options.x_bits == 12 else INT8
+    elif options.weights != GRU_WEIGHTS_DTYPE:
+        return GRU_BAD_OPTION
+    if options.x_bits != 0 and (options.weights != GRU_WEIGHTS_INT8
+                                or options.x_bits not in (8, 12)):
+        return GRU_BAD_OPTION
+    if storage[0] != AS_DTYPE and (itemsize != sizeof(float) or options.training):
+        return GRU_BAD_OPTION
+    return GRU_OK
+
+
+cdef bint sums_are_exact(Storage storage, Py_ssize_t inputs, Py_ssize_t units) noexcept nogil:
+    """Whether 32 bits hold the sums of int8 over all inputs, and over all units."""
+    cdef Py_ssize_t top = 2047 if storage == INT8_12_BITS else 127
+    return (storage == AS_DTYPE or storage == BFLOAT16
+            or inputs <= INT32_MAX // (127 * top) and units <= INT32_MAX // (127 * 127))
+
+
 # ---- memory --------------------------------------------------------------------------------------
 
 cdef int describe_model(Model *model, size_t itemsize, Py_ssize_t input_size,
@@ -119,16 +163,25 @@ cdef int describe_model(Model *model, size_t itemsize, Py_ssize_t input_size,
     cdef:
         Py_ssize_t layers = options.num_layers if options.num_layers != 0 else 1, D
         double units = hidden_size, inputs = max(<double> input_size, 2.0 * hidden_size)
+        Storage storage
+        int status = read_storage(options, itemsize, &storage)
     if input_size < 1 or hidden_size < 1 or not 0 < layers <= MAX_LAYERS:
         return GRU_BAD_SIZE
     if options.bidirectional and options.reverse:
         return GRU_BAD_OPTION
+    if status != GRU_OK:
+        return status
     D = 2 if options.bidirectional else 1
     # Packed for both passes, with padding to panels
     if 16.0 * itemsize * layers * D * (units + 64) * (units + inputs + 128) >= <double> PTRDIFF_MAX:
         return GRU_BAD_SIZE
+    if not sums_are_exact(storage, max(input_size, D * hidden_size if layers > 1 else 0),
+                          hidden_size):
+        return GRU_BAD_SIZE
     memset(model, 0, sizeof(Model))
-    model.context = context_of(itemsize)
+    model.context, model.storage = context_of(storage, itemsize), storage
+    if model.context == NULL:                              # cython_gru binds all
+        return GRU_BAD_OPTION
     model.input_size, model.hidden_size, model.directions = input_size, hidden_size, D
     model.count = layers * D
     model.reset_after, model.reverse = not options.reset_before, options.reverse != 0
@@ -149,7 +202,8 @@ cdef size_t place_model(Model *model, void *memory) noexcept nogil:
         inputs = model.input_size
         if index >= model.directions:
             inputs = model.directions * model.hidden_size
-        init_layer(&layer, model.context, inputs, model.hidden_size, model.reset_after)
+        init_layer(&layer, model.storage, model.context.itemsize, inputs, model.hidden_size,
+                   model.reset_after)
         end += place_forward_weights(&layer, <void *> end)
         if model.training:
             end += place_backward_weights(&layer, <void *> end)

@@ -27,7 +27,8 @@ cdef const char *status_text(int status) noexcept nogil:
     if status == GRU_ALREADY_PACKED:
         return "this layer has its weights, which never change"
     if status == GRU_NO_TRAINING:
-        return "the model was made without options.training, or handle() was called in eval mode"
+        return ("the model was made without options.training, or handle() was called in eval "
+                "mode, or its weights have fewer bits")
     if status == GRU_NOT_SAVED:
         return ("`saved` is not from a gru_forward_training of this model with these sizes, or "
                 "a backward has used it")

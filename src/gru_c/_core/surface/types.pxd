@@ -1,6 +1,6 @@
 """What the handles of gru_c.h point to, and one call on its way from there to the core."""
 
-from gru_c._core.gemm.context cimport Context
+from gru_c._core.gemm.context cimport Context, Storage
 from gru_c._core.rnn.call cimport Call, Mode, PackedLayer, Ragged, View3
 from gru_c._core.rnn.stack cimport Stack
 from gru_c.cython_gru cimport gru_options
@@ -16,7 +16,8 @@ cdef extern from *:
 
 cdef struct Model:
     unsigned int tag           # MODEL_TAG
-    const Context *context     # of the dtype
+    const Context *context     # of the dtype and the storage
+    Storage storage            # of each W_ih
     void *allocated            # what gru_model_free frees, or NULL
     int serial                 # no other model of the process has it
     Py_ssize_t input_size

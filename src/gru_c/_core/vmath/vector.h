@@ -30,6 +30,8 @@ typedef VECTOR_OF(int32_t, GRU_VECTOR_BYTES) ivec_f32; /* results of comparisons
 typedef VECTOR_OF(int64_t, GRU_VECTOR_BYTES) ivec_f64;
 typedef VECTOR_OF(float, 32) half_f32; /* half a vector of AVX-512 */
 typedef VECTOR_OF(double, 32) half_f64;
+typedef VECTOR_OF(int32_t, 32) half_bits_f32;
+typedef VECTOR_OF(int64_t, 32) half_bits_f64;
 #undef VECTOR_OF
 /* What is copied from and to memory of any alignment: GCC 12 splits a memcpy of this size in two. */
 typedef char vec_bytes __attribute__((vector_size(GRU_VECTOR_BYTES), aligned(1), may_alias));

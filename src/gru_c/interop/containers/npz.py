@@ -21,7 +21,7 @@ from gru_c.interop.containers import json_text, zips
 from gru_c.interop.errors import ModelFileError, hold_size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from gru_c._types import Array
 
@@ -67,8 +67,9 @@ def unpack(data: bytes, where: str, max_bytes: int) -> tuple[dict[str, Array], d
     return read(io.BytesIO(data), where, max_bytes)
 
 
-def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
-    """A container: the same bytes for the same arrays and texts."""
+def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str],
+         bfloat16: Collection[str] = ()) -> bytes:
+    """A container: the same bytes for the same arrays and texts. bfloat16 stays uint16."""
     text = json.dumps(dict(metadata), ensure_ascii=False, sort_keys=True).encode()
     own = {METADATA: np.frombuffer(text, np.uint8)} if metadata else {}
     return zips.packed((f"{name}.npy", _member(a)) for name, a in (own | dict(arrays)).items())

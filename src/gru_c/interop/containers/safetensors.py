@@ -20,7 +20,7 @@ from gru_c.interop.containers import json_text
 from gru_c.interop.errors import MissingExtraError, ModelFileError, hold_size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from gru_c._types import Array
 
@@ -62,8 +62,12 @@ def unpack(data: bytes, where: str, max_bytes: int) -> tuple[dict[str, Array], d
         raise ModelFileError(f"{where}: not a readable safetensors file ({error})") from error
 
 
-def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
-    """A container: the same bytes for the same arrays and texts."""
+def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str],
+         bfloat16: Collection[str] = ()) -> bytes:
+    """A container: the same bytes for the same arrays and texts.
+
+    The names `bfloat16` are those of uint16 that hold it.
+    """
     _library()
     from safetensors.numpy import save
 
@@ -71,6 +75,8 @@ def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
     end = 8 + int.from_bytes(data[:8], "little")
     # The library would write the texts in an order that differs from run to run.
     header = json.loads(data[8:end])
+    for name in bfloat16:
+        header[name]["dtype"] = "BF16"
     if metadata:
         header = {METADATA: dict(sorted(metadata.items()))} | header
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
