@@ -10,6 +10,7 @@
     machine.py    environment and versions        processor.py its name, a folder of results
     ratios.py     gru_c over itself: ragged over padded, two directions over one
     step.py       one step of a stream, from each language; step_ways.py, step_*: its loops
+    quantized.py  int8 and bfloat16, time and error; peers/quantized.py: those of others
 
 Imports nothing heavy: limits are set in the environment of a worker before it imports anything.
 """

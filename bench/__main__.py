@@ -20,7 +20,7 @@ import importlib.util
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,13 +47,16 @@ def counts(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in text.split(","))
 
 
-def chosen_shapes(names: list[str]) -> tuple[shapes.Shape, ...]:
-    """Shapes by set (all, quick, smoke, smallest), by family or word of the label, or as T,N,I,H.
+SETS = {"all": shapes.ALL, "quick": shapes.QUICK, "smoke": shapes.SMOKE,
+        "smallest": shapes.SMALLEST}
+
+
+def chosen_shapes(names: list[str],
+                  sets: Mapping[str, tuple[shapes.Shape, ...]] = SETS) -> tuple[shapes.Shape, ...]:
+    """Shapes by the name of a set, by family or word of the label, or as T,N,I,H.
 
     Before T,N,I,H there may be the name of a variant: "ragged 50,8,80,256" is one argument.
     """
-    sets = {"all": shapes.ALL, "quick": shapes.QUICK, "smoke": shapes.SMOKE,
-            "smallest": shapes.SMALLEST}
     found: list[shapes.Shape] = []
     for name in names:
         if name in sets:

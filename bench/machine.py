@@ -27,7 +27,7 @@ REMOVED = (
 )
 
 PACKAGES = [
-    "gru-c", "numpy", "scipy", "torch", "onnx", "onnxruntime", "openvino", "tensorflow",
+    "gru-c", "numpy", "scipy", "torch", "onnx", "onnxruntime", "openvino", "nncf", "tensorflow",
     "tensorflow-cpu", "keras", "jax", "jaxlib", "onednn-cpu-gomp", "matplotlib", "cython", "numba",
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from .peers.base import PeerBase, Step
+from .peers.base import PeerBase, Step, Unsupported
 
 
 class Peer(PeerBase):
@@ -22,9 +22,10 @@ class Peer(PeerBase):
         self.gru_c = gru_c
         self.lone = self.shape.is_cell
         sizes = self.shape.I, self.shape.H
-        self.cell = gru_c.GRUCell(*sizes, dtype=self.dtype, rng=0)
+        options = {"dtype": self.dtype, "rng": 0, "reset_after": self.reset_after}
+        self.cell = gru_c.GRUCell(*sizes, **options)
         self.gru = gru_c.GRU(*sizes, self.shape.layers, bidirectional=self.shape.directions == 2,
-                             dtype=self.dtype, rng=0, checkpoint=self.checkpoint)
+                             checkpoint=self.checkpoint, **options)
         self.cell.load_state_dict(self.parts[0])
         self.gru.load_state_dict(self.weights)
         self.cell.train(self.training)
@@ -87,3 +88,24 @@ class OneThread(Peer):
     """gru_c with one thread, in a process of several."""
 
     own_threads = 1
+
+
+class Quantized(Peer):
+    """gru_c with weights in int8 or bfloat16."""
+
+    dtypes = ("float32",)
+    can_train = False
+    weights_in = "int8"
+    x_bits = 8
+
+    def build(self) -> None:
+        super().build()
+        model = self.cell if self.lone else self.gru
+        if not hasattr(model, "quantize"):
+            raise Unsupported("this version has no quantized models")
+        options = {} if self.x_bits == 8 else {"x_bits": self.x_bits}
+        quantized = model.quantize(self.weights_in, **options)
+        if self.lone:
+            self.cell = quantized
+        else:
+            self.gru = quantized

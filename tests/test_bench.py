@@ -5,6 +5,7 @@ skipped.
 """
 
 import copy
+import gzip
 import importlib
 import json
 import math
@@ -16,7 +17,7 @@ import pytest
 import gru_c
 
 bench = pytest.importorskip("bench", reason="bench/ is not here")
-for name in ("__main__", "ratios", "step", "worker"):  # with all that they import
+for name in ("__main__", "quality", "quantized", "ratios", "step", "worker"):  # and their imports
     importlib.import_module(f"bench.{name}")
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -880,3 +881,175 @@ def test_steps_from_python_are_right_and_begin_with_zeros():
         bench.step.check(run, truth)
     with pytest.raises(RuntimeError, match="off by"):
         bench.step.check(run, truth + 1e-3)
+
+
+# ---- quantized GRUs ----------------------------------------------------------------------------
+
+
+def quantized(library, precision, best, shape="100,1,256,512", **changes):
+    return {"isa": "native", "threads": 1, "shape": shape, "library": library,
+            "precision": precision, "reset_after": True, "best": best, "median": 2 * best,
+            "rounds": 5, "max_error": 2e-3, "rms_error": 5e-4, "counts": True} | changes
+
+
+@pytest.fixture
+def small(results):
+    """Results of `python -m bench.quantized` at one of the five shapes and at a lone step."""
+    records = [
+        quantized("gru_c", "float32", 4e-3),
+        quantized("gru_c", "bfloat16", 2e-3),
+        quantized("gru_c", "int8", 1e-3),
+        quantized("torch", "int8", 3e-3),
+        quantized("torch", "float16", 5e-3),
+        quantized("onednn", "bfloat16", 1.5e-3),
+        quantized("gru_c", "int8", 2e-3, reset_after=False),
+        quantized("onednn", "int8", 1e-3, reset_after=False),
+        quantized("gru_c", "int8", 1e-6, LONE),
+        quantized("onednn", "int8", 1e-6, LONE, counts=False),
+        quantized("torch", "int8", 1e-5, LONE),
+    ]
+    sizes = {"100,1,256,512": [100, 1, 256, 512, "peers"], LONE: [1, 1, 16, 32, "peers"]}
+    return results | {"records": records, "shapes": sizes}
+
+
+def test_ratios_of_quantized_grus(small):
+    after, before = bench.quantized.by_case(small).items()
+    assert [case.reset_after for case, _ in (after, before)] == [True, False]
+    first, lone = (bench.quantized.quotients(records) for records in after[1].values())
+    assert first == pytest.approx({
+        "ratio int8": 3, "ratio int8, 12-bit x": None, "ratio bfloat16": 0.75,
+        "gain bfloat16": 2, "gain int8": 4, "gain int8, 12-bit x": None})
+    assert lone["ratio int8"] == pytest.approx(10)  # a loop in C++ does not count
+    table = bench.quantized.table_of_ratios(after[1], small["shapes"])
+    assert table[0] == ["T,N,I,H", "ratio int8", "ratio bfloat16", "gain bfloat16", "gain int8"]
+    assert table[1:3] == [["100,1,256,512", "3.00", "0.75", "2.00", "4.00"],
+                          [LONE, "10.0", "-", "-", "-"]]
+    for line, name in zip(table[3:], ("the five", "H >= 256"), strict=True):
+        assert line == [f"geometric mean, {name} (1)", "3.00", "0.75", "2.00", "4.00"]
+
+
+def test_tables_of_quantized_grus(small, tmp_path, capsys):
+    file = tmp_path / "quantized.json"
+    file.write_text(json.dumps(small))
+    assert bench.quantized.main(["show", str(file)]) == 0
+    said = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    lines = {tuple(filter(None, map(str.strip, line))) for line in said}
+    assert ("gru_c int8", "1000", "1.00") in lines
+    assert ("PyTorch int8", "2.0e-03", "2.0e-03") in lines
+    assert ("PyTorch float16", "5000", "-") in lines
+    assert ("native, 1 thread, reset gate before the product",) in lines
+
+
+def test_shapes_of_the_quantized_benchmark():
+    usual, every = (bench.quantized.SETS[name] for name in ("usual", "all"))
+    assert len(bench.quantized.FIVE) == 5 and set(usual) < set(every)
+    assert len({s.sizes for s in every}) == len({s.label for s in every}) == len(every)
+    assert all(s.N <= 64 and not s.variant for s in every)
+    assert bench.__main__.chosen_shapes(["five"], bench.quantized.SETS) == bench.quantized.FIVE
+
+
+def test_a_quantized_gru_is_checked_and_others_go_on(monkeypatch):
+    class Rounded(bench.ours.Peer):
+        precision = "bfloat16"
+
+        def output(self):
+            return super().output() * (1 + 2**-8)
+
+    class Wrong(Rounded):
+        def output(self):
+            return super().output() * 1.1
+
+    class Before(bench.ours.Peer):
+        reset_after = False
+
+    class Absent(bench.ours.Peer):
+        def build(self):
+            raise bench.peers.Unsupported("not installed")
+
+    class Crash(bench.ours.Peer):
+        def build(self):
+            raise ValueError("no such weights")
+
+    classes = {"gru_c": (Rounded, Wrong, Before, Absent, Crash)}
+    monkeypatch.setattr(bench.quantized, "CLASSES", classes)
+    threads = gru_c.get_num_threads()
+    found = bench.quantized.measure(bench.shapes.shape(4, 2, 3, 5), ["gru_c"], threads, 0, 1)
+    rounded, before = found["records"]
+    assert (rounded["precision"], rounded["reset_after"]) == ("bfloat16", True)
+    assert 1e-4 < rounded["rms_error"] < rounded["max_error"] < 2**-8
+    assert (before["precision"], before["reset_after"]) == ("float32", False)
+    assert before["max_error"] < 1e-6
+    assert [skip["reason"] for skip in found["skipped"]] == ["not installed"]
+    wrong, crash = (error["reason"] for error in found["errors"])
+    assert "WrongResult: off by" in wrong and crash == "ValueError: no such weights"
+
+
+def test_kinds_of_our_quantized_grus():
+    found = [(cls.precision, cls.reset_after) for cls in bench.quantized.CLASSES["gru_c"]]
+    assert len(found) == len(set(found)) == 8
+    options = {cls.precision: (cls.weights_in, cls.x_bits)
+               for cls in bench.quantized.CLASSES["gru_c"] if cls.precision != "float32"}
+    assert options == {"bfloat16": ("bfloat16", 8), "int8": ("int8", 8),
+                       "int8, 12-bit x": ("int8", 12)}
+
+
+def test_an_instruction_set_holds_products_of_int8_too():
+    environment = bench.machine.worker_environment(1, "avx2")
+    assert environment["FBGEMM_ENABLE_INSTRUCTIONS"] == "AVX2"
+    assert "FBGEMM_ENABLE_INSTRUCTIONS" not in bench.machine.worker_environment(1, "native")
+
+
+# ---- quality of quantized models ---------------------------------------------------------------
+
+def test_vowels():
+    x, lengths, labels = bench.vowels.load()
+    assert (x.shape, x.dtype) == ((640, 29, 12), np.float32)
+    assert (lengths.min(), lengths.max(), lengths.sum()) == (7, 29, 9961)
+    assert np.bincount(labels[:bench.vowels.TRAINING]).tolist() == [30] * 9
+    assert x[0, :3, 0].tolist() == [np.float32(value) for value in (1.861, 1.892, 1.939)]
+    assert not x[np.arange(29) >= lengths[:, None]].any()
+
+
+def test_vowels_of_a_text(tmp_path):
+    path = tmp_path / "vowels.ts.gz"
+    path.write_bytes(gzip.compress(b"@classLabel true 1 2\n@data\n.5,1:-2,0.0004:2\n3:4:1\n"))
+    (first, speaker), (second, other) = bench.vowels.read(path)
+    assert (first.tolist(), speaker) == ([[500, -2000], [1000, 0]], 1)
+    assert (second.tolist(), other) == ([[3000, 4000]], 0)
+
+
+def test_quality_of_random_models():
+    """The errors are of the size that the bits let expect, and the limits hold."""
+    quality = bench.quality
+    found = {"16, 32": quality.errors(*quality.random_case((16, 32), 20))}
+    found["16, 32"].pop(quality.TORCH, None)
+    sizes = {"float32": (1e-8, 1e-6), "int8": (1e-4, 2e-2), "int8, x 12": (1e-4, 1e-2),
+             "bfloat16": (5e-5, 5e-3)}
+    assert found["16, 32"].keys() == sizes.keys()
+    for form, (least, most) in sizes.items():
+        highest, rms = found["16, 32"][form]
+        assert least < rms < highest < most
+    assert quality.errors_missed(found) == []
+    found["16, 32"]["int8"] = (1.0, np.nan)
+    assert quality.errors_missed(found) == ["16, 32, int8: RMS nan, at most 0.003 wanted"]
+    lines = quality.table_of_errors(found)
+    assert lines[1][:3] == ["16, 32", lines[1][1], "1.0e+00 nan"]
+
+
+def test_quality_of_trained_models():
+    accuracies = {"vowels": {"float32": 95.0, "int8": 94.75, "int8, x 12": 94.6, "bfloat16": 95.5}}
+    assert bench.quality.losses_missed(accuracies) == [
+        "vowels, int8, x 12: 0.40 points lost, at most 0.3 wanted"]
+    assert bench.quality.table_of_accuracies(accuracies)[1] == [
+        "vowels", "95.00", "94.75 (+0.25)", "94.60 (+0.40)", "95.50 (-0.50)"]
+
+
+def test_wide_rows_keep_their_norm():
+    gru, x = bench.quality.random_case((40, 64), 2)
+    before = gru.state_dict()
+    bench.quality.wide_rows(gru, x, np.random.default_rng(0))
+    for name in ("weight_ih_l0", "weight_hh_l0"):
+        w, wide = before[name], gru.state_dict()[name]
+        np.testing.assert_allclose(*(np.linalg.norm(one, axis=1) for one in (w, wide)), rtol=1e-5)
+        ratio = np.abs(wide / w).max(axis=1) / np.abs(wide / w).min(axis=1)
+        assert np.isclose(np.median(ratio), 30)

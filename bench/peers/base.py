@@ -20,6 +20,7 @@ AVX2_ENV = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
     "ATEN_CPU_CAPABILITY": "avx2",
+    "FBGEMM_ENABLE_INSTRUCTIONS": "AVX2",  # PyTorch's products of int8 and float16 weights
     "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
 }
 
@@ -92,11 +93,15 @@ def to_zrn(stacked: np.ndarray) -> np.ndarray:
     return np.concatenate([z, r, n])
 
 
-def merged_bias(weights: Mapping[str, np.ndarray]) -> np.ndarray:
-    """(4, H): z, r, n of the input, n of the state; the biases of z and r are simply added."""
+def merged_bias(weights: Mapping[str, np.ndarray], reset_after: bool = True) -> np.ndarray:
+    """(4, H): z, r, n of the input, n of the state; the biases of z and r are simply added.
+
+    With the reset gate before the product (3, H), as those of n are added, too.
+    """
     r_ih, z_ih, n_ih = np.split(weights["bias_ih"], 3)
     r_hh, z_hh, n_hh = np.split(weights["bias_hh"], 3)
-    return np.stack([z_ih + z_hh, r_ih + r_hh, n_ih, n_hh])
+    ns = [n_ih, n_hh] if reset_after else [n_ih + n_hh]
+    return np.stack([z_ih + z_hh, r_ih + r_hh, *ns])
 
 
 class PeerBase:
@@ -125,6 +130,8 @@ class PeerBase:
     dtypes: tuple[str, ...] = ("float32",)
     can_train = False
     takes_lengths = True
+    precision = "float32"  # of the weights; bench.quantized has others
+    reset_after = True  # whether the reset gate comes after the product, as PyTorch has it
     # Whether AVX2_ENV holds the library to AVX2; if not, its AVX2 figures are its native ones.
     obeys_avx2_env = True
     called_from = "Python"  # what language the loop of timed calls is in

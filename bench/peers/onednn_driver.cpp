@@ -10,25 +10,17 @@
 // Weights and their gradients cross by a reorder: with format_tag::any the library chooses how to
 // pack them, and what is written into packed memory directly gives wrong results.
 
-#include <omp.h>
-
-#include <algorithm>
-#include <chrono>
 #include <cstring>
-#include <exception>
-#include <string>
 #include <unordered_map>
 #include <vector>
 
-#include "oneapi/dnnl/dnnl.hpp"
+#include "onednn_driver.h"
 
 using namespace dnnl;
 using tag = memory::format_tag;
 using Args = std::unordered_map<int, memory>;
 
 namespace {
-
-thread_local std::string last_error;
 
 struct Sizes {
     memory::dim T, N, I, H, D;
@@ -168,7 +160,6 @@ struct Gru {
     Gru(Sizes sizes, int count, int threads, const float *w_layer, const float *w_iter,
             const float *bias)
         : training(sizes.training), threads(threads) {
-        omp_set_num_threads(threads); // a primitive keeps the number that it was made with
         layers.reserve(count);
         for (int i = 0; i < count; i++) {
             const Layer *below = i ? &layers.back() : nullptr;
@@ -227,84 +218,52 @@ struct Steps {
     }
 };
 
-// Least seconds a call over `repeats` batches of `number` calls.
-template <typename Call>
-double best_time(int repeats, int number, Call call) {
-    double best = 1e300;
-    for (int i = 0; i < repeats; i++) {
-        const auto start = std::chrono::steady_clock::now();
-        for (int j = 0; j < number; j++) call();
-        const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-        best = std::min(best, taken.count());
-    }
-    return best / number;
-}
-
-// No exception crosses the C border: 0, or -1 with the message kept for gru_error().
-template <typename Call>
-int guarded(Gru *gru, Call call) {
-    try {
-        if (gru) omp_set_num_threads(gru->threads); // it belongs to the calling thread
-        call();
-        return 0;
-    } catch (const std::exception &error) {
-        last_error = error.what();
-        return -1;
-    }
-}
-
 } // namespace
 
 extern "C" {
-
-const char *gru_error() { return last_error.c_str(); }
-
-// 1 if the library that is bound at run time is the one of the headers.
-int gru_version_matches(char *text, int size) {
-    const auto *v = dnnl_version();
-    const auto found = std::to_string(v->major) + "." + std::to_string(v->minor) + "."
-            + std::to_string(v->patch);
-    std::strncpy(text, found.c_str(), size - 1);
-    text[size - 1] = 0;
-    return v->major == DNNL_VERSION_MAJOR && v->minor == DNNL_VERSION_MINOR;
-}
 
 Gru *gru_create(int T, int N, int I, int H, int directions, int layers, int training, int threads,
         const float *w_layer, const float *w_iter, const float *bias) {
     Gru *made = nullptr;
     const Sizes sizes = {T, N, I, H, directions, training != 0};
-    guarded(nullptr, [&] { made = new Gru(sizes, layers, threads, w_layer, w_iter, bias); });
+    // A primitive keeps the number of threads that it was made with.
+    guarded(threads, [&] { made = new Gru(sizes, layers, threads, w_layer, w_iter, bias); });
     return made;
 }
 
 void gru_destroy(Gru *gru) { delete gru; }
 
-void gru_set_input(Gru *gru, const float *x, const float *h0, const float *d_output) {
-    copy(gru->layers.front().x, x);
-    for (auto &layer : gru->layers) {
-        copy(layer.h0, h0);
-        h0 += layer.sizes.state();
-    }
-    if (gru->training) copy(gru->layers.back().d_output, d_output);
+int gru_set_input(Gru *gru, const float *x, const float *h0, const float *d_output) {
+    return guarded(gru->threads, [=]() mutable {
+        copy(gru->layers.front().x, x);
+        for (auto &layer : gru->layers) {
+            copy(layer.h0, h0);
+            h0 += layer.sizes.state();
+        }
+        if (gru->training) copy(gru->layers.back().d_output, d_output);
+    });
 }
 
 int gru_time(Gru *gru, int repeats, int number, double *seconds) {
-    return guarded(gru, [=] { *seconds = best_time(repeats, number, [=] { gru->run(); }); });
+    return guarded(gru->threads,
+            [=] { *seconds = best_time(repeats, number, [=] { gru->run(); }); });
 }
 
 // `passes` times `steps` steps of x (steps, N, I), each pass from a state of zeros; `output`
 // (steps, N, H) or null.
 int gru_steps(Gru *gru, int passes, int steps, const float *x, float *output) {
-    return guarded(gru, [=] {
+    return guarded(gru->threads, [=] {
         Steps stream(*gru);
         for (int pass = 0; pass < passes; pass++) stream.run(steps, x, output);
     });
 }
 
-void gru_output(Gru *gru, float *output) { copy(output, gru->layers.back().output); }
+int gru_output(Gru *gru, float *output) {
+    return guarded(gru->threads, [=] { copy(output, gru->layers.back().output); });
+}
 
 int gru_gradients(Gru *gru, float *dx, float *dh0, float *dw_layer, float *dw_iter, float *dbias) {
-    return guarded(gru, [=]() mutable {
+    return guarded(gru->threads, [=]() mutable {
         copy(dx, gru->layers.front().dx);
         for (auto &layer : gru->layers) {
             dh0 = copy(dh0, layer.dh0);

@@ -10,6 +10,7 @@ import ctypes
 import functools
 import os
 import re
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -29,42 +30,45 @@ def _installed_file(distribution: str, ending: str) -> Path:
 
 
 @functools.cache
-def _driver() -> ctypes.CDLL:
-    """The driver, compiled at first use; its functions that can fail raise RuntimeError."""
+def load_driver(name: str, integers: int, arrays: int) -> ctypes.CDLL:
+    """A driver, compiled at first use; its functions that can fail raise RuntimeError.
+
+    Its gru_create takes so many integers and then so many arrays.
+    """
     library = _installed_file(LIBRARY, "libdnnl.so.3").parent
     include = _installed_file(HEADERS, "oneapi/dnnl/dnnl.hpp").parents[2]
     flags = ["-O2", "-std=c++17", "-fopenmp", f"-I{include}", f"-L{library}", "-ldnnl"]
     flags.append(f"-Wl,-rpath,{library}")
-    path = shared_library(Path(__file__).with_name("onednn_driver.cpp"), flags)
+    source = Path(__file__).with_name(name)
+    path = shared_library(source, flags, [source.with_name("onednn_driver.h")])
     # TensorFlow exports its own, other oneDNN to the whole process: bind to ours first.
     driver = ctypes.CDLL(str(path), mode=ctypes.DEFAULT_MODE | getattr(os, "RTLD_DEEPBIND", 0))
+
+    def check(result, function, arguments):
+        if result != 0:
+            raise RuntimeError(driver.gru_error().decode())
+        return result
+
     driver.gru_error.restype = ctypes.c_char_p
     driver.gru_create.restype = ctypes.c_void_p
-    driver.gru_create.argtypes = [ctypes.c_int] * 8 + [ctypes.c_void_p] * 3
-    for name, count in {"destroy": 1, "set_input": 4, "output": 2}.items():
-        function = getattr(driver, f"gru_{name}")
-        function.restype, function.argtypes = None, [ctypes.c_void_p] * count
+    driver.gru_create.argtypes = [ctypes.c_int] * integers + [ctypes.c_void_p] * arrays
+    driver.gru_destroy.restype, driver.gru_destroy.argtypes = None, [ctypes.c_void_p]
     timed = [ctypes.c_int, ctypes.c_int, ctypes.POINTER(ctypes.c_double)]
     stepped = [ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
-    can_fail = {"time": timed, "steps": stepped, "gradients": [ctypes.c_void_p] * 5}
+    can_fail = {"set_input": [ctypes.c_void_p] * 3, "output": [ctypes.c_void_p], "time": timed,
+                "steps": stepped, "gradients": [ctypes.c_void_p] * 5}
     for name, arguments in can_fail.items():
-        function = getattr(driver, f"gru_{name}")
-        function.argtypes = [ctypes.c_void_p, *arguments]
-        function.errcheck = _raise
+        if function := getattr(driver, f"gru_{name}", None):
+            function.argtypes = [ctypes.c_void_p, *arguments]
+            function.errcheck = check
     text = ctypes.create_string_buffer(32)
     if not driver.gru_version_matches(text, len(text)):
         raise Unsupported(f"another oneDNN is bound in this process: {text.value.decode()}")
     return driver
 
 
-def _raise(result, function, arguments):
-    if result != 0:
-        raise RuntimeError(_driver().gru_error().decode())
-    return result
-
-
-def _address(array: np.ndarray) -> int:
-    return array.ctypes.data
+def _address(array: np.ndarray | None) -> int | None:
+    return None if array is None else array.ctypes.data
 
 
 class Peer(PeerBase):
@@ -85,13 +89,17 @@ class Peer(PeerBase):
         return ".".join(found[part] for part in ("MAJOR", "MINOR", "PATCH"))
 
     def build(self) -> None:
-        self.driver = _driver()
         arrays = [np.concatenate([to_zrn(part[name]).T.ravel() for part in self.parts])
                   for name in ("weight_ih", "weight_hh")]
         arrays.append(np.stack([merged_bias(part) for part in self.parts]))
-        self.handle = self.driver.gru_create(
-            *self.shape.sizes, self.shape.directions, self.shape.layers, self.training,
-            self.threads, *map(_address, arrays))
+        integers = (*self.shape.sizes, self.shape.directions, self.shape.layers, self.training,
+                    self.threads)
+        self._create("onednn_driver.cpp", integers, arrays)
+
+    def _create(self, driver: str, integers: Sequence[int],
+                arrays: Sequence[np.ndarray | None]) -> None:
+        self.driver = load_driver(driver, len(integers), len(arrays))
+        self.handle = self.driver.gru_create(*integers, *map(_address, arrays))
         if not self.handle:
             raise Unsupported(f"oneDNN: {self.driver.gru_error().decode()}")
 

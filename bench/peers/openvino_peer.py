@@ -1,4 +1,4 @@
-"""OpenVINO: a GRUSequence (linear_before_reset) a layer, CPU device, inference in float32."""
+"""OpenVINO: a GRUSequence (linear_before_reset) a layer, CPU device, inference in `hint`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from .base import PeerBase, Step, merged_bias, to_zrn
 class Peer(PeerBase):
     name = "OpenVINO"
     distributions = ("openvino",)
+    # Without a hint a CPU with bfloat16 instructions computes in bfloat16.
+    hint = "f32"
 
     def build(self) -> None:
         import openvino as ov
@@ -19,8 +21,7 @@ class Peer(PeerBase):
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": 1,
-            # Without this a CPU with bfloat16 instructions computes in bfloat16.
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": self.hint,
         }
         self.compiled = ov.Core().compile_model(self._model(), "CPU", config)
         self.request = self.compiled.create_infer_request()
@@ -48,17 +49,18 @@ class Peer(PeerBase):
                                 ops.constant(np.array([N, T, D * H])), special_zero=False)
             y = ops.gru_sequence(
                 y, h_0, lengths, *map(ops.constant, self._constants(layer)), H,
-                "bidirectional" if D == 2 else "forward", linear_before_reset=True).output(0)
+                "bidirectional" if D == 2 else "forward",
+                linear_before_reset=self.reset_after).output(0)
         y = ops.transpose(y, ops.constant(np.array([2, 1, 0, 3])))
         return self.ov.Model([y.output(0)], inputs, "gru")
 
     def _constants(self, layer: int) -> list[np.ndarray]:
-        """W (D, 3H, inputs), R (D, 3H, H) and B (D, 4H) of a layer."""
+        """W (D, 3H, inputs), R (D, 3H, H) and B (D, 4H) of a layer, or (D, 3H)."""
         D = self.shape.directions
         parts = self.parts[layer * D : (layer + 1) * D]
         return [*(np.stack([to_zrn(part[name]) for part in parts])
                   for name in ("weight_ih", "weight_hh")),
-                np.stack([merged_bias(part).ravel() for part in parts])]
+                np.stack([merged_bias(part, self.reset_after).ravel() for part in parts])]
 
     def _set_input(self, x, h_0, d_output) -> None:
         states = [np.ascontiguousarray(part.swapaxes(0, 1))
