@@ -52,7 +52,7 @@ INLINE isum dot(isum sum, isum a, isum w)
                                                _mm256_sign_epi8((__m256i)w, (__m256i)a));
     return sum + (isum)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
-#elif defined(__SSE2__)
+#elif defined(__SSE2__) && GRU_VECTOR_BYTES == 16
 #define INT8_FLIP 0
 #define INT8_MR 2
 #define INT8_VECTORS 2
@@ -80,10 +80,10 @@ INLINE isum dot(isum sum, isum a, isum w)
     return (isum)vpadalq_s16((int32x4_t)sum, vpaddq_s16(low, high));
 #endif
 }
-#else
+#else /* another processor, or a build for one with AVX-512 and without VNNI */
 #define INT8_FLIP 0
 #define INT8_MR 2
-#define INT8_VECTORS 2
+#define INT8_VECTORS GRU_NR_VECTORS
 INLINE isum dot(isum sum, isum a, isum w)
 {
     for (int byte = 0; byte < 4; byte++)
