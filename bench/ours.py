@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from .peers.base import PeerBase, Step, Unsupported
+from .peers.base import PeerBase, Step
 
 
 class Peer(PeerBase):
@@ -100,12 +100,5 @@ class Quantized(Peer):
 
     def build(self) -> None:
         super().build()
-        model = self.cell if self.lone else self.gru
-        if not hasattr(model, "quantize"):
-            raise Unsupported("this version has no quantized models")
-        options = {} if self.x_bits == 8 else {"x_bits": self.x_bits}
-        quantized = model.quantize(self.weights_in, **options)
-        if self.lone:
-            self.cell = quantized
-        else:
-            self.gru = quantized
+        self.cell = self.cell.quantize(self.weights_in, self.x_bits)
+        self.gru = self.gru.quantize(self.weights_in, self.x_bits)

@@ -9,7 +9,6 @@ and batched (x, h_0, d_output, d_h_n; all but x may be missing); its *results* a
 """
 
 import gc
-import importlib
 import math
 import os
 import subprocess
@@ -38,8 +37,7 @@ def kernels_of(isa, engine):
 
     def bind(isa, engine):
         _core.bind(_core.contexts(isa, engine))
-        int8 = importlib.import_module(f"gru_c._core.kernels_int8_{_core.core.int8_kernels(isa)}")
-        _core.bind_rounded(_core.contexts(isa, "panel"), int8.context)
+        _core.bind_quantized(isa)
         in_use.update(isa=isa, engine=engine)
 
     bind(isa, engine)

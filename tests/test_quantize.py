@@ -6,7 +6,6 @@ batches, threads, streams and instruction sets. Files of quantized models stand 
 
 import copy
 import gc
-import importlib
 import inspect
 import json
 import os
@@ -15,7 +14,6 @@ import platform
 import random
 import re
 import tracemalloc
-from contextlib import contextmanager
 from functools import partial
 
 import family
@@ -30,6 +28,7 @@ from helpers import (
     assert_same_bits,
     at_once,
     error,
+    kernels_of,
     normal,
     promises_bits,
     python,
@@ -50,22 +49,6 @@ each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 each_bits = pytest.mark.parametrize("x_bits", [8, 12])
 each_isa = pytest.mark.parametrize("isa", ISAS)
 drawing = settings(deadline=None, derandomize=True, database=None, max_examples=60)
-
-
-@contextmanager
-def rounded_kernels_of(isa):
-    """The kernels of rounded weights of another instruction set, for layers made meanwhile."""
-    def bind(isa):
-        name = _core.core.int8_kernels(isa)
-        int8 = importlib.import_module(f"gru_c._core.kernels_int8_{name}")
-        _core.bind_rounded(_core.contexts(isa, "panel"), int8.context)
-
-    _core.load_quantized()                                 # once, and not over those bound here
-    bind(isa)
-    try:
-        yield
-    finally:
-        bind(_core.isa)
 
 
 def make(*sizes, kind=("int8",), **options):
@@ -122,7 +105,7 @@ def defined(case, call, **options):
 @given(cases(), st.sampled_from([8, 12]), st.integers(1, 3))
 def test_the_bits_of_the_definition(isa, drawn, x_bits, count):
     case, call = drawn
-    with rounded_kernels_of(isa), threads(count):
+    with kernels_of(isa, _core.engine), threads(count):
         model = family.build(case, F32).quantize("int8", x_bits)
         assert_bits(results(model, **call), defined(case, call, weights="int8", x_bits=x_bits))
 
@@ -136,7 +119,7 @@ def test_the_bits_of_larger_layers(isa, x_bits, sizes, rows, reset_after):
     case = family.case(4, rows, sizes, reset_after=reset_after, layers=2)
     call = {name: family.converted(case.call[name], F32) for name in ("x", "h_0")}
     wanted = defined(case, call, weights="int8", x_bits=x_bits)
-    with rounded_kernels_of(isa):
+    with kernels_of(isa, _core.engine):
         model = family.build(case, F32).quantize("int8", x_bits)
         for count in (1, 2):
             with threads(count):
@@ -150,7 +133,7 @@ def test_the_same_bits_on_every_instruction_set(drawn, x_bits):
     case, call = drawn
     found = []
     for isa in ISAS:
-        with rounded_kernels_of(isa):
+        with kernels_of(isa, _core.engine):
             found.append(results(family.build(case, F32).quantize("int8", x_bits), **call))
     for other in found[1:]:
         assert_bits(other, found[0])
@@ -295,7 +278,7 @@ def with_rounded_weights(case):
 @given(family.cases(dropout=(), reverse=True, least_hidden=3))
 def test_bfloat16_is_a_float_model_of_rounded_weights(isa, case):
     """Sums are in another order in small layers alone."""
-    with rounded_kernels_of(isa):
+    with kernels_of(isa, _core.engine):
         model = family.build(case, F32).quantize("bfloat16")
         wanted = with_rounded_weights(case)
         assert_same_bits(model.state_dict(), wanted.state_dict())
@@ -558,7 +541,7 @@ def test_columns(x_bits, most):
     cell.init_weights(**{name: np.full(getattr(cell, name).shape, 1 / most, F32)
                          for name in BLOCKS if name[0] == "W"})
     for isa in ISAS:
-        with rounded_kernels_of(isa):
+        with kernels_of(isa, _core.engine):
             small = cell.quantize("int8", x_bits)
             for sign in (1, -1):
                 x, h = np.full((1, most), sign, F32), np.zeros((1, 1), F32)

@@ -44,11 +44,16 @@ def contexts(isa: str, engine: str) -> object:
     return blas.contexts(kernels) if engine == "blas" else kernels
 
 
+def bind_quantized(isa: str) -> None:
+    """Layers of bfloat16 and of int8 made from now on use the kernels of an instruction set."""
+    int8 = importlib.import_module(f"gru_c._core.kernels_int8_{core.int8_kernels(isa)}")
+    bind_rounded(contexts(isa, "panel"), int8.context)
+
+
 @functools.cache
 def load_quantized() -> None:
     """Make layers of bfloat16 and of int8 possible; their kernels are not loaded before."""
-    int8 = importlib.import_module(f"gru_c._core.kernels_int8_{core.int8_kernels(isa)}")
-    bind_rounded(contexts(isa, "panel"), int8.context)
+    bind_quantized(isa)
 
 
 def _choose_isa() -> str:

@@ -39,7 +39,6 @@
 #include "gemm/bfloat16.h"
 #ifdef GRU_C_INT8
 #include "gemm/int8.h"
-#include "gemm/int8_small.h"
 #endif
 #include "rnn/small_steps.h"
 #undef REAL

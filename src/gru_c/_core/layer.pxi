@@ -94,9 +94,8 @@ cdef class Layer:
 
     def quantized(self, tuple quantization):
         """The layer with its weights stored in another way, for inference."""
-        _, (weights, reset_after, *_) = self.__reduce__()
-        return Layer(weights, reset_after, False, self.names, self.reverse, self.activations,
-                     quantization)
+        return Layer(self.weights, self.packed.reset_after, False, self.names, self.reverse,
+                     self.activations, quantization)
 
     def __reduce__(self):
         return Layer, (self.weights, self.packed.reset_after, self.training, self.names,

@@ -15,6 +15,7 @@ import numpy as np
 from gru_c import _checks
 from gru_c.interop.arrays import widened
 from gru_c.interop.errors import ModelFileError
+from gru_c.reference_quantized import quantize_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 OPTIONS = ("quantization", "x_bits")                        # in the metadata, and their values
 QUANTIZATIONS = (("int8", 8), ("int8", 12), ("bfloat16", None))
 WEIGHT = re.compile(r"(.+\.)?weight_[ih]h(_l\d+(_reverse)?)?")
-TINY = np.float32(2**-107)                                 # a row of a smaller scale is all zeros
 
 
 def stored(arrays: Mapping[str, Array], weights: str) -> dict[str, Array]:
@@ -39,9 +39,8 @@ def stored(arrays: Mapping[str, Array], weights: str) -> dict[str, Array]:
             if not np.isfinite(a).all():
                 raise ValueError(f"not saved: {name} has a NaN or an infinity, which int8 cannot "
                                  "hold")
-            scale = np.abs(a).max(axis=1) / np.float32(127)
-            integers = a / np.where(scale > 0, scale, np.float32(1))[:, None]
-            found |= {name: integers.astype(np.int8), f"{name}_scale": scale}
+            integers, scale = quantize_weights(a)
+            found |= {name: integers.astype(np.int8), f"{name}_scale": scale[:, 0]}
     return found
 
 
@@ -120,14 +119,12 @@ def _of_int8(a: Array, scale: Any) -> Array:
         raise ValueError("_scale holds what is negative or not finite")
     if a.min() == -128:
         raise ValueError(" holds -128, expected -127 to 127")
-    largest = np.abs(a).max(axis=1)
     with np.errstate(over="ignore"):
-        finite = np.isfinite(largest * scale)
-    exact = (largest == 127) & (scale.view(np.uint32) & 0xFF == 0) & (scale >= TINY)
-    right = np.where(scale > 0, exact & finite, largest == 0)
+        product: Array = a * scale[:, None]
+    again, same = quantize_weights(product)
+    right = (again == a).all(axis=1) & (same[:, 0] == scale)
     if not right.all():
         row = int(np.argmin(right))
-        raise ValueError(f" has integers up to {largest[row]} in row {row} and the scale "
+        raise ValueError(f" has integers up to {np.abs(a[row]).max()} in row {row} and the scale "
                          f"{scale[row]!s}, which are not what quantize makes")
-    product: Array = a * scale[:, None]
     return product

@@ -257,7 +257,7 @@ INLINE void int8_gemm(const int wide, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, gru
     const ptrdiff_t stride = micropanels->stride / (ptrdiff_t)sizeof(float);
     GRU_ASSERT(n % 64 == 0 && m >= 0 && k >= 0);
 #define INT8_PASS(vectors)                                                                                  \
-    for (; vectors && n >= (vectors) * GRU_VECTOR_BYTES; n -= (vectors) * GRU_VECTOR_BYTES) {               \
+    for (; n >= (vectors) * GRU_VECTOR_BYTES; n -= (vectors) * GRU_VECTOR_BYTES) {                          \
         int8_rows(wide, vectors, m, int8_groups(k), a, b, ldb, stride, init, c);                            \
         b += (vectors) / GRU_NR_VECTORS * stride;                                                           \
         c.data += (vectors) * GRU_VECTOR_BYTES;                                                             \

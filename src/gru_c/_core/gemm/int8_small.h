@@ -1,5 +1,5 @@
 /* Products of int8 weights in the time loop of small layers: what small_steps.h has for weights of its own type.
- * kernels.h includes this file before it in a module for int8. Lines of weights are those of int8.h. */
+ * That file includes this one in a module for int8. Lines of weights are those of int8.h. */
 
 INLINE ptrdiff_t small_lines_f32(ptrdiff_t units) { return INT8_HEAD + int8_groups(units); }
 
@@ -68,8 +68,6 @@ INLINE void complete_factors_f32(const int any, const gru_small_steps *s, const 
     }
 }
 
-#define EACH_SUM(X) X(0, 0) X(0, 1) X(0, 2) X(1, 0) X(1, 1) X(1, 2) X(2, 0) X(2, 1) X(2, 2) \
-                    X(3, 0) X(3, 1)
 #define BEGIN_SUM(v, gate)                                                                                  \
     isum s##v##gate = {0}; if (vectors > v && gates > gate) s##v##gate = (isum)offsets[v * gates + gate];
 #define ADD_TO_SUM(v, gate)                                                                                 \

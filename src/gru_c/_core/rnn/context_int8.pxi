@@ -25,23 +25,12 @@ cdef Context *filled_context() noexcept nogil:
     context_of_isa.gemm[INT8_12_BITS] = gemm_int8_12_bits
     context_of_isa.gemm_prefetch[INT8_12_BITS] = gemm_int8_12_bits
     context_of_isa.quantize_rows, context_of_isa.int8_offset = quantize_rows, INT8_FLIP
-    fill_forward(&context_of_isa.sigmoid_tanh, <const SigmoidTanhView *> NULL)
-    fill_forward(&context_of_isa.any_activations, <const GateView *> NULL)
-    context_of_isa.store_rows = store_rows
-    context_of_isa.multiply_rows = <multiply_rows_t> multiply_rows[vec_f32]
-    context_of_isa.activate = <activate_t> activate_all[vec_f32]
+    fill_forward(&context_of_isa, <const vec_f32 *> NULL)
     context_of_isa.set_ends = set_ends_f32
     context_of_isa.pack_small = pack_small_f32
-    context_of_isa.small_vector = sizeof(vec_f32)
     context_of_isa.sigmoid_tanh.small_steps = small_steps_f32
     context_of_isa.any_activations.small_steps = small_steps_any_f32
     return &context_of_isa
-
-
-cdef void fill_forward(Pointwise *functions, const gate_view *_) noexcept nogil:
-    functions.gates_forward = <pointwise_forward_t> gates_forward[gate_view, vec_f32]
-    functions.reset_forward = <reset_forward_t> reset_forward[gate_view, vec_f32]
-    functions.blend_forward = <pointwise_forward_t> blend_forward[gate_view, vec_f32]
 
 
 context = PyCapsule_New(filled_context(), "gru_c.context_int8", NULL)

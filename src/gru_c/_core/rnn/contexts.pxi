@@ -30,21 +30,15 @@ cdef void fill(Context *context, const vec *_) noexcept nogil:
     context.nr = NR
     context.kc = KC
     context.unit = UNIT
-    context.small_vector = sizeof(vec)
-    fill_pointwise(&context.sigmoid_tanh, <const SigmoidTanhView *> NULL, <const vec *> NULL)
-    fill_pointwise(&context.any_activations, <const GateView *> NULL, <const vec *> NULL)
-    context.store_rows = store_rows
+    fill_forward(context, <const vec *> NULL)
+    fill_backward(&context.sigmoid_tanh, <const SigmoidTanhView *> NULL, <const vec *> NULL)
+    fill_backward(&context.any_activations, <const GateView *> NULL, <const vec *> NULL)
     context.add_rows = <rows_t> add_rows[vec]
-    context.multiply_rows = <multiply_rows_t> multiply_rows[vec]
     context.column_sums = <column_sums_t> column_sums[vec]
-    context.activate = <activate_t> activate_all[vec]
 
 
-cdef void fill_pointwise(Pointwise *functions, const gate_view *_, const vec *__) noexcept nogil:
-    functions.gates_forward = <pointwise_forward_t> gates_forward[gate_view, vec]
+cdef void fill_backward(Pointwise *functions, const gate_view *_, const vec *__) noexcept nogil:
     functions.gates_backward = <pointwise_backward_t> gates_backward[gate_view, vec]
-    functions.reset_forward = <reset_forward_t> reset_forward[gate_view, vec]
-    functions.blend_forward = <pointwise_forward_t> blend_forward[gate_view, vec]
     functions.blend_backward = <pointwise_backward_t> blend_backward[gate_view, vec]
     functions.reset_backward = <reset_backward_t> reset_backward[gate_view, vec]
 

@@ -410,3 +410,21 @@ cdef void activate_all(Py_ssize_t size, const Activation *f, const vec *x, vec *
     cdef Py_ssize_t j, count = size // sizeof(vec)
     for j in range(count):
         y[j] = activate(f, x[j])
+
+
+# ---- what the contexts of floats and of int8 share -----------------------------------------------
+
+cdef void fill_forward(Context *context, const vec *_) noexcept nogil:
+    """Fill in the functions of a forward but for products. The casts change types of pointers."""
+    context.small_vector = sizeof(vec)
+    fill_gates(&context.sigmoid_tanh, <const SigmoidTanhView *> NULL, <const vec *> NULL)
+    fill_gates(&context.any_activations, <const GateView *> NULL, <const vec *> NULL)
+    context.store_rows = store_rows
+    context.multiply_rows = <multiply_rows_t> multiply_rows[vec]
+    context.activate = <activate_t> activate_all[vec]
+
+
+cdef void fill_gates(Pointwise *functions, const gate_view *_, const vec *__) noexcept nogil:
+    functions.gates_forward = <pointwise_forward_t> gates_forward[gate_view, vec]
+    functions.reset_forward = <reset_forward_t> reset_forward[gate_view, vec]
+    functions.blend_forward = <pointwise_forward_t> blend_forward[gate_view, vec]

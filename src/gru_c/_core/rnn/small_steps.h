@@ -37,8 +37,13 @@ INLINE ptrdiff_t gru_first_vector(const gru_groups *of, ptrdiff_t group)
 enum { ALL_GATES, R_AND_Z, NEW_GATE };
 #endif
 
-/* ---- What products multiply: h and weights of REAL. int8_small.h has the same of int8 ---------------------------- */
-#ifndef GRU_C_INT8
+#define EACH_SUM(X) X(0, 0) X(0, 1) X(0, 2) X(1, 0) X(1, 1) X(1, 2) X(2, 0) X(2, 1) X(2, 2) \
+                    X(3, 0) X(3, 1)
+
+/* ---- What products multiply: h and weights of int8, or of REAL ------------------------------------------------- */
+#ifdef GRU_C_INT8
+#include "../gemm/int8_small.h"
+#else
 /* Lines of packed weights for so many units. */
 INLINE ptrdiff_t NAME(small_lines)(ptrdiff_t units) { return units; }
 
@@ -54,8 +59,6 @@ INLINE void NAME(complete_factors)(const int any, const gru_small_steps *s, cons
 }
 #define FACTOR(h, factors) ((void)(factors), (const REAL *)(h))
 
-#define EACH_SUM(X) X(0, 0) X(0, 1) X(0, 2) X(1, 0) X(1, 1) X(1, 2) X(2, 0) X(2, 1) X(2, 2) \
-                    X(3, 0) X(3, 1)
 #define NEW_SUM(v, gate) vec s##v##gate = {0};
 #define ADD_TO_SUM(v, gate) if (vectors > v && gates > gate) s##v##gate += a * w[v * gates + gate];
 #define KEEP_SUM(v, gate) if (vectors > v && gates > gate) sums[v * gates + gate] = s##v##gate;
