@@ -323,11 +323,12 @@ assert not [name for name in sys.modules if "kernels_int8" in name]
 {imported}
 assert [name for name in sys.modules if "kernels_int8" in name]
 api, gru, model = gru_c.ctypes_api(), gru_c.GRU(3, 20, rng=0), ctypes.c_void_p()
+weights = list(gru.state_dict().values())
 x = np.random.default_rng(0).standard_normal((5, 2, 3), np.float32)
 found, room = np.empty((5, 2, 20), np.float32), np.empty(1 << 20, np.uint8)
 assert api.gru_model_new_f32(3, 20, api.Options(weights=api.GRU_WEIGHTS_INT8),
                              ctypes.byref(model)) == 0
-assert api.gru_model_pack_f32(model, 0, *(a.ctypes.data for a in gru.state_dict().values())) == 0
+assert api.gru_model_pack_f32(model, 0, *(a.ctypes.data for a in weights)) == 0
 assert api.gru_forward_f32(model, 5, 2, x.ctypes.data, None, found.ctypes.data, None,
                            room.ctypes.data, room.size, 1, None) == 0
 np.testing.assert_array_equal(found, gru.quantize("int8")(x)[0])
@@ -439,10 +440,11 @@ def test_a_handle_of_eval_mode_has_no_backward():
 
 def test_c_can_neither_free_nor_change_a_handle():
     gru = GRU(3, 4)
-    handle, weights = gru.handle(), [address(a) for a in gru.state_dict().values()]
+    handle, weights = gru.handle(), list(gru.state_dict().values())
+    given = [address(a) for a in weights]
     assert api.gru_model_free(handle) == api.GRU_NOT_A_MODEL
-    assert api.gru_model_pack_f32(handle, 0, *weights) == api.GRU_ALREADY_PACKED
-    assert api.gru_model_pack_f64(handle, 0, *weights) == api.GRU_OTHER_DTYPE
+    assert api.gru_model_pack_f32(handle, 0, *given) == api.GRU_ALREADY_PACKED
+    assert api.gru_model_pack_f64(handle, 0, *given) == api.GRU_OTHER_DTYPE
 
 
 def test_a_handle_cannot_be_pickled():
