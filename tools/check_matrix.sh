@@ -33,6 +33,8 @@ build() {  # FOLDER COMPILER: the tree as it stands, built in place
         }
 }
 
+short() { [ ${#tests[@]} != 0 ]; }
+
 run() {  # FOLDER NAME [VARIABLE=VALUE]: one line of the result
     local start=$SECONDS status=0 last
     (
@@ -53,14 +55,14 @@ build gcc gcc || exit 1
 default=$(cd "$work/gcc" && PYTHONPATH=src python -c '
 from gru_c import _core, get_num_threads
 print(f"{_core.isa}, {get_num_threads()} threads, {_core.engine}")')
-[ ${#tests[@]} != 0 ] || run gcc "gcc, $default"
+short || run gcc "gcc, $default"
 build clang "$clang" && run clang "$clang"
-[ ${#tests[@]} = 0 ] || select=(-k blas)      # --short: the rest does not call BLAS
+short && select=(-k blas)                     # the rest does not call BLAS
 for kernels in Haswell Zen Prescott $(has_avx512 && echo SkylakeX); do
     run gcc "OPENBLAS_CORETYPE=$kernels" "OPENBLAS_CORETYPE=$kernels"
 done
-# --short: what chooses its kernels itself is the same in all of these.
-[ ${#tests[@]} = 0 ] || select=(-k "not avx512 and not avx2 and not baseline")
+# What chooses its kernels itself is the same in all of these.
+short && select=(-k "not avx512 and not avx2 and not baseline")
 for isa in $(cd "$work/gcc" && PYTHONPATH=src python -c '
 from gru_c import _core
 print(*_core.core.instruction_sets()[1:])'); do               # the first is the default
@@ -68,7 +70,7 @@ print(*_core.core.instruction_sets()[1:])'); do               # the first is the
 done
 run gcc "GRU_C_ENGINE=blas" "GRU_C_ENGINE=blas"
 select=()
-for threads in 1 $([ ${#tests[@]} != 0 ] || echo 2); do
+for threads in 1 $(short || echo 2); do
     run gcc "GRU_C_NUM_THREADS=$threads" "GRU_C_NUM_THREADS=$threads"
 done
 [ $failures = 0 ] || { echo "$failures of the runs failed"; exit 1; }
