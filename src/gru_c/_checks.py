@@ -36,27 +36,28 @@ def _integer(value, name: str) -> int:
 MOST_COLUMNS = {8: (2**31 - 1) // (127 * 127), 12: (2**31 - 1) // (127 * 2047)}
 
 
+# What x may have with either kind of weights, beginning with what None stands for.
+X_BITS: dict[str, tuple[int | None, ...]] = {"int8": (8, 12), "bfloat16": (None, 16)}
+
+
 def quantization(weights, x_bits, model) -> tuple[str, int | None]:
     """What a layer is told of the arguments of `quantize`; whether the model can be quantized."""
-    if not isinstance(weights, str) or weights not in ("int8", "bfloat16"):
+    if not isinstance(weights, str) or weights not in X_BITS:
         raise ValueError(f"weights must be 'int8' or 'bfloat16', got {weights!r}")
-    x_bits = _integer(x_bits, "x_bits")
-    if x_bits not in MOST_COLUMNS:
-        raise ValueError(f"x_bits must be 8 or 12, got {_short(x_bits)}")
+    x_bits = X_BITS[weights][0] if x_bits is None else _integer(x_bits, "x_bits")
+    if x_bits not in X_BITS[weights]:
+        raise ValueError(f"x_bits must be 8 or 12 with int8, 16 or None with bfloat16; got "
+                         f"{_short(x_bits)} with {weights}")
     if model.quantization:
         raise ValueError(f"the model has {model.quantization} weights already: quantize the float "
                          "model")
     if model.dtype != np.float32:
         raise ValueError(f"only a float32 model can be quantized, this one is {model.dtype}: "
                          "make one with dtype=float32 and load its weights")
-    if weights == "bfloat16":
-        if x_bits != 8:
-            raise ValueError("x_bits is for int8: with bfloat16 x is not rounded")
-        return "bfloat16", None
-    for name, parameter in model._parameters().items():
+    for name, parameter in model._parameters().items() if weights == "int8" else ():
         if parameter.ndim == 2:
             columns(name, parameter.shape[1], x_bits)
-    return "int8", x_bits
+    return weights, x_bits
 
 
 def columns(name: str, count: int, x_bits: int) -> None:

@@ -133,7 +133,7 @@ class Module(Exchange):
         """Bytes of the parameters in memory: as arrays, and packed for the products."""
         return sum(layer.nbytes for layer in self._layers)
 
-    def quantize(self, weights: str, x_bits: Integer = 8) -> Self:
+    def quantize(self, weights: str, x_bits: Integer | None = None) -> Self:
         """A model with the same parameters in fewer bits, for inference. This one is not changed.
 
         Where few rows go through a large layer, time goes into reading weights: int8 takes a

@@ -50,6 +50,7 @@ cdef int fork_count() noexcept nogil
 # The contexts in use: those that Python binds, or the best of a program without Python.
 cdef void set_contexts(const Context *of_float) noexcept nogil
 cdef void set_rounded_context(Storage storage, const Context *context) noexcept nogil
+cdef const Context *of_bfloat16(Storage storage, const Context *of_float) noexcept nogil
 
 cdef int new_serial() noexcept nogil       # of a Model
 

@@ -7,9 +7,9 @@ def bind(capsule):
 
 def bind_rounded(capsule, capsule_int8):
     """The same of layers of bfloat16, which use the contexts of a kernels module, and of int8."""
-    cdef const Context *context
-    set_rounded_context(
-        BFLOAT16, <const Context *> PyCapsule_GetPointer(capsule, "gru_c.contexts"))
+    cdef const Context *context = <const Context *> PyCapsule_GetPointer(capsule, "gru_c.contexts")
+    set_rounded_context(BFLOAT16, of_bfloat16(BFLOAT16, context))
+    set_rounded_context(BFLOAT16_BOTH, of_bfloat16(BFLOAT16_BOTH, context))
     context = <const Context *> PyCapsule_GetPointer(capsule_int8, "gru_c.context_int8")
     set_rounded_context(INT8, context)
     set_rounded_context(INT8_12_BITS, context)
@@ -22,8 +22,13 @@ def load_quantized():
 
 
 # How the weights of a layer are stored, by what a model calls it: quantization, x_bits.
-STORAGE = {(None, None): <int> AS_DTYPE, ("bfloat16", None): <int> BFLOAT16,
-           ("int8", 8): <int> INT8, ("int8", 12): <int> INT8_12_BITS}
+STORAGE = {
+    (None, None): <int> AS_DTYPE,
+    ("bfloat16", None): <int> BFLOAT16,
+    ("bfloat16", 16): <int> BFLOAT16_BOTH,
+    ("int8", 8): <int> INT8,
+    ("int8", 12): <int> INT8_12_BITS,
+}
 
 
 @cython.final

@@ -12,6 +12,7 @@
 
 /* gru_extensions: 0, 1 with AVX2 and FMA, 2 with AVX-512, too.
  * gru_vnni: whether a processor with that many extensions has VNNI for their vectors.
+ * gru_bfloat16: whether one with AVX-512 has products of bfloat16.
  * gru_get_fp_mode, gru_set_fp_mode: the rounding and the treatment of denormals in this thread, on which a
  * result depends. Traps stay masked, and flags are not passed on. x87 is not used, so on x86 MXCSR holds the
  * whole mode.
@@ -26,14 +27,19 @@ static inline int gru_extensions(void)
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") ? 2 : 1;
 }
-static inline int gru_vnni(int extensions)
+/* EAX of the second part of leaf 7: older compilers have no names for its bits. */
+static inline unsigned int gru_leaf_7_1(void)
 {
     unsigned int a, b, c, d;
-    if (extensions == 2) return __builtin_cpu_supports("avx512vnni") != 0;
-    /* clang 14 and gcc 10 have no name for AVX-VNNI: bit 4 of EAX in the second part of leaf 7 */
-    return extensions == 1 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && a >= 1 &&
-           __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 4) != 0;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || a < 1) return 0;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) ? a : 0;
 }
+static inline int gru_vnni(int extensions)
+{
+    if (extensions == 2) return __builtin_cpu_supports("avx512vnni") != 0;
+    return extensions == 1 && (gru_leaf_7_1() & 1u << 4) != 0;
+}
+static inline int gru_bfloat16(void) { return (gru_leaf_7_1() & 1u << 5) != 0; }
 #define GRU_FP_MODE 0xe040u         /* flush to zero, rounding, denormals are zero */
 #define GRU_FLUSH_DENORMALS 0x8040u
 static inline unsigned long gru_get_fp_mode(void) { return __builtin_ia32_stmxcsr() & GRU_FP_MODE; }
@@ -45,6 +51,7 @@ static inline void gru_set_fp_mode(unsigned long mode)
 #elif defined(__aarch64__)
 static inline int gru_extensions(void) { return 0; }
 static inline int gru_vnni(int extensions) { return (void)extensions, 0; }
+static inline int gru_bfloat16(void) { return 0; }
 #define GRU_FP_MODE 0x07c80007ul    /* AHP, DN, FZ, rounding, FZ16, and FEAT_AFP's NEP, AH, FIZ */
 #define GRU_FLUSH_DENORMALS 0x01000000ul
 static inline unsigned long gru_fpcr(void)
@@ -64,6 +71,7 @@ static inline void gru_set_fp_mode(unsigned long mode)
 #include <fenv.h>
 static inline int gru_extensions(void) { return 0; }
 static inline int gru_vnni(int extensions) { return (void)extensions, 0; }
+static inline int gru_bfloat16(void) { return 0; }
 #define GRU_FLUSH_DENORMALS 0ul      /* not known here */
 static inline unsigned long gru_get_fp_mode(void) { return (unsigned long)fegetround(); }
 static inline void gru_set_fp_mode(unsigned long mode) { fesetround((int)mode); }

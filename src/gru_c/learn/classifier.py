@@ -116,7 +116,7 @@ class SequenceClassifier:
         self.head.eval()
         return self
 
-    def quantize(self, weights: str, x_bits: Integer = 8) -> Self:
+    def quantize(self, weights: str, x_bits: Integer | None = None) -> Self:
         """Return a classifier in eval mode whose GRU is `gru_c.GRU.quantize` of this one's."""
         model = copy.copy(self)
         model.gru = self.gru.quantize(weights, x_bits)

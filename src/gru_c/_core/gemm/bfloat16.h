@@ -1,6 +1,11 @@
-/* Products of weights in bfloat16: float without its low half. kernels.h includes this file after the microkernel
- * of float, which widens the weights in registers: sums are in float, in the order of k. A line of B holds two rows
- * of it, the first in the low halves, so that a shift or a mask widens one. */
+/* Products of bfloat16: float without its low half. kernels.h includes this file after the microkernel of float.
+ *
+ *     gemm_bfloat16, gemm_prefetch_bfloat16     of weights in bfloat16, which are widened in registers
+ *     gemm_pairs, gemm_prefetch_pairs           of both factors, for a processor with AVX512-BF16
+ *     pair_rows, round_rows                     rows for the other factor of these, and for gemm_bfloat16
+ *
+ * Sums are in float, in the order of k. A line of B holds two rows of it, the first in the low halves, so that a shift
+ * or a mask widens one; vdpbf16ps takes both, and two elements of A. It counts denormals as zero. */
 static void gemm_bfloat16(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, gru_view2 a, const gru_micropanels *b,
                           gru_view2 c_init, gru_view2 c, const gru_prefetch *prefetch)
 {
@@ -13,4 +18,65 @@ static void gemm_prefetch_bfloat16(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, gru_vi
 {
     GRU_ASSERT(prefetch && prefetch->step >= 0 && prefetch->step <= 64);
     any_gemm_f32(PREFETCH_ALL, STORED_AS_BFLOAT16, m, n, k, a, b, c_init, c, prefetch->data, prefetch->step);
+}
+
+/* ---- both factors ---------------------------------------------------------------------------------------------- */
+
+/* The nearest, of two the even one; NaN stays NaN. In the high half. */
+INLINE uint32_t rounded(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    const uint32_t nearest = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+    return x == x ? nearest : (bits & 0xffff0000) | 0x400000;
+}
+
+static void round_rows(ptrdiff_t rows, ptrdiff_t k, const void *source, ptrdiff_t ld_source, float least,
+                       int twelve_bits, char *target, ptrdiff_t ld_target)
+{
+    (void)least, (void)twelve_bits;
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        const float *x = (const float *)((const char *)source + i * ld_source);
+        uint32_t *y = (uint32_t *)(target + i * ld_target);
+        for (ptrdiff_t j = 0; j < k; j++) y[j] = rounded(x[j]);
+    }
+}
+
+/* An odd k ends with a zero. */
+static void pair_rows(ptrdiff_t rows, ptrdiff_t k, const void *source, ptrdiff_t ld_source, float least,
+                      int twelve_bits, char *target, ptrdiff_t ld_target)
+{
+    (void)least, (void)twelve_bits;
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        const float *x = (const float *)((const char *)source + i * ld_source);
+        uint16_t *y = (uint16_t *)(target + i * ld_target);
+        for (ptrdiff_t j = 0; j < k; j++) y[j] = (uint16_t)(rounded(x[j]) >> 16);
+        if (k & 1) y[k] = 0;
+    }
+}
+
+#if defined(__AVX512F__)
+#define HAVE_PAIRS 1
+#else
+#define HAVE_PAIRS 0
+#endif
+#if HAVE_PAIRS && defined(__clang__) /* its assembler refuses the instruction elsewhere */
+#define FOR_PAIRS __attribute__((target("avx512bf16")))
+#else
+#define FOR_PAIRS
+#endif
+
+FOR_PAIRS static void gemm_pairs(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, gru_view2 a, const gru_micropanels *b,
+                                 gru_view2 c_init, gru_view2 c, const gru_prefetch *prefetch)
+{
+    (void)prefetch;
+    any_gemm_f32(PREFETCH_NONE, BOTH_AS_BFLOAT16, m, n, k, a, b, c_init, c, NULL, 0);
+}
+
+FOR_PAIRS static void gemm_prefetch_pairs(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, gru_view2 a,
+                                          const gru_micropanels *b, gru_view2 c_init, gru_view2 c,
+                                          const gru_prefetch *prefetch)
+{
+    GRU_ASSERT(prefetch && prefetch->step >= 0 && prefetch->step <= 64);
+    any_gemm_f32(PREFETCH_ALL, BOTH_AS_BFLOAT16, m, n, k, a, b, c_init, c, prefetch->data, prefetch->step);
 }

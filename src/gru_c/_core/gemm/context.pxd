@@ -77,6 +77,7 @@ ctypedef int Storage
 cdef enum:
     AS_DTYPE                   # a line is a row
     BFLOAT16                   # two rows, the first in the low half of a float
+    BFLOAT16_BOTH              # the same; A has rows of `quantize_rows`, too
     # Four rows, a byte each, after a line of scales (float) and one of offsets (int32). A has rows
     # of `quantize_rows`.
     INT8
@@ -123,10 +124,14 @@ ctypedef void (*multiply_rows_t)(
     Py_ssize_t rows, Py_ssize_t width, const void *source, Py_ssize_t ld_source, const void *by,
     Py_ssize_t ld_by, void *target, Py_ssize_t ld_target) noexcept nogil
 
-# Rows of float as factors of int8 weights: k bytes, in groups of four; then the scale, a float, and
-# an offset, an int32. Values are scaled by the largest of the row, at least `least`, to
-# -127 .. 127, or with 12 bits to -2047 .. 2047: then all high bytes come before all low ones. See
-# gemm/int8.h.
+# Rows of float as factors of rounded weights, for one kind of products.
+#
+# int8 (gemm/int8.h): k bytes, in groups of four; then the scale, a float, and an offset, an int32.
+# Values are scaled by the largest of the row, at least `least`, to -127 .. 127, or with 12 bits to
+# -2047 .. 2047: then all high bytes come before all low ones.
+#
+# bfloat16 (gemm/bfloat16.h): pairs, in the order of k, where the processor multiplies these, else
+# floats of the same values. The other arguments count for nothing.
 ctypedef void (*quantize_rows_t)(
     Py_ssize_t rows, Py_ssize_t k, const void *source, Py_ssize_t ld_source, float least,
     bint twelve_bits, char *target, Py_ssize_t ld_target) noexcept nogil
@@ -168,9 +173,8 @@ cdef struct Context:
     # Products
     gemm_t[STORAGES] gemm
     gemm_t[STORAGES] gemm_prefetch
-    # Of a context for int8 alone
-    quantize_rows_t quantize_rows
-    int int8_offset            # that `quantize_rows` adds to each byte, and products subtract
+    quantize_rows_t quantize_rows  # NULL: A is not rounded
+    int int8_offset            # that it adds to each byte of int8, and products subtract
     gemm_packed_t gemm_packed
     pack_small_t pack_small    # NULL: no layer counts as small
     Py_ssize_t small_vector    # bytes of a vector in small_steps

@@ -9,7 +9,8 @@
  * A          m rows of k elements, `lda` apart. Packed (pack_a): blocks of nearly equal height, MR at most; a
  *            block is (k, MR), of which the columns past its height are not read.
  * B          micropanels of NR bytes of the columns, `stride` apart, each of lines that are `ld` apart; the last
- *            may be narrower. A line is a row; of bfloat16 it is two. n bytes of each line are read. (gemm
+ *            may be narrower. A line is a row; of bfloat16 it is two, and so is an element of A where it has
+ *            bfloat16, too. n bytes of each line are read. (gemm
  *            prefetches up to a micropanel past the end.)
  * C_INIT     C itself, or no byte of C. One row for all where ld = 0 (a bias); zeros where data is NULL.
  * C          m rows of n bytes. Nothing beside them is written. What C held is not read, unless C_INIT is C.
@@ -23,7 +24,8 @@
  * The sum over k runs in blocks of at most CHAIN rows: each is one chain of multiply-adds that begins at zero, and
  * is added once to C_INIT or to what C holds by then. So the rounding error grows with the length of a block and
  * the number of blocks, not with k. Blocks follow from k alone, whatever microtile an element falls into: a row's
- * bits do not depend on the rows beside it. Blocks of bfloat16 are whole lines. */
+ * bits do not depend on the rows beside it. Blocks of bfloat16 are whole lines; CHAIN counts lines where A has
+ * bfloat16, too. */
 
 /* GCC 12 moves the loads of all rows of a microtile, of A or of C_INIT, to the front on arm64, and sums into
  * memory. */
@@ -41,11 +43,20 @@
 /* Keeps the compiler from loading a line of B once for its two rows: registers are few, L1 is near. */
 #define LOAD_AGAIN __asm__ volatile("" ::: "memory");
 
+/* sum + the products of two bfloat16 of a and of b in each lane. In assembly: as an intrinsic it would not be inlined
+ * where the compiler may not use it everywhere. */
+typedef int32_t bfloat16_pair __attribute__((may_alias));
+#if defined(__AVX512F__)
+#define ADD_PRODUCTS_OF_PAIRS(sum, a, b) __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
+#else
+#define ADD_PRODUCTS_OF_PAIRS(sum, a, b) (void)(a)
+#endif
+
 /* What a microtile prefetches: nothing, where all is cache-resident; C; C and the memory of `prefetch`. */
 enum { PREFETCH_NONE, PREFETCH_C, PREFETCH_ALL };
 
-/* How B is stored: its elements are REAL, or bfloat16. */
-enum { STORED_AS_REAL, STORED_AS_BFLOAT16 };
+/* How A and B are stored: elements are REAL; those of B are bfloat16; those of both are. */
+enum { STORED_AS_REAL, STORED_AS_BFLOAT16, BOTH_AS_BFLOAT16 };
 #endif
 
 /* ---- The microtile -----------------------------------------------------------------------------------------
@@ -79,6 +90,11 @@ enum { STORED_AS_REAL, STORED_AS_BFLOAT16 };
     EACH_VECTOR(ADD, i)                                                                                     \
     if (height > i && halves) d##i += JOIN(LOW, SUFFIX)(a##i) * b_half;                                     \
     END_OF_ROW
+#define ADD_PAIR(i, v) if HAS(i, v) ADD_PRODUCTS_OF_PAIRS(c##i##v, a##i, b##v);
+#define ADD_PAIR_ROW(i)                                                                                     \
+    const vec a##i = (vec)((ivec){0} + (height > i ? *(const bfloat16_pair *)(a + i * lda) : 0));           \
+    EACH_VECTOR(ADD_PAIR, i)                                                                                \
+    if (height > i && halves) ADD_PRODUCTS_OF_PAIRS(d##i, JOIN(LOW, SUFFIX)(a##i), b_half);
 #define ADD_INIT(i, v) if HAS(i, v) c##i##v += VECTOR_AT(init, i, ld_init, v);
 #define ADD_INIT_ROW(i)                                                                                     \
     EACH_VECTOR(ADD_INIT, i)                                                                                \
@@ -128,10 +144,16 @@ INLINE void NAME(microtile)(const int mode, const int storage, const int height,
             if (halves) b_half = HALF_OF_B;
             EACH_ROW(ADD_ROW)
         }
-        for (ptrdiff_t j = 0; storage == STORED_AS_BFLOAT16 && j < length; j += 2, a += cols_a, b += ldb) {
+        for (ptrdiff_t j = 0; storage != STORED_AS_REAL && j < length; j += 2, a += cols_a, b += ldb) {
             if (mode == PREFETCH_ALL) {
                 __builtin_prefetch(prefetch + j * step, 0, 2);
                 __builtin_prefetch(prefetch + (j + 1) * step, 0, 2);
+            }
+            if (storage == BOTH_AS_BFLOAT16) {
+                EACH_VECTOR(LOAD_B, _)
+                if (halves) b_half = HALF_OF_B;
+                EACH_ROW(ADD_PAIR_ROW)
+                continue;
             }
             {
                 EACH_VECTOR(WIDEN_LOW, _)
@@ -234,8 +256,9 @@ INLINE void NAME(any_gemm)(const int mode, const int storage, ptrdiff_t m, ptrdi
                            const gru_micropanels *micropanels, gru_view2 c_init, gru_view2 c_view,
                            const char *prefetch, ptrdiff_t step)
 {
-    ptrdiff_t block = NAME(block_length)(k);
+    ptrdiff_t block = NAME(block_length)(storage == BOTH_AS_BFLOAT16 ? (k + 1) / 2 : k);
     if (storage == STORED_AS_BFLOAT16) block += block & 1;
+    if (storage == BOTH_AS_BFLOAT16) block *= 2;
     const char *a = a_view.data;
     const REAL *b = (const REAL *)micropanels->data;
     const ptrdiff_t lda = a_view.ld, ldb = NAME(elements)(micropanels->ld);

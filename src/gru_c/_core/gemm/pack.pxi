@@ -3,7 +3,7 @@
 #
 # Panels are contiguous: strided ones lose a third of the speed to TLB misses at large sizes.
 
-from gru_c._core.gemm.context cimport AS_DTYPE, BFLOAT16, Storage
+from gru_c._core.gemm.context cimport AS_DTYPE, BFLOAT16, BFLOAT16_BOTH, Storage
 
 cdef extern from "gemm/config.h" nogil:
     Py_ssize_t PACK_PREFETCH_ROWS "GRU_PACK_PREFETCH_ROWS"
@@ -26,11 +26,15 @@ cdef inline Py_ssize_t panel_width(const PackedMatrix *b, Py_ssize_t first) noex
     return min(<Py_ssize_t> PANEL_BYTES, b.n - first)
 
 
+cdef inline bint is_bfloat16(Storage storage) noexcept nogil:
+    return storage == BFLOAT16 or storage == BFLOAT16_BOTH
+
+
 cdef inline Py_ssize_t lines_of(Storage storage, Py_ssize_t k) noexcept nogil:
     """The lines of so many rows of B."""
     if storage == AS_DTYPE:
         return k
-    return ceil_div(k, 2) if storage == BFLOAT16 else 2 + ceil_div(k, 4)
+    return ceil_div(k, 2) if is_bfloat16(storage) else 2 + ceil_div(k, 4)
 
 
 cdef Py_ssize_t packed_a_size(const Context *context, Py_ssize_t k, Py_ssize_t m) noexcept nogil:

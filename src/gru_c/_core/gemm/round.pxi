@@ -16,7 +16,7 @@ cdef void pack_rounded(PackedMatrix *packed, const float *weight, Py_ssize_t uni
     """Fill a matrix of one segment from the rows of `weight`. The memory must be zeroed."""
     cdef Py_ssize_t unit, k = packed.k
     for unit in range(units):
-        if packed.storage == BFLOAT16:
+        if is_bfloat16(packed.storage):
             pack_bfloat16(k, weight + unit * k, micropanels_of(packed, unit * sizeof(float)))
         else:
             pack_int8(k, weight + unit * k, packed.context.int8_offset,
@@ -34,7 +34,7 @@ cdef void unpack_rounded(const PackedMatrix *packed, Py_ssize_t units,
         for k in range(packed.k):
             if packed.storage == AS_DTYPE:
                 weight[k] = (<const float *> (column.data + k * column.ld))[0]
-            elif packed.storage == BFLOAT16:
+            elif is_bfloat16(packed.storage):
                 weight[k] = widened(bfloat16_at(&column, k)[0])
             else:
                 weight[k] = int8_at(&column, k)[0] * (<const float *> column.data)[SCALE_LINE]

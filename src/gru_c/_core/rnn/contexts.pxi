@@ -1,7 +1,15 @@
-# The contexts of float and double, each filled with the kernels of its instruction set. Included by
-# kernels_*.pyx, after rnn/pointwise.pxi.
+# The contexts of float, of double, and of float with both factors of products rounded to bfloat16,
+# filled with the kernels of an instruction set. Included by kernels_*.pyx, after rnn/pointwise.pxi.
 
-cdef Context[2] contexts_of_isa                            # float, double
+cdef extern from "kernels.h" nogil:
+    gemm_t gemm_bfloat16, gemm_prefetch_bfloat16, gemm_pairs, gemm_prefetch_pairs
+    quantize_rows_t round_rows, pair_rows
+    bint HAVE_PAIRS
+
+cdef extern from "platform.h" nogil:
+    bint has_bfloat16 "gru_bfloat16"()
+
+cdef Context[3] contexts_of_isa                            # float, double, BFLOAT16_BOTH
 
 
 cdef void fill(Context *context, const vec *_) noexcept nogil:
@@ -43,10 +51,24 @@ cdef void fill_backward(Pointwise *functions, const gate_view *_, const vec *__)
     functions.reset_backward = <reset_backward_t> reset_backward[gate_view, vec]
 
 
+cdef void fill_bfloat16(Context *context) noexcept nogil:
+    """That of float with other products."""
+    context.pack_small = NULL                              # `small_steps` would not round h
+    context.gemm[BFLOAT16_BOTH] = gemm_bfloat16
+    context.gemm_prefetch[BFLOAT16_BOTH] = gemm_prefetch_bfloat16
+    context.quantize_rows = round_rows
+    if HAVE_PAIRS and has_bfloat16():
+        context.gemm[BFLOAT16_BOTH] = gemm_pairs
+        context.gemm_prefetch[BFLOAT16_BOTH] = gemm_prefetch_pairs
+        context.quantize_rows = pair_rows
+
+
 cdef Context *filled_contexts() noexcept nogil:
-    """The contexts of float and double. A C program may call this, too: no Python is needed."""
+    """The contexts. A C program may call this, too: no Python is needed."""
     fill(&contexts_of_isa[0], <const vec_f32 *> NULL)
     fill(&contexts_of_isa[1], <const vec_f64 *> NULL)
+    contexts_of_isa[2] = contexts_of_isa[0]
+    fill_bfloat16(&contexts_of_isa[2])
     return contexts_of_isa
 
 

@@ -229,7 +229,7 @@ cdef void project_state(const Call *call, GateView gates, View2 h, Py_ssize_t t,
 
 cdef inline View2 factor_rows(const PackedMatrix *b, float least, Py_ssize_t rows, View2 a,
                               const Partition *part) noexcept nogil:
-    """Rows as factors of a packed matrix: themselves, or in the thread's scratch as int8.
+    """Rows as factors of a packed matrix: themselves, or in the thread's scratch in fewer bits.
 
     Threads that share rows each have all of them: to quantize them takes less than a barrier.
     """
@@ -243,7 +243,10 @@ cdef inline View2 factor_rows(const PackedMatrix *b, float least, Py_ssize_t row
 
 
 cdef inline Py_ssize_t quantized_row(Storage storage, Py_ssize_t k) noexcept nogil:
-    """Bytes of a row from `quantize_rows`: k bytes or twice as many, a scale and an offset."""
+    """Bytes of a row from `quantize_rows`."""
+    if storage == BFLOAT16_BOTH:
+        return k * sizeof(float)
+    # k bytes or twice as many, a scale and an offset
     return round_up(k, 4) * (2 if storage == INT8_12_BITS else 1) + 2 * sizeof(float)
 
 

@@ -10,8 +10,8 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.string cimport memcpy, memset
 
 from gru_c._core.gemm.context cimport (
-    AS_DTYPE, BFLOAT16, INT8, INT8_12_BITS, Activation, Activations, Context, GateView, Pointwise,
-    View2, activate_t, column_sums_t, gemm_packed_t, gemm_t, multiply_rows_t, pointwise_backward_t,
+    AS_DTYPE, BFLOAT16, BFLOAT16_BOTH, INT8, INT8_12_BITS, Activation, Activations, Context,
+    GateView, Pointwise, View2, activate_t, column_sums_t, gemm_packed_t, gemm_t, multiply_rows_t, pointwise_backward_t,
     pointwise_forward_t, pack_small_t, quantize_rows_t, reset_backward_t, reset_forward_t, rows_t,
     small_steps_t,
 )
@@ -35,7 +35,6 @@ cdef extern from "kernels.h" nogil:
     void set_ends_f32(Activation *f) noexcept
     void set_ends_f64(Activation *f) noexcept
     gemm_t gemm_f32, gemm_f64, gemm_prefetch_f32, gemm_prefetch_f64    # functions in C
-    gemm_t gemm_bfloat16, gemm_prefetch_bfloat16
     gemm_packed_t gemm_packed_f32, gemm_packed_f64
     small_steps_t small_steps_f32, small_steps_f64, small_steps_any_f32, small_steps_any_f64
     pack_small_t pack_small_f32, pack_small_f64

@@ -35,7 +35,7 @@ cdef extern from *:
 
 cdef int models                                            # that have been made
 
-cdef const Context *contexts                               # of float and double; NULL in C
+cdef const Context *contexts                               # of a kernels module; NULL in C
 cdef const Context *rounded_contexts[STORAGES]             # of other storage; NULL until bound
 
 
@@ -62,9 +62,14 @@ cdef const Context *context_of(Storage storage, size_t itemsize) noexcept nogil:
         return &of_float[itemsize == sizeof(double)]
     if rounded_contexts[storage] != NULL:
         return rounded_contexts[storage]
-    if storage == BFLOAT16:
-        return <const Context *> standalone_contexts()     # that of float is the first
+    if is_bfloat16(storage):
+        return of_bfloat16(storage, <const Context *> standalone_contexts())
     return <const Context *> standalone_int8_context()
+
+
+cdef const Context *of_bfloat16(Storage storage, const Context *of_float) noexcept nogil:
+    """Of those of a kernels module."""
+    return &of_float[2 if storage == BFLOAT16_BOTH else 0]
 
 
 # ---- options -------------------------------------------------------------------------------------
@@ -134,14 +139,11 @@ cdef int read_storage(const gru_options *options, size_t itemsize,
                       Storage *storage) noexcept nogil:
     """How the weights of a model are stored."""
     storage[0] = AS_DTYPE
-    if options.weights == GRU_WEIGHTS_BFLOAT16:
-        storage[0] = BFLOAT16
-    elif options.weights == GRU_WEIGHTS_INT8:
+    if options.weights == GRU_WEIGHTS_BFLOAT16 and options.x_bits in (0, 16):
+        storage[0] = BFLOAT16_BOTH if options.x_bits == 16 else BFLOAT16
+    elif options.weights == GRU_WEIGHTS_INT8 and options.x_bits in (0, 8, 12):
         storage[0] = INT8_12_BITS if options.x_bits == 12 else INT8
-    elif options.weights != GRU_WEIGHTS_DTYPE:
-        return GRU_BAD_OPTION
-    if options.x_bits != 0 and (options.weights != GRU_WEIGHTS_INT8
-                                or options.x_bits not in (8, 12)):
+    elif options.weights != GRU_WEIGHTS_DTYPE or options.x_bits != 0:
         return GRU_BAD_OPTION
     if storage[0] != AS_DTYPE and (itemsize != sizeof(float) or options.training):
         return GRU_BAD_OPTION
@@ -151,7 +153,7 @@ cdef int read_storage(const gru_options *options, size_t itemsize,
 cdef bint sums_are_exact(Storage storage, Py_ssize_t inputs, Py_ssize_t units) noexcept nogil:
     """Whether 32 bits hold the sums of int8 over all inputs, and over all units."""
     cdef Py_ssize_t top = 2047 if storage == INT8_12_BITS else 127
-    return (storage == AS_DTYPE or storage == BFLOAT16
+    return (storage == AS_DTYPE or is_bfloat16(storage)
             or inputs <= INT32_MAX // (127 * top) and units <= INT32_MAX // (127 * 127))
 
 
