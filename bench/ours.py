@@ -96,7 +96,7 @@ class Quantized(Peer):
     dtypes = ("float32",)
     can_train = False
     weights_in = "int8"
-    x_bits = 8
+    x_bits: int | None = None
 
     def build(self) -> None:
         super().build()

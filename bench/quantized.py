@@ -6,16 +6,17 @@
     python -m bench.quantized --smoke               for CI: fails on a crash or a wrong result
     python -m bench.quantized show QUANTIZED.json   the tables of an earlier run
 
-Each shape has a process of its own, in which all take turns: gru_c in float32, bfloat16, int8 and
-int8 with inputs of 12 bits, and what peers/quantized.py has. Weights are uniform in +-1/sqrt(H), x
+Each shape has a process of its own, in which all take turns: gru_c in float32, in bfloat16 with and
+without x and h rounded to 16 bits, in int8 with inputs of 8 and 12 bits; and what
+peers/quantized.py has. Weights are uniform in +-1/sqrt(H), x
 is standard normal, the state begins with zeros. The error is the difference from gru_c.reference in
 float64 with the float32 weights: the largest, and the root mean square.
 
 The two forms of the GRU are compared apart: the reset gate after the product (reset_after=True, as
 in PyTorch) and before it. A ratio is the time of the fastest peer of that precision over gru_c's:
-above 1, gru_c is faster. Both kinds of int8 are compared with peers in int8, bfloat16 with peers in
-bfloat16 and float16. oneDNN, whose loop runs in C++, does not count as a peer at T = N = 1. The
-gain is gru_c's time in float32 over its own. OpenVINO's int8 needs nncf.
+above 1, gru_c is faster. Both kinds of int8 are compared with peers in int8, both of bfloat16 with
+peers in bfloat16 and float16. oneDNN, whose loop runs in C++, is no peer at T = N = 1. The gain is
+gru_c's time in float32 over its own. OpenVINO's int8 needs nncf.
 
 Results go to bench/results/<processor>/quantized.json; those of chosen shapes or peers, and of
 --smoke, to partial.json.
@@ -63,24 +64,24 @@ SETS = {"usual": USUAL, "five": FIVE,
 
 # ---- what is measured --------------------------------------------------------------------------
 
-TWELVE = "int8, 12-bit x"
+TWELVE, SIXTEEN = "int8, 12-bit x", "bfloat16, 16-bit x"
+X_BITS = {TWELVE: 12, SIXTEEN: 16}
 
 
 def ours(precision: str, reset_after: bool) -> type[PeerBase]:
     """The class of one kind of gru_c's."""
     fields: dict[str, Any] = {"precision": precision, "reset_after": reset_after}
-    if precision == TWELVE:
-        fields |= {"weights_in": "int8", "x_bits": 12}
-    elif precision != "float32":
-        fields["weights_in"] = precision
+    if precision != "float32":
+        fields |= {"weights_in": precision.partition(",")[0], "x_bits": X_BITS.get(precision)}
     return type("Ours", (Quantized if "weights_in" in fields else Peer,), fields)
 
 
-PRECISIONS = ("float32", "bfloat16", "int8", TWELVE)  # of gru_c
+PRECISIONS = ("float32", "bfloat16", SIXTEEN, "int8", TWELVE)  # of gru_c
 CLASSES = {OURS: tuple(ours(*kind) for kind in itertools.product(PRECISIONS, (True, False)))}
 CLASSES |= PEERS
 # Above this part of the truth an error (root mean squares) is a wrong result, not rounding.
-LIMITS = {"float32": 1e-5, "bfloat16": 0.05, "float16": 0.05, "int8": 0.5, TWELVE: 0.5}
+LIMITS = {"float32": 1e-5, "bfloat16": 0.05, "float16": 0.05, SIXTEEN: 0.05, "int8": 0.5,
+          TWELVE: 0.5}
 
 
 def problem_of(made: Shape) -> dict[str, np.ndarray]:
@@ -212,6 +213,7 @@ RATIOS = {
     "int8": ("int8", ("int8",)),
     TWELVE: (TWELVE, ("int8",)),
     "bfloat16": ("bfloat16", ("bfloat16", "float16")),
+    SIXTEEN: (SIXTEEN, ("bfloat16", "float16")),
 }
 
 

@@ -210,7 +210,7 @@ CASES = {
                                recurrent_activation={"name": "hard_sigmoid", "alpha": 0.25}),
     "no rows": family.case(4, 0, (3, 8), layers=2),
 }
-FEWER_BITS = [("bfloat16",), ("int8",), ("int8", 12)]      # arguments of quantize
+FEWER_BITS = [("bfloat16",), ("bfloat16", 16), ("int8",), ("int8", 12)]  # arguments of quantize
 
 
 @pytest.mark.parametrize("threads", [1, 2])

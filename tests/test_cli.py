@@ -626,11 +626,14 @@ def test_quantized(model_file, command, tmp_path):
     output_of(command("convert", target, exported))
     assert_same_bits(gru_c.GRU.from_torch(exported).state_dict(), gru.state_dict())
     output_of(command("convert", model_file, target, "--quantize", "bfloat16"))
-    assert gru_c.GRU.load(target).quantization == "bfloat16"
+    assert repr(gru_c.GRU.load(target)).endswith("quantization='bfloat16')")
+    output_of(command("convert", model_file, target, "--quantize", "bfloat16", "--x-bits", "16"))
+    assert repr(gru_c.GRU.load(target)).endswith("quantization='bfloat16', x_bits=16)")
     before = target.read_bytes()
     for arguments, message in (
             (["--quantize", "int8"], "has bfloat16 weights already: quantize the float model"),
-            (["--x-bits", "8"], "--x-bits goes with --quantize int8"),
+            (["--x-bits", "8"], "--x-bits goes with --quantize"),
+            (["--quantize", "bfloat16", "--x-bits", "12"], "x_bits must be 8 or 12 with int8, 16 "),
             (["--quantize", "int8", "--dtype", "float64"], "only a float32 model can be")):
         assert message in error_of(command("convert", target, target, *arguments))
         assert target.read_bytes() == before

@@ -244,7 +244,7 @@ def test_streams_by_handle_and_by_packing(case, dtype, threads, max_steps, begin
 
 # ---- weights in fewer bits -----------------------------------------------------------------------
 
-FEWER_BITS = [("bfloat16",), ("int8",), ("int8", 12)]      # arguments of quantize
+FEWER_BITS = [("bfloat16",), ("bfloat16", 16), ("int8",), ("int8", 12)]  # arguments of quantize
 
 
 @drawing

@@ -15,6 +15,7 @@ import random
 import re
 import tracemalloc
 from functools import partial
+from pathlib import Path
 
 import family
 import numpy as np
@@ -44,7 +45,8 @@ from gru_c.interop import ModelFileError, convert, files, find
 from gru_c.learn import SequenceClassifier
 
 ISAS = _core.core.instruction_sets()
-KINDS = {"int8": ("int8", 8), "int8, 12 bits": ("int8", 12), "bfloat16": ("bfloat16",)}
+KINDS = {"int8": ("int8", 8), "int8, 12 bits": ("int8", 12), "bfloat16": ("bfloat16",),
+         "bfloat16, x too": ("bfloat16", 16)}
 each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 each_bits = pytest.mark.parametrize("x_bits", [8, 12])
 each_isa = pytest.mark.parametrize("isa", ISAS)
@@ -301,6 +303,73 @@ def test_bits_of_bfloat16(sizes, rows, reset_after):
                 assert_bits(results(model, **call), results(wanted, **call))
 
 
+# ---- both factors in bfloat16 --------------------------------------------------------------------
+
+@each_isa
+@pytest.mark.parametrize("sizes, rows", [
+    ((64, 256), 1), ((301, 129), 5), ((3, 600), 2), ((513, 70), 67), ((4, 16), 31), ((1, 1), 3),
+    ((17, 5), 6), ((70, 40), 4), ((130, 1001), 9)], ids=str)
+def test_a_step_of_both_in_bfloat16(isa, sizes, rows, reset_after):
+    """Half vectors, odd sums, all heights of microtiles. r is 1, so that q is rounded as h is."""
+    case, H = family.case(1, rows, sizes, reset_after=reset_after), sizes[1]
+    if not reset_after:
+        case.parameters["bias_ih_l0"][:H] = 200
+    call = {name: family.converted(case.call[name], F32) for name in ("x", "h_0")}
+    wanted = defined(case, call, weights="bfloat16", x_bits=16)
+    with kernels_of(isa, _core.engine):
+        model = family.build(case, F32).quantize("bfloat16", 16)
+        for count in (1, 2):
+            with threads(count):
+                found = results(model, **call)
+        weights_alone = results(family.build(case, F32).quantize("bfloat16"), **call)
+    for name, value in wanted.items():
+        assert error(found[name], value) < tolerance(F32, max(sizes)), name
+        assert error(weights_alone[name], value) > 1e-4, name
+
+
+@each_isa
+@drawing
+@given(cases())
+def test_both_in_bfloat16_near_the_definition(isa, drawn):
+    """A state at the middle between two numbers may be rounded to the other one."""
+    case, call = drawn
+    with kernels_of(isa, _core.engine):
+        found = results(family.build(case, F32).quantize("bfloat16", 16), **call)
+    for name, value in defined(case, call, weights="bfloat16", x_bits=16).items():
+        assert (np.isnan(found[name]) == np.isnan(value)).all(), name
+        largest = np.nanmax(np.abs(value), initial=1)
+        assert np.nanmax(np.abs(found[name] - value), initial=0) < 0.02 * largest, name
+
+
+@each_isa
+@pytest.mark.parametrize("bits", [0x7F800001, 0xFFBFFFFF, 0x7FFFFFFF, 0x7F800000, 0xFF800000])
+def test_numbers_that_are_not_finite_stay_so_in_bfloat16(isa, bits):
+    """A NaN stays one even if its high half is that of an infinity."""
+    with kernels_of(isa, _core.engine):
+        cell = GRUCell(2, 1, bias=False, rng=0)
+        cell.weight_ih = np.array([[1, 0]] * 3, F32)
+        x = np.array([[bits, 0], [0, 0]], np.uint32).view(F32)
+        h = cell.quantize("bfloat16", 16)(x)
+    wanted = cell.eval()(x)
+    np.testing.assert_allclose(h, wanted, rtol=1e-6)
+    assert np.isnan(wanted[0, 0]) == (bits & 0x7FFFFFFF > 0x7F800000) and wanted[1, 0] == 0
+
+
+@each_isa
+def test_processors_with_products_of_bfloat16_use_them(isa):
+    """They take denormals for zero, which nothing else does."""
+    try:
+        flags = re.findall("^flags.*", Path("/proc/cpuinfo").read_text(), re.M)
+    except OSError:
+        pytest.skip("only Linux says what a processor has")
+    uses = isa == "avx512" and " avx512_bf16" in flags[0]
+    with kernels_of(isa, _core.engine):
+        cell = GRUCell(1, 1, bias=False, rng=0)
+        cell.weight_ih = np.array([[0], [0], [2.0**120]], F32)
+        h = cell.quantize("bfloat16", 16)(np.full((1, 1), 2.0**-130, F32))
+    assert h[0, 0] == (0 if uses else pytest.approx(2.0**-11, rel=1e-3))
+
+
 # ---- rows, steps, threads ------------------------------------------------------------------------
 
 @drawing
@@ -328,7 +397,7 @@ def test_a_nan_does_not_leave_its_row(kind, bad, reset_after):
     x[2, 1, 3] = bad
     output = model(x)[0]
     same([np.delete(output, 1, axis=1), output[:2]], [np.delete(wanted, 1, axis=1), wanted[:2]])
-    assert np.isnan(output[2:, 1]).all() or kind == ("bfloat16",)
+    assert np.isnan(output[2:, 1]).all() or kind[0] == "bfloat16"
     h_0 = np.zeros((1, 4, 17), F32)
     h_0[0, 2, 5] = bad
     output = model(x, h_0)[0]
@@ -483,16 +552,16 @@ def test_the_float_model_is_not_changed(kind, training):
 def test_attributes_and_repr():
     for kind, shown in ((("int8",), ", quantization='int8', x_bits=8)"),
                         (("int8", np.int64(12)), ", quantization='int8', x_bits=12)"),
-                        (("bfloat16",), ", quantization='bfloat16')")):
+                        (("bfloat16", None), ", quantization='bfloat16')"),
+                        (("bfloat16", 16), ", quantization='bfloat16', x_bits=16)")):
         for model in (GRU(3, 4, clip=2.0, checkpoint=3), ReverseGRU(3, 4, 2), GRUCell(3, 4)):
             plain = repr(model)
             small = model.quantize(*kind)
             assert repr(small) == plain.removesuffix(")") + shown
             assert repr(model) == plain and "quantization" not in plain
             assert type(small) is type(model) and small.dtype == F32
-            bits = int(kind[1]) if len(kind) > 1 else 8
-            assert (small.quantization, small.x_bits) == (
-                kind[0], None if kind[0] == "bfloat16" else bits)
+            assert (small.quantization, small.x_bits) == (kind if len(kind) > 1 else ("int8", 8))
+            assert type(small.x_bits) in (int, type(None))
             assert type(small.nbytes) is int
 
 
@@ -512,11 +581,13 @@ def test_what_cannot_be_assigned(model, name):
     (("int4",), ValueError, "weights must be 'int8' or 'bfloat16', got 'int4'"),
     ((None,), ValueError, "weights must be 'int8' or 'bfloat16', got None"),
     ((np.int8,), ValueError, "weights must be 'int8' or 'bfloat16', got <class 'numpy.int8'>"),
-    (("int8", 9), ValueError, "x_bits must be 8 or 12, got 9"),
+    (("int8", 9), ValueError, "x_bits must be 8 or 12 with int8, 16 or None with bfloat16; got 9 "
+     "with int8"),
+    (("int8", 16), ValueError, "8 or 12 with int8, 16 or None with bfloat16; got 16 with int8"),
     (("int8", 12.0), TypeError, "x_bits should be of type int, got: float"),
     (("int8", True), TypeError, "x_bits should be of type int, got: bool"),
-    (("int8", None), TypeError, "x_bits should be of type int, got: NoneType"),
-    (("bfloat16", 12), ValueError, "x_bits is for int8: with bfloat16 x is not rounded"),
+    (("bfloat16", 8), ValueError, "16 or None with bfloat16; got 8 with bfloat16"),
+    (("bfloat16", "16"), TypeError, "x_bits should be of type int, got: str"),
 ], ids=str)
 def test_arguments_that_are_wrong(arguments, kind, message):
     for model in (GRU(3, 4), GRUCell(3, 4)):

@@ -200,14 +200,17 @@ def test_near_the_float_model(options, reset_after):
     drawn = case(9, 4, (5, 17), reset_after=reset_after, **options)
     wanted = in_float64(drawn, None)
     held = converted(drawn.parameters, F32)
-    for weights, most in (("int8", 0.02), ("bfloat16", 0.006)):
-        found = inference(drawn, weights=weights)
+    for weights, x_bits, most in (("int8", 8, 0.02), ("bfloat16", None, 0.006),
+                                  ("bfloat16", 16, 0.01)):
+        found = inference(drawn, weights=weights, x_bits=x_bits)
         rounded = in_float64(drawn, quantized.effective(held, weights))
         for name, value in found.items():
             assert value.dtype == F32
             assert 1e-4 < np.abs(value - wanted[name]).max() < most, name
-            if weights == "bfloat16":                      # nothing but the weights is rounded
+            if x_bits is None:                             # nothing but the weights is rounded
                 assert error(value, rounded[name]) < 1e-5, name
+            if x_bits == 16:
+                assert error(value, rounded[name]) > 1e-4, name
 
 
 def test_more_bits_are_nearer():
@@ -227,6 +230,22 @@ def test_small_states_have_all_bits(reset_after):
         drawn.call["h_0"] *= 1e-3
         off = error(inference(drawn)["output"], in_float64(drawn, None)["output"])
         assert least < off < most, activation
+
+
+def test_a_step_of_both_in_bfloat16(reset_after):
+    """Of numbers that bfloat16 holds it is exact; what is less than their distance is lost."""
+    drawn = case(1, 3, (5, 17), reset_after=reset_after)
+    drawn.parameters["bias_ih_l0"][:17] = 200                               # r = 1, so q = h
+    held = [(drawn.call, "h_0"), (drawn.call, "x"), (drawn.parameters, "weight_ih_l0"),
+            (drawn.parameters, "weight_hh_l0")]
+    for owner, name in held:
+        owner[name] = quantized.bfloat16(owner[name].astype(F32)).astype(np.float64)
+    wanted = in_float64(drawn, None)
+    for factor in (1, 1 + 2.0**-10):
+        for owner, name in held[1:]:
+            owner[name] *= factor
+        for name, value in inference(drawn, weights="bfloat16", x_bits=16).items():
+            assert error(value, wanted[name]) < 1e-6
 
 
 @pytest.mark.parametrize("options", OPTIONS[:5], ids=str)

@@ -45,7 +45,8 @@ def add_commands(commands: Any) -> None:
             help=f"{text}, where IN does not tell or tells it wrongly")
     add("--quantize", choices=["int8", "bfloat16"], help="round the weights; .safetensors and .npz "
         "hold them so, others as float32")
-    add("--x-bits", type=int, choices=[8, 12], help="of x, with --quantize int8 (default: 8)")
+    add("--x-bits", type=int, choices=[8, 12, 16],
+        help="of x: 8 or 12 with --quantize int8 (default: 8), 16 with bfloat16 (default: all)")
     _add_max_bytes(convert)
     convert.set_defaults(run=run_convert)
 
@@ -65,9 +66,9 @@ def run_convert(args: argparse.Namespace) -> int:
 
     options = {name: value for name in ("batch_first", "reset_after")
                if (value := getattr(args, name)) is not None}
-    if args.x_bits and args.quantize != "int8":
-        raise ValueError("--x-bits goes with --quantize int8")
-    quantization = [args.quantize, args.x_bits or 8] if args.quantize else []
+    if args.x_bits and not args.quantize:
+        raise ValueError("--x-bits goes with --quantize")
+    quantization = [args.quantize, args.x_bits] if args.quantize else []
     with noted():
         found = convert(args.source, args.target, args.name, args.dtype, args.max_bytes,
                         quantization, **options)

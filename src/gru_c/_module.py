@@ -124,7 +124,7 @@ class Module(Exchange):
 
     @property
     def x_bits(self) -> int | None:
-        """The bits of x in products with int8 weights, 8 or 12; else None."""
+        """The bits of x in products: 8 or 12 with int8 weights, None or 16 with bfloat16."""
         bits: int | None = self._layers[0].quantization[1]
         return bits
 
@@ -145,10 +145,12 @@ class Module(Exchange):
             ``"int8"``: integers from -127 to 127 and one scale for each row of a weight. x is
             scaled to integers in each row and step, h is multiplied by 127 (by less where a state
             exceeds 1); sums are exact. Results have the same bits on every processor.
-            ``"bfloat16"``: the 16 high bits of float32; x and h are not rounded. It is the better
-            choice where rows of a weight have a few large elements.
-        x_bits : {8, 12}
-            Bits of the integers of x, with int8: 12 are more exact, and take more time.
+            ``"bfloat16"``: the 16 high bits of float32. It is the better choice where rows of a
+            weight have a few large elements.
+        x_bits : {8, 12, 16}, optional
+            With int8 the bits of the integers of x: 8 if it is absent; 12 are more exact, and take
+            more time. With bfloat16 x and h are not rounded if it is absent; 16 rounds both to
+            bfloat16 in products, which takes half the time where the processor has AVX512-BF16.
 
         Returns
         -------
@@ -170,8 +172,14 @@ class Module(Exchange):
         NaN or an infinity gives NaN.
 
         Small layers gain nothing: below 24 units int8 is slower than float32, and weights of up to
-        64 inputs and units stay float32 in memory with bfloat16. With AVX-512 bfloat16 gains with
-        one row only; without AVX2 neither gains. docs/performance/quantized has figures.
+        64 inputs and units stay float32 in memory with bfloat16, unless ``x_bits=16``, which is
+        slower there. With AVX-512 bfloat16 gains with one row only, but ``x_bits=16`` with any
+        number of rows if the processor has AVX512-BF16; without that it gains nothing over
+        bfloat16 alone. Without AVX2 nothing gains. docs/performance/quantized has figures.
+
+        With ``x_bits=16`` results differ between processors with and without AVX512-BF16, as those
+        of float32 do between instruction sets. Where it is used, denormals count as zero in
+        products.
 
         Examples
         --------

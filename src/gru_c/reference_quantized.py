@@ -1,8 +1,9 @@
 """Quantized GRUs in plain NumPy: the definition of "int8" and "bfloat16", for models of float32.
 
-bfloat16: the weights are rounded, all else is `reference`. int8: the products are those of integers
-and exact, the rest is float32, every operation rounded by itself and in the order that is written
-here. So the compiled kernels give the same bits (with the default activations).
+bfloat16: the weights are rounded, all else is `reference`; with x_bits=16, x and h are rounded in
+products. The kernels sum in float32, so they agree to its rounding. int8: the products are those of
+integers and exact, the rest is float32, every operation rounded by itself and in the order that is
+written here. So the compiled kernels give the same bits (with the default activations).
 
 Names and shapes are those of `reference`. A row of weights, of x or of h has one scale, so that an
 integer times the scale of its row is the number that it stands for.
@@ -69,7 +70,10 @@ def quantize(x: Array, bits: int = 8, least: float = 0) -> tuple[Array, Array]:
     """Integers of so many bits and a scale (N, 1) for each row of (N, columns).
 
     The largest integer stands for the largest magnitude of the row, or for `least` if that is more.
+    16 bits are bfloat16, with scales of 1.
     """
+    if bits == 16:
+        return bfloat16(x), np.ones((len(x), 1), F)
     top = F(2 ** (bits - 1) - 1)
     most = np.maximum(np.abs(x).max(axis=1, keepdims=True), F(least))
     return unless_zero_or_nan(most, TINY, np.rint(x * (top / most)), most / top)
@@ -83,10 +87,10 @@ def unless_zero_or_nan(most: Array, tiny: F, integers: Array, scale: Array) -> t
 
 
 def product(rows: tuple[Array, Array], weights: tuple[Array, Array]) -> Array:
-    """rows @ weights.T, of integers and scales both."""
+    """rows @ weights.T, of numbers and scales both."""
     (x, x_scale), (w, w_scale) = rows, weights
-    # float64 holds these sums exactly, and NumPy multiplies it far faster than integers.
-    sums = (x.astype(np.float64) @ w.astype(np.float64).T).astype(np.int64)
+    # float64 holds the sums of integers exactly, and NumPy multiplies it far faster than these.
+    sums = x.astype(np.float64) @ w.astype(np.float64).T
     return sums.astype(F) * (x_scale * w_scale.T)
 
 
@@ -125,9 +129,10 @@ def forward(x: Array, h: Array, weight_ih: Array, weight_hh: Array, bias_ih: Arr
             lengths: Array | None = None, mask: Array | None = None, resets: Array | None = None,
             activation: Activation = "tanh", recurrent_activation: Activation = "sigmoid",
             clip: float | None = None) -> tuple[Array, Array]:
-    """Run all steps in int8, from float32 arrays; returns (output (T, N, H), h_n (N, H)).
+    """Run all steps, from float32 arrays; returns (output (T, N, H), h_n (N, H)).
 
-    x has `x_bits`, h has 8. Activations other than the default ones are those of `reference`.
+    x has `x_bits`, h has 8, and weights are int8. With 16 bits h has as many, and weights are
+    bfloat16. Activations other than the default ones are those of `reference`.
     """
     f, g = sigmoid, tanh
     least = 1                                              # |h| is below it
@@ -136,7 +141,11 @@ def forward(x: Array, h: Array, weight_ih: Array, weight_hh: Array, bias_ih: Arr
         g = partial(first, activation, clip)
         least = 0
     H = h.shape[1]
-    ih, hh = quantize_weights(weight_ih), quantize_weights(weight_hh)
+    h_bits = 16 if x_bits == 16 else 8
+    if x_bits == 16:
+        ih, hh = quantize(weight_ih, 16), quantize(weight_hh, 16)
+    else:
+        ih, hh = quantize_weights(weight_ih), quantize_weights(weight_hh)
     hh_n = hh[0][2 * H:], hh[1][2 * H:]
     both = bias_ih + bias_hh
     h, output = h.copy(), np.zeros((*x.shape[:2], H), F)
@@ -145,7 +154,7 @@ def forward(x: Array, h: Array, weight_ih: Array, weight_hh: Array, bias_ih: Arr
         h[reset] = 0
         h_prev = h[rows]
         ih_r, ih_z, ih_n = np.split(product(quantize(x[t, rows], x_bits), ih), 3, axis=1)
-        hh_r, hh_z, hh_q = np.split(product(quantize(h_prev, 8, least), hh), 3, axis=1)
+        hh_r, hh_z, hh_q = np.split(product(quantize(h_prev, h_bits, least), hh), 3, axis=1)
         r = f(both[:H] + ih_r + hh_r)
         z = f(both[H:2 * H] + ih_z + hh_z)
         if reset_after:
@@ -153,7 +162,7 @@ def forward(x: Array, h: Array, weight_ih: Array, weight_hh: Array, bias_ih: Arr
             n = g(bias_ih[2 * H:] + ih_n + r * q)
         else:
             q = r * h_prev
-            n = g(both[2 * H:] + ih_n + product(quantize(q, 8, least), hh_n))
+            n = g(both[2 * H:] + ih_n + product(quantize(q, h_bits, least), hh_n))
         h[rows] = n + z * (h_prev - n)
         output[t, shown] = h[shown]
     return output, h
@@ -171,14 +180,14 @@ def are_default(activation: Activation, recurrent_activation: Activation,
 
 
 def run(parameters: Mapping[str, Array], x: Array, h_0: Array | None = None,
-        weights: str = "int8", x_bits: int = 8, reset_after: bool = True, reverse: bool = False,
-        **options: Any) -> dict[str, Array]:
+        weights: str = "int8", x_bits: int | None = None, reset_after: bool = True,
+        reverse: bool = False, **options: Any) -> dict[str, Array]:
     """Output and h_n of all layers and directions that the parameters are of, as `reference.run`.
 
-    `weights` is "int8" or "bfloat16". The options are those of `forward`.
+    `weights` and `x_bits` are those of `quantize`. The options are those of `forward`.
     """
-    one: Callable[..., tuple[Array, Any]] = partial(forward, x_bits=x_bits)
-    if weights == "bfloat16":
+    one: Callable[..., tuple[Array, Any]] = partial(forward, x_bits=x_bits or 8)
+    if weights == "bfloat16" and x_bits is None:
         parameters, one = effective(parameters, weights), reference.forward
     D = 2 if "weight_ih_l0_reverse" in parameters else 1
     L = sum("weight_ih" in name for name in parameters) // D

@@ -100,11 +100,14 @@ static void refuse_model_options(void)
     BAD(GRU_BAD_OPTION, weights, GRU_WEIGHTS_INT8 + 1);
     BAD(GRU_BAD_OPTION, weights, GRU_WEIGHTS_INT8; o.x_bits = -1);
     BAD(GRU_BAD_OPTION, weights, GRU_WEIGHTS_INT8; o.x_bits = 9);
+    BAD(GRU_BAD_OPTION, weights, GRU_WEIGHTS_INT8; o.x_bits = 16);
     BAD(GRU_BAD_OPTION, weights, GRU_WEIGHTS_INT8; o.training = 1);
     BAD(GRU_BAD_OPTION, weights, GRU_WEIGHTS_BFLOAT16; o.training = 1);
     BAD(GRU_BAD_OPTION, weights, GRU_WEIGHTS_BFLOAT16; o.x_bits = 8);
+    BAD(GRU_BAD_OPTION, weights, GRU_WEIGHTS_BFLOAT16; o.x_bits = 16; o.training = 1);
     BAD(GRU_BAD_OPTION, x_bits, 8);
     BAD(GRU_BAD_OPTION, x_bits, 12);
+    BAD(GRU_BAD_OPTION, x_bits, 16);
 #ifdef DOUBLE
     BAD(GRU_BAD_OPTION, weights, GRU_WEIGHTS_INT8);
     BAD(GRU_BAD_OPTION, weights, GRU_WEIGHTS_BFLOAT16);
@@ -133,8 +136,7 @@ static void refuse_sums_that_overflow(void)
     CHECK(gru_model_size_f32(1, most_12_bits / 2, &o, &size));
     REFUSED(GRU_BAD_SIZE, gru_model_size_f32(1, most_12_bits / 2 + 1, &o, &out.size));
     o.weights = GRU_WEIGHTS_BFLOAT16;
-    o.x_bits = 0;
-    CHECK(gru_model_size_f32(2 * most, 1, &o, &size));
+    for (o.x_bits = 0; o.x_bits <= 16; o.x_bits += 16) CHECK(gru_model_size_f32(2 * most, 1, &o, &size));
 }
 
 static void refuse_to_train_with_fewer_bits(void)

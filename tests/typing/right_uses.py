@@ -61,7 +61,7 @@ def models() -> None:
     gru.weight_ih_l1_reverse = gru.weight_ih_l1_reverse / 2
     print(gru.bias_ih_l0.shape)
     assert_type(gru.quantize("int8", x_bits=np.int64(12)).quantize("bfloat16"), GRU)
-    assert_type(GRUCell(3, 4).quantize("bfloat16"), GRUCell)
+    assert_type(GRUCell(3, 4).quantize("bfloat16", x_bits=16), GRUCell)
     assert_type((gru.quantization, gru.x_bits), tuple[str | None, int | None])
     assert_type(gru.nbytes, int)
 

@@ -121,6 +121,7 @@ static void draw_weights(gru_options *options)
     options->weights = pick(GRU_WEIGHTS_INT8 + 1);
     if (options->weights != GRU_WEIGHTS_DTYPE) options->training = 0;
     if (options->weights == GRU_WEIGHTS_INT8) options->x_bits = bits_of_x[pick(3)];
+    if (options->weights == GRU_WEIGHTS_BFLOAT16) options->x_bits = 16 * pick(2);
 }
 
 /* Of the steps and the rows of a call. */

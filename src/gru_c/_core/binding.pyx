@@ -28,10 +28,10 @@ from gru_c.cython_gru cimport GRU_OK, gru_model, gru_stream
 
 from gru_c._core.core cimport (
     connect_saved, connect_stack, fork_count, init_layer, mark_rows, max_threads, new_serial,
-    of_bfloat16, pack_backward_weights, pack_forward_weights, place_backward_weights, place_forward_weights,
-    plan_stack, run_stack, saved_size_of, set_activations, set_contexts, set_rounded_context,
-    sort_rows, stream_copy_rows, stream_get_state, stream_init, stream_reset, stream_run,
-    stream_set_state, stream_size, sum_blocks, unpack_rounded,
+    of_bfloat16, pack_backward_weights, pack_forward_weights, place_backward_weights,
+    place_forward_weights, plan_stack, run_stack, saved_size_of, set_activations, set_contexts,
+    set_rounded_context, sort_rows, stream_copy_rows, stream_get_state, stream_init, stream_reset,
+    stream_run, stream_set_state, stream_size, sum_blocks, unpack_rounded,
 )
 from gru_c._core.core cimport sum_steps as core_sum_steps
 from gru_c._core.gemm.context cimport (

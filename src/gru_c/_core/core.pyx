@@ -22,8 +22,8 @@ from gru_c.cython_gru cimport (
 
 from gru_c._core.gemm.context cimport (
     AS_DTYPE, BFLOAT16, BFLOAT16_BOTH, INT8, INT8_12_BITS, PANEL_BYTES, STORAGES, Activation,
-    Activations, Context, GateView, Micropanels, PackedMatrix, Pointwise, Prefetch, SmallSteps, Storage, View2, real,
-    rows_t,
+    Activations, Context, GateView, Micropanels, PackedMatrix, Pointwise, Prefetch, SmallSteps,
+    Storage, View2, real, rows_t,
 )
 from gru_c._core.parallel.pool cimport Barrier, partition, task_t
 from gru_c._core.rnn.call cimport (

@@ -132,7 +132,8 @@ typedef struct gru_options {
 
     /* ---- of a model again */
     int weights; /* a gru_weights_storage; with double or `training` only GRU_WEIGHTS_DTYPE */
-    int x_bits;  /* with GRU_WEIGHTS_INT8 the bits of x in products: 8, which 0 is, or 12. Else 0 */
+    int x_bits;  /* bits of x in products: with GRU_WEIGHTS_INT8 8, which 0 is, or 12. With
+                    GRU_WEIGHTS_BFLOAT16 16: x and h are rounded to bfloat16, too. Else 0 */
 } gru_options;
 
 /* Every function: name and arguments. F(name, (arguments), (names)). Once for float, once for double:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gru_c._types import Array
 
 OPTIONS = ("quantization", "x_bits")                        # in the metadata, and their values
-QUANTIZATIONS = (("int8", 8), ("int8", 12), ("bfloat16", None))
+QUANTIZATIONS = [(weights, bits) for weights, some in _checks.X_BITS.items() for bits in some]
 WEIGHT = re.compile(r"(.+\.)?weight_[ih]h(_l\d+(_reverse)?)?")
 
 
@@ -48,7 +48,7 @@ def options(dtype: str, quantization: Any = None, x_bits: Any = None) -> dict[st
     """Those of a file that are about it, checked; ValueError."""
     if (quantization, x_bits) not in QUANTIZATIONS:
         raise ValueError(f"quantization={quantization!r} with x_bits={x_bits!r}, expected 'int8' "
-                         "with 8 or 12, or 'bfloat16' with None")
+                         "with 8 or 12, or 'bfloat16' with 16 or None")
     if dtype != "float32":
         raise ValueError(f"quantization={quantization!r} with dtype {dtype}, expected float32")
     return {"quantization": quantization, "x_bits": None if x_bits is None else int(x_bits)}
@@ -65,7 +65,7 @@ def of_texts(arrays: dict[str, Array], metadata: Mapping[str, str],
     own: dict[str, Any] = {name: metadata[name] for name in OPTIONS if name in metadata}
     if not own:
         return arrays, ()
-    if own.get("x_bits") in ("8", "12"):
+    if own.get("x_bits") in [str(bits) for _, bits in QUANTIZATIONS if bits]:
         own["x_bits"] = int(own["x_bits"])
     try:
         weights, x_bits = options(metadata.get("dtype", ""), **own).values()

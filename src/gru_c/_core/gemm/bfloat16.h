@@ -1,11 +1,11 @@
 /* Products of bfloat16: float without its low half. kernels.h includes this file after the microkernel of float.
  *
- *     gemm_bfloat16, gemm_prefetch_bfloat16     of weights in bfloat16, which are widened in registers
- *     gemm_pairs, gemm_prefetch_pairs           of both factors, for a processor with AVX512-BF16
- *     pair_rows, round_rows                     rows for the other factor of these, and for gemm_bfloat16
+ *     gemm_bfloat16, gemm_prefetch_bfloat16     B is bfloat16, and widened in registers
+ *     gemm_pairs, gemm_prefetch_pairs           A is bfloat16, too; for processors with AVX512-BF16
+ *     pair_rows, round_rows                     A rounded for these, and for gemm_bfloat16
  *
- * Sums are in float, in the order of k. A line of B holds two rows of it, the first in the low halves, so that a shift
- * or a mask widens one; vdpbf16ps takes both, and two elements of A. It counts denormals as zero. */
+ * Sums are in float, in the order of k. A line of B holds two rows of it, the first in the low halves, so that a
+ * shift or a mask widens one. vdpbf16ps multiplies a line by two elements of A; it counts denormals as zero. */
 static void gemm_bfloat16(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, gru_view2 a, const gru_micropanels *b,
                           gru_view2 c_init, gru_view2 c, const gru_prefetch *prefetch)
 {

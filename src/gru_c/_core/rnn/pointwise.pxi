@@ -11,9 +11,9 @@ from libc.string cimport memcpy, memset
 
 from gru_c._core.gemm.context cimport (
     AS_DTYPE, BFLOAT16, BFLOAT16_BOTH, INT8, INT8_12_BITS, Activation, Activations, Context,
-    GateView, Pointwise, View2, activate_t, column_sums_t, gemm_packed_t, gemm_t, multiply_rows_t, pointwise_backward_t,
-    pointwise_forward_t, pack_small_t, quantize_rows_t, reset_backward_t, reset_forward_t, rows_t,
-    small_steps_t,
+    GateView, Pointwise, View2, activate_t, column_sums_t, gemm_packed_t, gemm_t, multiply_rows_t,
+    pointwise_backward_t, pointwise_forward_t, pack_small_t, quantize_rows_t, reset_backward_t,
+    reset_forward_t, rows_t, small_steps_t,
 )
 from gru_c._core.rnn.layout cimport N_PLANE, Q_PLANE, R_PLANE, Z_PLANE
 from gru_c._core.sizes cimport ceil_div
