@@ -126,9 +126,9 @@ ctypedef void (*multiply_rows_t)(
 
 # Rows of float as factors of rounded weights, for one kind of products.
 #
-# int8 (gemm/int8.h): k bytes, in groups of four; then the scale, a float, and an offset, an int32.
-# Values are scaled by the largest of the row, at least `least`, to -127 .. 127, or with 12 bits to
-# -2047 .. 2047: then all high bytes come before all low ones.
+# int8 (gemm/int8.h): k bytes, in groups of four; with AVX2 as many signs; then the scale, a float,
+# and an offset, an int32. Values are scaled by the largest of the row, at least `least`, to
+# -127 .. 127, or with 12 bits to -2047 .. 2047: then all high bytes come before all low ones.
 #
 # bfloat16 (gemm/bfloat16.h): pairs, in the order of k, where the processor multiplies these, else
 # floats of the same values. The other arguments count for nothing.

@@ -47,6 +47,15 @@ INLINE void make_factors_f32(const gru_small_steps *s, char *factors)
             keep_factor_f32(((const fvec *)(s->h_in + row * s->ld_h))[v], factors + row * size, v);
 }
 
+/* The bytes of a row of any range, and their scale. Out of the way of the loop. */
+NOINLINE void quantize_small(ptrdiff_t units, const float *h, float least, char *bytes, char *scale)
+{
+    float own;
+    const float factor = row_factor(units, h, least, 127.0f, &own);
+    store_row(0, 0, units, h, factor, bytes);
+    memcpy(scale, &own, sizeof own);
+}
+
 /* The scale of each row. |h| beyond 1, and h of unknown range, make the bytes anew. */
 INLINE void complete_factors_f32(const int any, const gru_small_steps *s, const char *h, ptrdiff_t ld, char *factors)
 {
@@ -58,12 +67,7 @@ INLINE void complete_factors_f32(const int any, const gru_small_steps *s, const 
         for (ptrdiff_t v = 0; v < vectors; v++)
             beyond |= ~(isum)(absolute_f32(((const fvec *)h)[v]) <= (fvec){0} + 1.0f);
         if (any || any_set(beyond)) {
-            char anew[GRU_CHAIN + sizeof(int8_row_end)];
-            const ptrdiff_t size = 4 * int8_groups(s->units);
-            GRU_ASSERT(size <= GRU_CHAIN);
-            quantize_rows(1, s->units, h, 0, any ? 0.0f : 1.0f, 0, anew, 0);
-            memcpy(factors, anew, (size_t)size);
-            memcpy(factors + bytes, anew + size, sizeof(float));
+            quantize_small(s->units, (const float *)h, any ? 0.0f : 1.0f, factors, factors + bytes);
         }
     }
 }
