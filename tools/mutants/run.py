@@ -3,6 +3,7 @@
     python tools/mutants/run.py                 # all of breaks.py, some ten minutes
     python tools/mutants/run.py NAME ...        # some
     python tools/mutants/run.py --quick         # those in Python, which need no compiler
+    python tools/mutants/run.py --half 0        # every second one, from the first (1: the second)
     python tools/mutants/run.py --tested        # the tests have just passed without a break
     python tools/mutants/run.py --list
 
@@ -133,7 +134,7 @@ def try_break(pristine, work, change):
         shutil.rmtree(folder)
 
 
-def chosen(names, quick):
+def chosen(names, quick, half):
     known = {change.name: change for change in BREAKS}
     if len(known) != len(BREAKS):
         raise SystemExit("two breaks have one name")
@@ -141,18 +142,20 @@ def chosen(names, quick):
     if unknown:
         raise SystemExit(f"no such break: {', '.join(unknown)}")
     found = [known[name] for name in names] if names else BREAKS
-    return [change for change in found if not (quick and is_compiled(change.file))]
+    found = [change for change in found if not (quick and is_compiled(change.file))]
+    return found if half is None else found[half::2]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--quick", action="store_true", help="only breaks of Python code")
+    parser.add_argument("--half", type=int, choices=[0, 1], help="only every second break")
     parser.add_argument("--tested", action="store_true",
                         help="do not run the tests without a break first: they have just passed")
     parser.add_argument("--list", action="store_true", help="print the breaks, run nothing")
     args = parser.parse_args()
-    changes = chosen(args.names, args.quick)
+    changes = chosen(args.names, args.quick, args.half)
     if args.list:
         for change in changes:
             print(f"{change.name:<28}{change.file:<34}{change.old.strip()!r} -> {change.new!r}")
