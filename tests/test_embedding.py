@@ -296,6 +296,26 @@ def test_a_workspace_of_fewer_bits_is_enough_for_fewer_threads(bits):
                               workspace.size, fewer, None)
 
 
+def never_written(gru, rows, pattern=0x7FC12345):
+    """How many words of its workspace a call leaves as they were."""
+    x, calls = normal(20, rows, gru.input_size), handled(gru)
+    workspace = calls.memory("workspace_size", api.GRU_INFERENCE, 20, rows, 1, None)
+    workspace.view(np.uint32)[:] = pattern
+    calls.forward(calls.model, 20, rows, address(x), None, None, None, address(workspace),
+                  workspace.size, 1, None)
+    return np.count_nonzero(workspace.view(np.uint32) == pattern)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_the_padding_of_small_layers_is_written(rows, reset_after):
+    """What fresh memory holds there may be denormals. 32 units have none, and as much memory."""
+    def left(units):
+        gru = GRU(4, units, reset_after=reset_after, rng=0).quantize("bfloat16", 16)
+        return never_written(gru, rows)
+    for units in (17, 20, 24):
+        assert left(units) <= left(32) + 8 * rows
+
+
 @pytest.mark.parametrize("bits", FEWER_BITS, ids=str)
 def test_fewer_bits_have_no_training(bits):
     handle, x = GRU(3, 4).quantize(*bits).handle(), normal(1, 2, 3)

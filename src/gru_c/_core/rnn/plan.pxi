@@ -7,8 +7,7 @@ cdef enum:
     BACKWARD_ROWS = 512            # the most rows in a chunk of a backward, unless it is one step
     MERGED_ROWS = 2                # the most rows that use the merged weights of x
     SMALL_TOTAL = 120              # the most units of all rows that `small_steps` computes,
-    # or without reset_after; but one row, or with it two, always. Both hold what is merged
-    # (MERGED_ROWS of MERGED_UNITS): merged products leave the padding of q to `small_steps`.
+    # or without reset_after; but one row, or with it two, always
     SMALL_TOTAL_BEFORE = 80
     THREAD_WORK = 1000000          # the fewest multiply-adds per thread: about 20 us
     STEP_WORK = 20000              # the same per step, where the team meets in every step: 0.4 us
