@@ -614,7 +614,7 @@ def test_quantized(model_file, command, tmp_path):
     """Converted to fewer bits, inspected, and back in the formats that hold floats."""
     target, exported = tmp_path / "new.npz", tmp_path / "new.pt"
     assert output_of(command("convert", model_file, target, "--quantize", "int8", "--x-bits",
-                             "12")).endswith("float32, weights rounded to int8, 552 parameters\n")
+                             "12")).endswith("weights rounded to int8, x_bits=12, 552 parameters\n")
     gru = gru_c.GRU.load(target)
     assert (gru.quantization, gru.x_bits) == ("int8", 12)
     shown = output_of(command("inspect", target))
@@ -632,7 +632,7 @@ def test_quantized(model_file, command, tmp_path):
     before = target.read_bytes()
     for arguments, message in (
             (["--quantize", "int8"], "has bfloat16 weights already: quantize the float model"),
-            (["--x-bits", "8"], "--x-bits goes with --quantize"),
+            (["--x-bits", "8"], "--x-bits needs --quantize"),
             (["--quantize", "bfloat16", "--x-bits", "12"], "x_bits must be 8 or 12 with int8, 16 "),
             (["--quantize", "int8", "--dtype", "float64"], "only a float32 model can be")):
         assert message in error_of(command("convert", target, target, *arguments))

@@ -626,6 +626,7 @@ def test_show_config(capsys):
     assert lines["instruction set"] in lines["instruction sets"].split(", ")
     assert lines["engine"] in ("panel", "blas")
     assert lines["int8"] in ("avx512vnni", "avxvnni", "avx2", "baseline")
+    assert lines["bfloat16"] in ("avx512bf16", "as float32")
     assert int(lines["threads"]) == gru_c.get_num_threads() >= 1
     assert lines["BLAS"].strip()
     assert lines["BLAS threads"] == "unknown" or int(lines["BLAS threads"]) >= 1

@@ -29,6 +29,7 @@ from gru_c.interop.keras import config
 FIXTURES = Path(__file__).parent / "fixtures" / "interop" / "keras"
 CLOSE = {"rtol": 0, "atol": 1e-6}
 LIMIT = 2**32
+FILTER = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}     # from 3.11.4 on
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def folder(tmp_path_factory):
     found = tmp_path_factory.mktemp("keras")
     for major in "23":
         with tarfile.open(FIXTURES / f"keras{major}.tar.xz") as archive:
-            archive.extractall(found / major, filter="data")
+            archive.extractall(found / major, **FILTER)
         for suffix in ("keras", "h5"):
             shutil.copy(FIXTURES / f"keras{major}.{suffix}", found / major / f"one.{suffix}")
     return found

@@ -363,6 +363,7 @@ def test_processors_with_products_of_bfloat16_use_them(isa):
     except OSError:
         pytest.skip("only Linux says what a processor has")
     uses = isa == "avx512" and " avx512_bf16" in flags[0]
+    assert _core.core.bfloat16_products(isa) == ("avx512bf16" if uses else "as float32")
     with kernels_of(isa, _core.engine):
         cell = GRUCell(1, 1, bias=False, rng=0)
         cell.weight_ih = np.array([[0], [0], [2.0**120]], F32)
@@ -1098,6 +1099,8 @@ def test_convert(kind, path, tmp_path):
     assert_same_bits(GRU.load(path).state_dict(), model.state_dict())
     with pytest.raises(ValueError, match="already: quantize the float model"):
         convert(target, path, quantization=kind)
+    gru.save(path)
+    assert convert(path, target, quantization=kind[0]).quantization[0] == kind[0]
     convert(target, path, dtype=F64)
     again = GRU.load(path)
     assert again.dtype == F64 and again.quantization is None

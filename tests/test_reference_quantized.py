@@ -232,6 +232,12 @@ def test_small_states_have_all_bits(reset_after):
         assert least < off < most, activation
 
 
+@pytest.mark.parametrize("weights, x_bits", [("int8", 16), ("bfloat16", 8), ("bfloat16", 12)])
+def test_bits_that_do_not_go_together(weights, x_bits):
+    with pytest.raises(ValueError, match=f"x_bits={x_bits} does not go with {weights}"):
+        inference(case(1, 1, (2, 3)), weights=weights, x_bits=x_bits)
+
+
 def test_a_step_of_both_in_bfloat16(reset_after):
     """Of numbers that bfloat16 holds it is exact; what is less than their distance is lost."""
     drawn = case(1, 3, (5, 17), reset_after=reset_after)

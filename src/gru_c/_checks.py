@@ -36,7 +36,7 @@ def _integer(value, name: str) -> int:
 MOST_COLUMNS = {8: (2**31 - 1) // (127 * 127), 12: (2**31 - 1) // (127 * 2047)}
 
 
-# What x may have with either kind of weights, beginning with what None stands for.
+# The bits that x may have, by the kind of the weights; the first is what None stands for.
 X_BITS: dict[str, tuple[int | None, ...]] = {"int8": (8, 12), "bfloat16": (None, 16)}
 
 

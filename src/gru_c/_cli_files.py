@@ -46,7 +46,8 @@ def add_commands(commands: Any) -> None:
     add("--quantize", choices=["int8", "bfloat16"], help="round the weights; .safetensors and .npz "
         "hold them so, others as float32")
     add("--x-bits", type=int, choices=[8, 12, 16],
-        help="of x: 8 or 12 with --quantize int8 (default: 8), 16 with bfloat16 (default: all)")
+        help="of x in products: 8 (default) or 12 with int8; 16 with bfloat16, which rounds h, "
+        "too (default: not rounded)")
     _add_max_bytes(convert)
     convert.set_defaults(run=run_convert)
 
@@ -67,7 +68,7 @@ def run_convert(args: argparse.Namespace) -> int:
     options = {name: value for name in ("batch_first", "reset_after")
                if (value := getattr(args, name)) is not None}
     if args.x_bits and not args.quantize:
-        raise ValueError("--x-bits goes with --quantize")
+        raise ValueError("--x-bits needs --quantize")
     quantization = [args.quantize, args.x_bits] if args.quantize else []
     with noted():
         found = convert(args.source, args.target, args.name, args.dtype, args.max_bytes,
@@ -139,6 +140,7 @@ def summary(found: Found) -> str:
 
     count = sum(a.size for a in found.parameters.values())
     weights = f", weights rounded to {found.quantization[0]}" if found.quantization else ""
+    weights += f", x_bits={found.quantization[1]}" if len(found.quantization) > 1 else ""
     return f"{size(found)}, {found.dtype}{weights}, {count:,} parameters"
 
 

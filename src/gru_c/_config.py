@@ -25,6 +25,7 @@ def config() -> dict[str, str | int]:
         "instruction sets": ", ".join(_core.core.instruction_sets()),
         "engine": _core.engine,
         "int8": _core.core.int8_kernels(_core.isa),
+        "bfloat16": _core.core.bfloat16_products(_core.isa),
         "threads": get_num_threads(),
         "BLAS": f"{blas['name']} {blas['version']}",
         "BLAS threads": _core.core.blas_num_threads() or "unknown",

@@ -124,7 +124,7 @@ class Module(Exchange):
 
     @property
     def x_bits(self) -> int | None:
-        """The bits of x in products: 8 or 12 with int8 weights, None or 16 with bfloat16."""
+        """Bits of x in products: 8 or 12 with int8; with bfloat16 None, or 16 of x and of h."""
         bits: int | None = self._layers[0].quantization[1]
         return bits
 
@@ -137,7 +137,8 @@ class Module(Exchange):
         """A model with the same parameters in fewer bits, for inference. This one is not changed.
 
         Where few rows go through a large layer, time goes into reading weights: int8 takes a
-        quarter of the memory, bfloat16 half. Biases, hidden states and gates stay float32.
+        quarter of the memory, bfloat16 half. With int8 and ``x_bits=16`` products are faster, too,
+        with any number of rows. Biases, hidden states and gates stay float32.
 
         Parameters
         ----------
@@ -145,12 +146,14 @@ class Module(Exchange):
             ``"int8"``: integers from -127 to 127 and one scale for each row of a weight. x is
             scaled to integers in each row and step, h is multiplied by 127 (by less where a state
             exceeds 1); sums are exact. Results have the same bits on every processor.
+
             ``"bfloat16"``: the 16 high bits of float32. It is the better choice where rows of a
             weight have a few large elements.
         x_bits : {8, 12, 16}, optional
-            With int8 the bits of the integers of x: 8 if it is absent; 12 are more exact, and take
-            more time. With bfloat16 x and h are not rounded if it is absent; 16 rounds both to
-            bfloat16 in products, which takes half the time where the processor has AVX512-BF16.
+            With int8, the bits of the integers of x: 8 by default; 12 is more exact and slower.
+            With bfloat16, x and h are not rounded by default; 16 rounds them to bfloat16 in
+            products (h as r h where the reset gate comes before the product). On processors with
+            AVX512-BF16 this takes about half the time of float32.
 
         Returns
         -------
@@ -171,15 +174,15 @@ class Module(Exchange):
         `gru_c.reference_quantized` has the definition in NumPy. With int8 a row of x that holds a
         NaN or an infinity gives NaN.
 
-        Small layers gain nothing: below 24 units int8 is slower than float32, and weights of up to
-        64 inputs and units stay float32 in memory with bfloat16, unless ``x_bits=16``, which is
-        slower there. With AVX-512 bfloat16 gains with one row only, but ``x_bits=16`` with any
-        number of rows if the processor has AVX512-BF16; without that it gains nothing over
-        bfloat16 alone. Without AVX2 nothing gains. docs/performance/quantized has figures.
+        Small layers gain nothing. int8 is slower than float32 below 24 units (with AVX2 below
+        about 50). With bfloat16, weights of at most 64 inputs and units stay float32 in memory;
+        with ``x_bits=16`` they do not, and one row is slower than float32 below about 48 units.
+        Otherwise bfloat16 gains with up to three rows, ``x_bits=16`` with any number if the
+        processor has AVX512-BF16 (`gru_c.show_config` says so), else as much as bfloat16. Without
+        AVX2 all are slower than float32. docs/performance/quantized has figures.
 
-        With ``x_bits=16`` results differ between processors with and without AVX512-BF16, as those
-        of float32 do between instruction sets. Where it is used, denormals count as zero in
-        products.
+        With ``x_bits=16`` results differ between instruction sets by about 1e-4: rounding x and h
+        magnifies differences in the last bit. With AVX512-BF16 denormals count as zero in products.
 
         Examples
         --------

@@ -1,7 +1,8 @@
 """Quantized GRUs in plain NumPy: the definition of "int8" and "bfloat16", for models of float32.
 
-bfloat16: the weights are rounded, all else is `reference`; with x_bits=16, x and h are rounded in
-products. The kernels sum in float32, so they agree to its rounding. int8: the products are those of
+bfloat16: the weights are rounded, all else is `reference`, and the kernels agree to the rounding of
+float32. With x_bits=16 both factors of each product are rounded. A difference in the last bit of h
+may then become one of bfloat16, so kernels agree to about 1e-4. int8: the products are those of
 integers and exact, the rest is float32, every operation rounded by itself and in the order that is
 written here. So the compiled kernels give the same bits (with the default activations).
 
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_c import reference
+from gru_c import _checks, reference
 from gru_c._activations import SIGMOID, TANH
 from gru_c._activations import activation as as_activation
 
@@ -70,7 +71,7 @@ def quantize(x: Array, bits: int = 8, least: float = 0) -> tuple[Array, Array]:
     """Integers of so many bits and a scale (N, 1) for each row of (N, columns).
 
     The largest integer stands for the largest magnitude of the row, or for `least` if that is more.
-    16 bits are bfloat16, with scales of 1.
+    With 16 bits they are x in bfloat16, with scales of 1.
     """
     if bits == 16:
         return bfloat16(x), np.ones((len(x), 1), F)
@@ -131,8 +132,8 @@ def forward(x: Array, h: Array, weight_ih: Array, weight_hh: Array, bias_ih: Arr
             clip: float | None = None) -> tuple[Array, Array]:
     """Run all steps, from float32 arrays; returns (output (T, N, H), h_n (N, H)).
 
-    x has `x_bits`, h has 8, and weights are int8. With 16 bits h has as many, and weights are
-    bfloat16. Activations other than the default ones are those of `reference`.
+    x has `x_bits`, h has 8, and weights are int8. With x_bits=16 x, h and weights are bfloat16.
+    Activations other than the default ones are those of `reference`.
     """
     f, g = sigmoid, tanh
     least = 1                                              # |h| is below it
@@ -186,6 +187,8 @@ def run(parameters: Mapping[str, Array], x: Array, h_0: Array | None = None,
 
     `weights` and `x_bits` are those of `quantize`. The options are those of `forward`.
     """
+    if x_bits not in (None, *_checks.X_BITS[weights]):
+        raise ValueError(f"x_bits={x_bits} does not go with {weights}")
     one: Callable[..., tuple[Array, Any]] = partial(forward, x_bits=x_bits or 8)
     if weights == "bfloat16" and x_bits is None:
         parameters, one = effective(parameters, weights), reference.forward

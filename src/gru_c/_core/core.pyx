@@ -145,6 +145,7 @@ cdef void run_pair(void *argument, int rank, int team) noexcept nogil:
 cdef extern from "platform.h" nogil:
     int extensions "gru_extensions"()
     bint has_vnni "gru_vnni"(int extensions)
+    bint has_bfloat16 "gru_bfloat16"()
 
 
 def instruction_sets():
@@ -159,6 +160,11 @@ def int8_kernels(isa):
     if isa == "avx2":
         return "avxvnni" if has_vnni(1) else "avx2"
     return "baseline"
+
+
+def bfloat16_products(isa):
+    """What multiplies bfloat16 by bfloat16: an instruction, or that of float32."""
+    return "avx512bf16" if isa == "avx512" and has_bfloat16() else "as float32"
 
 
 def initialize(int available, size_t blas_get_num_threads):

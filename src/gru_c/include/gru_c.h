@@ -79,12 +79,12 @@ enum gru_activation_name {
     GRU_ACTIVATION_ELU               /* alpha (e^x - 1) for x < 0 */
 };
 
-/* How weights are stored. With fewer bits than a float's, gru_model_pack rounds them; results are those of
- * quantize() in Python. */
+/* How weights are stored. gru_model_pack rounds floats to fewer bits; results are those of quantize() in
+ * Python. */
 enum gru_weights_storage {
     GRU_WEIGHTS_DTYPE = 0, /* as the type of the model */
     GRU_WEIGHTS_BFLOAT16,  /* the 16 high bits of a float */
-    GRU_WEIGHTS_INT8       /* integers and a scale for each row; in products, x and h are such, too */
+    GRU_WEIGHTS_INT8       /* integers and a scale for each row; in products, x and h are integers, too */
 };
 
 /* Options of a model and of its calls. All zero but struct_size, or NULL in place of the struct, is the
@@ -132,8 +132,8 @@ typedef struct gru_options {
 
     /* ---- of a model again */
     int weights; /* a gru_weights_storage; with double or `training` only GRU_WEIGHTS_DTYPE */
-    int x_bits;  /* bits of x in products: with GRU_WEIGHTS_INT8 8, which 0 is, or 12. With
-                    GRU_WEIGHTS_BFLOAT16 16: x and h are rounded to bfloat16, too. Else 0 */
+    int x_bits;  /* bits of x in products. GRU_WEIGHTS_INT8: 8 (or 0, the same) or 12.
+                    GRU_WEIGHTS_BFLOAT16: 0, x and h are not rounded, or 16, they are bfloat16, too. Else 0 */
 } gru_options;
 
 /* Every function: name and arguments. F(name, (arguments), (names)). Once for float, once for double:

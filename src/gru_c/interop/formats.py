@@ -272,7 +272,7 @@ def _named(found: list[Found], name: str) -> list[Found]:
 # ---- from one to another ------------------------------------------------------------------------
 
 def convert(source: Path, target: Path, name: str | None = None, dtype: DType | None = None,
-            max_bytes: int = MAX_BYTES, quantization: Sequence[Any] = (),
+            max_bytes: int = MAX_BYTES, quantization: Sequence[Any] | str = (),
             **options: Unpack[Options]) -> Found:
     """Write the GRU of one file to another, in the format that the suffix of `target` names.
 
@@ -290,9 +290,9 @@ def convert(source: Path, target: Path, name: str | None = None, dtype: DType | 
         Of what is written; that of the file if absent, float32 for halves.
     max_bytes : int
         As for `read_arrays`.
-    quantization : sequence
+    quantization : sequence or str
         Arguments for `gru_c.GRU.quantize`: ``["int8", 12]``. Files of `gru_c.GRU.load` are small
-        then; the others hold the rounded values in float32.
+        then; the others hold the rounded values in float32, and not that x has fewer bits.
     **options
         Arguments of `gru_c.GRU` that the file does not tell, or tells wrongly: ``batch_first``,
         ``reset_after``, ...
@@ -325,6 +325,8 @@ def convert(source: Path, target: Path, name: str | None = None, dtype: DType | 
     writer = format_to_write(target)
     found = find_one(source, name, max_bytes, **options)
     model = build(GRUCell if found.cell else GRU, found, dtype, **options)
+    if isinstance(quantization, str):
+        quantization = (quantization,)
     new = described(model.quantize(*quantization) if quantization else model)
     new = replace(new, where=found.where, name=found.name, metadata=found.metadata)
     writer.io.write(new, target)

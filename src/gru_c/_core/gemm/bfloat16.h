@@ -1,11 +1,13 @@
-/* Products of bfloat16: float without its low half. kernels.h includes this file after the microkernel of float.
+/* Products of bfloat16, the high half of a float. kernels.h includes this file after the microkernel of float.
  *
  *     gemm_bfloat16, gemm_prefetch_bfloat16     B is bfloat16, and widened in registers
  *     gemm_pairs, gemm_prefetch_pairs           A is bfloat16, too; for processors with AVX512-BF16
- *     pair_rows, round_rows                     A rounded for these, and for gemm_bfloat16
+ *     round_rows                                rounds A for gemm_bfloat16, to floats
+ *     pair_rows                                 rounds A for gemm_pairs
  *
  * Sums are in float, in the order of k. A line of B holds two rows of it, the first in the low halves, so that a
- * shift or a mask widens one. vdpbf16ps multiplies a line by two elements of A; it counts denormals as zero. */
+ * shift or a mask widens one. vdpbf16ps multiplies a line by two elements of A. It adds the second product first, and
+ * counts denormals as zero. */
 static void gemm_bfloat16(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, gru_view2 a, const gru_micropanels *b,
                           gru_view2 c_init, gru_view2 c, const gru_prefetch *prefetch)
 {
@@ -22,7 +24,7 @@ static void gemm_prefetch_bfloat16(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, gru_vi
 
 /* ---- both factors ---------------------------------------------------------------------------------------------- */
 
-/* The nearest, of two the even one; NaN stays NaN. In the high half. */
+/* x rounded to the nearest bfloat16, ties to even, in the high half. NaN stays NaN. */
 INLINE uint32_t rounded(float x)
 {
     uint32_t bits;

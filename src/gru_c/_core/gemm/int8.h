@@ -7,8 +7,8 @@
  *
  * B          micropanels as in microkernel.h. Their lines: scales (float) of the columns; offsets (int32), with which
  *            sums begin; then groups of four rows, of each column four bytes side by side, with zeros at the end.
- * A          rows of quantize_rows: bytes, with 12 bits all high ones and then all low ones; with AVX2 their signs,
- *            the bytes being magnitudes; their scale (float), their offset (int32), which is added to sums
+ * A          rows of quantize_rows: bytes (with 12 bits all high ones, then all low ones), with AVX2 magnitudes, and
+ *            all signs after them; then a scale (float) and an offset (int32), which is added to sums
  * C, C_INIT  as in microkernel.h, but n is a multiple of 64 bytes */
 #ifndef GRU_C_INT8_H
 #define GRU_C_INT8_H
@@ -25,7 +25,7 @@ typedef ivec_f32 isum;
  *
  * With VNNI a is unsigned: quantize_rows flips the high bit, which adds 128, and sums begin at -128 times the sum of
  * the weights. Without it, AVX2 multiplies |a| by w with the sign of a: a pair of products is at most 32,512, so
- * nothing saturates. add_products saves the sign. */
+ * nothing saturates. add_products does without the sign of w. */
 #if defined(__AVX512VNNI__) && GRU_VECTOR_BYTES == 64
 #define INT8_FLIP 0x80
 #define INT8_MR 6
