@@ -137,8 +137,8 @@ class Module(Exchange):
         """A model with the same parameters in fewer bits, for inference. This one is not changed.
 
         Where few rows go through a large layer, time goes into reading weights: int8 takes a
-        quarter of the memory, bfloat16 half. With int8 and ``x_bits=16`` products are faster, too,
-        with any number of rows. Biases, hidden states and gates stay float32.
+        quarter of the memory, bfloat16 half. Products of int8, and of bfloat16 with ``x_bits=16``,
+        are faster with any number of rows. Biases, hidden states and gates stay float32.
 
         Parameters
         ----------
@@ -151,9 +151,9 @@ class Module(Exchange):
             weight have a few large elements.
         x_bits : {8, 12, 16}, optional
             With int8, the bits of the integers of x: 8 by default; 12 is more exact and slower.
-            With bfloat16, x and h are not rounded by default; 16 rounds them to bfloat16 in
-            products (h as r h where the reset gate comes before the product). On processors with
-            AVX512-BF16 this takes about half the time of float32.
+            With bfloat16, x and h are not rounded by default; 16 rounds what weights multiply to
+            bfloat16: x, h, and r h where the reset gate comes before the product. On processors
+            with AVX512-BF16 this takes about half the time of float32.
 
         Returns
         -------
