@@ -8,9 +8,9 @@
 
 Each shape has a process of its own, in which all take turns: gru_c in float32, in bfloat16 with and
 without x and h rounded to 16 bits, in int8 with inputs of 8 and 12 bits; and what
-peers/quantized.py has. Weights are uniform in +-1/sqrt(H), x
-is standard normal, the state begins with zeros. The error is the difference from gru_c.reference in
-float64 with the float32 weights: the largest, and the root mean square.
+peers/quantized.py has. Weights are uniform in +-1/sqrt(H), x is standard normal, the state begins
+with zeros. The error is the difference from gru_c.reference in float64 with the float32 weights:
+the largest, and the root mean square.
 
 The two forms of the GRU are compared apart: the reset gate after the product (reset_after=True, as
 in PyTorch) and before it. A ratio is the time of the fastest peer of that precision over gru_c's:
