@@ -54,9 +54,10 @@ def quantization(weights, x_bits, model) -> tuple[str, int | None]:
     if model.dtype != np.float32:
         raise ValueError(f"only a float32 model can be quantized, this one is {model.dtype}: "
                          "make one with dtype=float32 and load its weights")
-    for name, parameter in model._parameters().items() if weights == "int8" else ():
-        if parameter.ndim == 2:
-            columns(name, parameter.shape[1], x_bits)
+    if weights == "int8":
+        for name, parameter in model._parameters().items():
+            if parameter.ndim == 2:
+                columns(name, parameter.shape[1], x_bits)
     return weights, x_bits
 
 

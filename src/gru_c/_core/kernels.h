@@ -8,6 +8,7 @@
 
 #include "gates.h"
 #include "vmath/vector.h"
+#include "gemm/rounding.h"
 #include "gemm/views.h"
 
 #define NAME(x) JOIN(x, SUFFIX)

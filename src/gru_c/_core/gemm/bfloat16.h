@@ -24,15 +24,6 @@ static void gemm_prefetch_bfloat16(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, gru_vi
 
 /* ---- both factors ---------------------------------------------------------------------------------------------- */
 
-/* x rounded to the nearest bfloat16, ties to even, in the high half. NaN stays NaN. */
-INLINE uint32_t rounded(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    const uint32_t nearest = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
-    return x == x ? nearest : (bits & 0xffff0000) | 0x400000;
-}
-
 static void round_rows(ptrdiff_t rows, ptrdiff_t k, const void *source, ptrdiff_t ld_source, float least,
                        int twelve_bits, char *target, ptrdiff_t ld_target)
 {
@@ -40,7 +31,7 @@ static void round_rows(ptrdiff_t rows, ptrdiff_t k, const void *source, ptrdiff_
     for (ptrdiff_t i = 0; i < rows; i++) {
         const float *x = (const float *)((const char *)source + i * ld_source);
         uint32_t *y = (uint32_t *)(target + i * ld_target);
-        for (ptrdiff_t j = 0; j < k; j++) y[j] = rounded(x[j]);
+        for (ptrdiff_t j = 0; j < k; j++) y[j] = (uint32_t)gru_as_bfloat16(x[j]) << 16;
     }
 }
 
@@ -52,17 +43,12 @@ static void pair_rows(ptrdiff_t rows, ptrdiff_t k, const void *source, ptrdiff_t
     for (ptrdiff_t i = 0; i < rows; i++) {
         const float *x = (const float *)((const char *)source + i * ld_source);
         uint16_t *y = (uint16_t *)(target + i * ld_target);
-        for (ptrdiff_t j = 0; j < k; j++) y[j] = (uint16_t)(rounded(x[j]) >> 16);
+        for (ptrdiff_t j = 0; j < k; j++) y[j] = gru_as_bfloat16(x[j]);
         if (k & 1) y[k] = 0;
     }
 }
 
-#if defined(__AVX512F__)
-#define HAVE_PAIRS 1
-#else
-#define HAVE_PAIRS 0
-#endif
-#if HAVE_PAIRS && defined(__clang__) /* its assembler refuses the instruction elsewhere */
+#if HAVE_PAIRS && defined(__clang__) /* it refuses the instruction in other functions */
 #define FOR_PAIRS __attribute__((target("avx512bf16")))
 #else
 #define FOR_PAIRS

@@ -344,7 +344,7 @@ INLINE int32_t store_row(const int wide, const int apart, ptrdiff_t k, const flo
     GRU_ASSERT(k > 0);
     memset(bytes + size - 4, INT8_FLIP, 4);
     if (wide) memset(low + size - 4, INT8_FLIP, 4);
-    if (apart) memset(signs, 0, (size_t)((1 + wide) * size));
+    if (apart) memset(signs + size - 4, 0, (size_t)(4 + wide * size)); /* the low ones have none */
     for (ptrdiff_t j = 0; j < k; j++) {
         const int32_t value = nearest(x[j] * factor), high = wide ? value >> 4 : value;
         const int32_t sign = apart ? high >> 31 : 0;

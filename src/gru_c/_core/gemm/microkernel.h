@@ -10,8 +10,7 @@
  *            block is (k, MR), of which the columns past its height are not read.
  * B          micropanels of NR bytes of the columns, `stride` apart, each of lines that are `ld` apart; the last
  *            may be narrower. A line is a row; of bfloat16 it is two, and so is an element of A where it has
- *            bfloat16, too. n bytes of each line are read. (gemm
- *            prefetches up to a micropanel past the end.)
+ *            bfloat16, too. n bytes of each line are read. (gemm prefetches up to a micropanel past the end.)
  * C_INIT     C itself, or no byte of C. One row for all where ld = 0 (a bias); zeros where data is NULL.
  * C          m rows of n bytes. Nothing beside them is written. What C held is not read, unless C_INIT is C.
  *            C overlaps neither A nor B.
@@ -43,12 +42,14 @@
 /* Keeps the compiler from loading a line of B once for its two rows: registers are few, L1 is near. */
 #define LOAD_AGAIN __asm__ volatile("" ::: "memory");
 
-/* sum + the products of two bfloat16 of a and of b in each lane. In assembly: as an intrinsic it would not be inlined
- * where the compiler may not use it everywhere. */
+/* sum + the products of two bfloat16 of a and of b in each lane. In assembly: the module is built for processors that
+ * may lack the instruction, so compilers do not inline its intrinsic. */
 typedef int32_t bfloat16_pair __attribute__((may_alias));
 #if defined(__AVX512F__)
+#define HAVE_PAIRS 1
 #define ADD_PRODUCTS_OF_PAIRS(sum, a, b) __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
 #else
+#define HAVE_PAIRS 0
 #define ADD_PRODUCTS_OF_PAIRS(sum, a, b) (void)(a)
 #endif
 

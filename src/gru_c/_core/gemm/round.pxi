@@ -4,6 +4,9 @@
 from libc.math cimport rintf
 from libc.stdint cimport int8_t, int32_t, uint16_t, uint32_t
 
+cdef extern from "gemm/rounding.h" nogil:
+    uint16_t as_bfloat16 "gru_as_bfloat16"(float x)
+
 cdef enum:
     SCALE_LINE                 # the first lines of int8
     OFFSET_LINE
@@ -59,15 +62,6 @@ cdef void round_all(Py_ssize_t count, float *weights) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(count):
         weights[i] = widened(as_bfloat16(weights[i]))
-
-
-cdef inline uint16_t as_bfloat16(float weight) noexcept nogil:
-    """The nearest, of two the even one; NaN stays NaN."""
-    cdef uint32_t bits
-    memcpy(&bits, &weight, sizeof(bits))
-    if weight != weight:
-        return bits >> 16 | 0x40
-    return bits + 0x7fff + (bits >> 16 & 1) >> 16
 
 
 cdef inline float widened(uint16_t bfloat16) noexcept nogil:

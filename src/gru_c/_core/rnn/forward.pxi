@@ -246,7 +246,7 @@ cdef inline Py_ssize_t quantized_row(Storage storage, Py_ssize_t k) noexcept nog
     """Bytes of a row from `quantize_rows`."""
     if storage == BFLOAT16_BOTH:
         return k * sizeof(float)
-    # k bytes or twice as many, and their signs; a scale and an offset
+    # k bytes or twice as many, and room for their signs (AVX2); a scale and an offset
     return 2 * round_up(k, 4) * (2 if storage == INT8_12_BITS else 1) + 2 * sizeof(float)
 
 
